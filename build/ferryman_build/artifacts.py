@@ -1,0 +1,103 @@
+"""Artifacts and the manifest: what a build made, in the one form that both halves of Ferryman read.
+
+The JSON Schema is published by `ferryman schema --manifest`. Field names are kebab-case in JSON.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+SCHEMA_VERSION = 1
+
+
+class Kind(StrEnum):
+    """The shippable forms. ``ARCHIVE`` and ``EXECUTABLE`` wrap the same tree; ``PYZ`` needs a Python on the target."""
+
+    ARCHIVE = "archive"
+    EXECUTABLE = "executable"
+    PYZ = "pyz"
+
+
+class Smoke(StrEnum):
+    PASSED = "passed"
+    FAILED = "failed"
+    UNTESTED = "untested"
+
+
+class Struct(msgspec.Struct, frozen=True, kw_only=True, rename="kebab", forbid_unknown_fields=True):
+    """Base of everything in the manifest: immutable, keyword-only, kebab-case, no unknown fields."""
+
+
+class SmokeCheck(Struct):
+    """One command or service run of a smoke test: what was run, whether it held, how long it took (seconds)."""
+
+    name: str
+    passed: bool
+    seconds: float
+    detail: str = ""
+
+
+class SmokeResult(Struct):
+    """``status`` untested has a ``reason``; ``environment`` says what the run was denied (noexec tmp, empty home …)."""
+
+    status: Smoke
+    reason: str = ""
+    runner: str = ""
+    environment: tuple[str, ...] = ()
+    checks: tuple[SmokeCheck, ...] = ()
+
+
+class Needs(Struct):
+    """What an artifact needs of its machine, measured from its bytes.
+
+    ``floor`` maps glibc/macos/windows to the lowest version that has every symbol used; ``libraries`` are the shared
+    libraries loaded from outside the artifact; ``python`` is a version range for a .pyz; ``runtime`` says what else
+    must hold (such as an executable temporary directory for PyInstaller's one-file).
+    """
+
+    floor: dict[str, str] = {}
+    libraries: tuple[str, ...] = ()
+    python: str = ""
+    runtime: tuple[str, ...] = ()
+
+
+class Artifact(Struct):
+    """One file in dist/. ``path`` is relative to the manifest; ``size`` in bytes; ``seconds`` spent building it."""
+
+    kind: Kind
+    target: str
+    path: str
+    size: int
+    sha256: str
+    collector: str
+    bundler: str = ""
+    files: int = 0
+    seconds: float = 0.0
+    needs: Needs = Needs()
+    smoke: SmokeResult = SmokeResult(status=Smoke.UNTESTED, reason="not run yet")
+
+
+class Source(Struct):
+    """Where the program came from. ``dirty`` is true when the checkout differs from ``commit``; no git: commit ''."""
+
+    commit: str = ""
+    dirty: bool = False
+    digest: str = ""
+    epoch: int = 0
+
+
+class ProjectInfo(Struct):
+    name: str
+    version: str
+
+
+class Manifest(Struct):
+    """dist/manifest.json. ``tools`` maps a tool that took part (python, pyinstaller, uv, shiv …) to its version."""
+
+    schema_version: int = SCHEMA_VERSION
+    project: ProjectInfo
+    source: Source
+    tools: dict[str, str]
+    artifacts: tuple[Artifact, ...] = ()

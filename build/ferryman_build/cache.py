@@ -1,0 +1,147 @@
+"""The build cache: results of steps, kept by the content of what went in.
+
+A result is a folder out/cache/<step>/<key>/. It is made in a sibling with a private name and renamed into place, so a
+folder under its final name is always whole; a run that dies leaves only a sibling that the next run sweeps away. Keys
+are digests of content (never of time stamps), and ``result.json`` holds the digest of what the step produced, which
+is what later steps put into their own keys: an input that changes without changing the output stops right there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+import msgspec
+
+_KEPT_PER_STEP = 8
+_RESULT = "result.json"
+
+
+class Result(msgspec.Struct, frozen=True):
+    """What is known of a finished step: digest of its folder's content, seconds that it took, a note for people."""
+
+    digest: str
+    seconds: float
+    note: str = ""
+
+
+def digest(value: object) -> str:
+    """SHA-256 (hex) of a JSON-able value, whatever the order of its mappings' keys."""
+    return hashlib.sha256(msgspec.json.encode(value, order="deterministic")).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 (hex) of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def tree_digest(root: Path, paths: Iterable[Path] | None = None) -> str:
+    """SHA-256 (hex) of a folder: relative paths, executable bits, link targets and contents, in sorted order."""
+    found = sorted(root.rglob("*") if paths is None else paths, key=lambda path: path.relative_to(root).as_posix())
+    sums = hashlib.sha256()
+    for path in found:
+        if path.is_symlink():
+            kind, content = "link", os.readlink(path)
+        elif path.is_file():
+            kind, content = ("exec" if path.stat().st_mode & 0o111 else "file"), file_digest(path)
+        else:
+            continue
+        sums.update(f"{path.relative_to(root).as_posix()}\0{kind}\0{content}\n".encode())
+    return sums.hexdigest()
+
+
+class Cache:
+    """``root`` is out/cache. ``used`` are the entries that this run has touched; the sweep spares them."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.used: set[Path] = set()
+
+    def path(self, step: str, key: str) -> Path:
+        """Where the result of ``step`` for ``key`` is, or would be."""
+        return self.root / step / key[:32]
+
+    def find(self, step: str, key: str) -> tuple[Path, Result] | None:
+        """The finished result, or None. A damaged one counts as none and is removed."""
+        folder = self.path(step, key)
+        try:
+            result = msgspec.json.decode((folder / _RESULT).read_bytes(), type=Result)
+        except FileNotFoundError:
+            return None
+        except msgspec.DecodeError:
+            shutil.rmtree(folder, ignore_errors=True)
+            return None
+        self.used.add(folder)
+        os.utime(folder)  # only the sweep reads it
+        return folder, result
+
+    def make(
+        self, step: str, key: str, fill: Callable[[Path], str], *, clock: Callable[[], float]
+    ) -> tuple[Path, Result]:
+        """Run ``fill`` on an empty folder and keep it. ``fill`` returns a note for people.
+
+        Whatever ``fill`` raises passes through and leaves nothing behind.
+        """
+        folder = self.path(step, key)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=folder.parent))
+        draft.chmod(0o755)
+        started = clock()
+        try:
+            note = fill(draft)
+            result = Result(digest=tree_digest(draft), seconds=round(clock() - started, 3), note=note)
+            (draft / _RESULT).write_bytes(msgspec.json.encode(result))
+            if folder.exists():
+                shutil.rmtree(folder)
+            draft.rename(folder)
+        except BaseException:
+            shutil.rmtree(draft, ignore_errors=True)
+            raise
+        self.used.add(folder)
+        return folder, result
+
+    def sweep(self) -> int:
+        """Remove drafts of dead runs and all but the newest few results of each step; the number removed.
+
+        Call it only while holding the checkout's lock.
+        """
+        removed = 0
+        for step in self.root.iterdir() if self.root.exists() else ():
+            drafts = list(step.glob(".draft-*"))
+            kept = sorted((path for path in step.iterdir() if path not in drafts), key=_last_used, reverse=True)
+            for path in (*drafts, *(path for path in kept[_KEPT_PER_STEP:] if path not in self.used)):
+                shutil.rmtree(path, ignore_errors=True)
+                removed += 1
+        return removed
+
+
+def _last_used(path: Path) -> float:
+    return path.stat().st_mtime
+
+
+class Blobs:
+    """Small files by key, shared by all steps: compiled modules, stripped libraries. Written beside and renamed."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def path(self, key: str) -> Path:
+        return self.root / key[:2] / key[2:40]
+
+    def missing(self, keys: Mapping[str, object]) -> list[str]:
+        """Those of ``keys`` that are not there, in order."""
+        return [key for key in keys if not self.path(key).exists()]
+
+    def put(self, key: str, content: bytes) -> Path:
+        path = self.path(key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, draft = tempfile.mkstemp(prefix=".draft-", dir=path.parent)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        Path(draft).replace(path)
+        return path

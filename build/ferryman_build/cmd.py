@@ -1,0 +1,236 @@
+"""The one door through which other programs are started.
+
+Every child gets an explicit environment (an allow-list of the caller's variables plus what the call adds), no
+standard input, its own process group and a log file under out/logs/. Its output is shown only when it fails: the last
+lines and the path. Secrets are replaced at the writer. Ctrl-C or SIGTERM ends the whole group, first politely.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+import msgspec
+
+from ferryman_build.errors import BuildStepError, FerrymanError, SpaceError, ToolMissingError
+
+# What a child may see of the caller's environment. Everything else would make two builds differ for no reason
+# (PYTHONPATH, LD_LIBRARY_PATH, locale) or leak a secret into a log.
+PASSED_THROUGH = (
+    "PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "TEMP", "TMP", "SYSTEMROOT", "COMSPEC", "PATHEXT", "APPDATA",
+    "LOCALAPPDATA", "USERPROFILE", "PROGRAMFILES", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "PIP_CERT",
+    "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy", "UV_DEFAULT_INDEX", "UV_INDEX",
+    "UV_INDEX_URL", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS", "UV_OFFLINE", "UV_CACHE_DIR", "UV_NATIVE_TLS",
+    "UV_SYSTEM_CERTS", "UV_KEYRING_PROVIDER", "PIP_INDEX_URL", "PIP_CONFIG_FILE", "XDG_CACHE_HOME", "XDG_CONFIG_HOME",
+)  # fmt: skip
+
+_SECRET_NAME = re.compile(r"(?i)(secret|token|passw|private|credential|api_?key|access_?key)")
+_URL_PASSWORD = re.compile(r"(?<=://)([^/\s:@]+):([^/\s@]+)(?=@)")
+_GRACE_SECONDS = 3.0
+_TAIL_LINES = 20
+
+
+class Completed(msgspec.Struct, frozen=True):
+    """What a finished child left: ``returncode``, all of ``output`` (stdout and stderr together, redacted), its log."""
+
+    returncode: int
+    output: str
+    log: Path | None
+
+
+class Redactor:
+    """Replaces every value of a secret-looking environment variable by ``$NAME``, and passwords in URLs by ``***``."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        found = {value: name for name, value in environ.items() if _SECRET_NAME.search(name) and len(value) >= 6}
+        self._secrets = sorted(found.items(), key=lambda item: -len(item[0]))
+
+    def __call__(self, text: str) -> str:
+        for value, name in self._secrets:
+            text = text.replace(value, f"${name}")
+        return _URL_PASSWORD.sub(r"\1:***", text)
+
+
+def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment of a build tool: allow-listed variables, a fixed locale and hash seed, then ``extra``."""
+    base = {name: os.environ[name] for name in PASSED_THROUGH if name in os.environ}
+    fixed = {"LC_ALL": "C.UTF-8", "PYTHONHASHSEED": "0", "PYTHONUTF8": "1", "PYTHONNOUSERSITE": "1"}
+    return {**base, **fixed, **(extra or {})}
+
+
+def which(program: str | Path, *, advice: str = "", path: str | None = None) -> str:
+    """The absolute path of ``program``.
+
+    Raises:
+        ToolMissingError: it is not on PATH; ``advice`` says how to install it.
+    """
+    found = shutil.which(str(program), path=path)
+    if found is None:
+        raise ToolMissingError(
+            f"The program {str(program)!r} was not found.", advice=advice or "Install it and see that it is on PATH."
+        )
+    return found
+
+
+class Runner:
+    """Starts children; one per build. ``log_dir`` may be None: then output is kept in memory only."""
+
+    def __init__(self, log_dir: Path | None = None, *, verbose: bool = False) -> None:
+        self.log_dir = log_dir
+        self.verbose = verbose
+        self._redact = Redactor(os.environ)
+        self._children: set[subprocess.Popen[bytes]] = set()
+        self._lock = threading.Lock()
+        self._number = 0
+
+    def run(
+        self,
+        args: Sequence[str | Path],
+        *,
+        name: str,
+        cwd: Path | None = None,
+        env: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+        ok: Iterable[int] = (0,),
+        failure: type[FerrymanError] = BuildStepError,
+        advice: str = "",
+    ) -> Completed:
+        """Run ``args`` to its end.
+
+        Args:
+            name: what the log file is called and what a failure message says.
+            env: the whole environment; :func:`environment` when None.
+            timeout: seconds after which the group is ended.
+            ok: exit codes that are no failure.
+            failure: the error class for any other exit code.
+
+        Raises:
+            ToolMissingError: the program does not exist.
+            SpaceError: the child said that the disk is full.
+            FerrymanError: ``failure``, with the log's last lines.
+        """
+        words = [which(args[0], path=(env or os.environ).get("PATH")), *map(str, args[1:])]
+        log = self._open_log(name)
+        done = self._execute(words, log, cwd, dict(environment() if env is None else env), timeout)
+        if done.returncode in tuple(ok):
+            return done
+        raise self._explain(done, name, timeout, failure, advice)
+
+    def _open_log(self, name: str) -> Path | None:
+        if self.log_dir is None:
+            return None
+        self.log_dir.mkdir(parents=True, exist_ok=True)
+        with self._lock:
+            self._number += 1
+            number = self._number
+        return self.log_dir / f"{number:02d}-{re.sub(r'[^A-Za-z0-9._-]+', '-', name)}.log"
+
+    def _execute(
+        self, words: list[str], log: Path | None, cwd: Path | None, env: dict[str, str], timeout: float | None
+    ) -> Completed:
+        echo = self._redact(f"+ {shlex.join(words)}\n")
+        if self.verbose:
+            sys.stderr.write(echo)
+        # stdout and stderr share one pipe so that their order survives.
+        child = subprocess.Popen(
+            words, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            **new_group(),
+        )  # fmt: skip
+        with self._lock:
+            self._children.add(child)
+        deadline = None if timeout is None else time.monotonic() + timeout
+        try:
+            output = self._collect(child, deadline)
+        except BaseException:
+            end_group(child)
+            raise
+        finally:
+            with self._lock:
+                self._children.discard(child)
+        if log is not None:
+            log.write_text(f"{echo}{output}\n[exit code {child.returncode}]\n", encoding="utf-8")
+        return Completed(child.returncode, output, log)
+
+    def _collect(self, child: subprocess.Popen[bytes], deadline: float | None) -> str:
+        assert child.stdout is not None
+        chunks: list[bytes] = []
+        reader = threading.Thread(target=_drain, args=(child.stdout, chunks), daemon=True)
+        reader.start()
+        while True:
+            try:
+                child.wait(0.05 if deadline is None else max(0.0, min(0.05, deadline - time.monotonic())))
+                break
+            except subprocess.TimeoutExpired:
+                if deadline is not None and time.monotonic() >= deadline:
+                    end_group(child)
+                    chunks.append(b"\n[ended: it took longer than its time limit]\n")
+                    break
+        # A grandchild may hold the pipe open for ever; its output is not ours to wait for.
+        reader.join(2.0)
+        return self._redact(b"".join(chunks).decode("utf-8", "replace"))
+
+    def _explain(
+        self, done: Completed, name: str, timeout: float | None, failure: type[FerrymanError], advice: str
+    ) -> FerrymanError:
+        tail = [line for line in done.output.splitlines() if line.strip()][-_TAIL_LINES:]
+        if "No space left on device" in done.output or "ENOSPC" in done.output:
+            return SpaceError(
+                f"The disk is full: {name} could not write.",
+                advice="Free some space, or move the cache with --out.", details=tail, log=done.log,
+            )  # fmt: skip
+        if "[ended: it took longer" in done.output:
+            message = f"{name} did not finish within {timeout:g} s and was ended with its children."
+        else:
+            message = f"{name} failed with exit code {done.returncode}."
+        return failure(message, advice=advice or "Read the log's last lines.", details=tail, log=done.log)
+
+    def end_all(self) -> int:
+        """End every child that still runs; the number of them."""
+        with self._lock:
+            children = tuple(self._children)
+        for child in children:
+            end_group(child)
+        return len(children)
+
+
+def _drain(pipe: IO[bytes], chunks: list[bytes]) -> None:
+    while chunk := pipe.read1(65536):  # type: ignore[attr-defined]
+        chunks.append(chunk)
+
+
+def new_group() -> dict[str, object]:
+    """Popen arguments that put a child into a process group of its own."""
+    if os.name == "nt":
+        return {"creationflags": 0x200}  # CREATE_NEW_PROCESS_GROUP
+    return {"start_new_session": True}
+
+
+def end_group(child: subprocess.Popen[bytes], grace: float = _GRACE_SECONDS) -> None:
+    """TERM to the child's group, ``grace`` seconds later KILL; returns when the child is gone."""
+    if os.name == "nt":
+        child.terminate()
+        child.wait()
+        return
+    for sent in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(child.pid, sent)
+        except ProcessLookupError:
+            break
+        try:
+            child.wait(grace)
+        except subprocess.TimeoutExpired:
+            continue
+        if sent is signal.SIGTERM:
+            # The leader obeyed; whoever of its group did not is ended without further notice.
+            continue
+    child.wait()

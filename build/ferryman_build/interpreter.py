@@ -1,0 +1,177 @@
+"""The host interpreter that a tree is made from, and its shared library.
+
+PyInstaller's bootloader (and any launcher) loads CPython as a shared library. Debian and Ubuntu link their python3
+statically and put libpython into a package of its own, which a machine with python3 and python3-venv does not have.
+There Ferryman fetches exactly the package that belongs to the installed python3 (same version, checked by apt with
+the distribution's keys) into its own cache; no root rights are needed and the system stays as it is.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from ferryman_build.cmd import Runner, environment
+from ferryman_build.errors import ToolMissingError
+
+_PROBE = """
+import json, os, platform, sys, sysconfig
+var = sysconfig.get_config_var
+print(json.dumps({
+    "path": os.path.realpath(sys.executable), "version": platform.python_version(), "build": sys.version,
+    "implementation": sys.implementation.name, "tag": sys.implementation.cache_tag, "prefix": sys.base_prefix,
+    "shared": var("INSTSONAME") or var("LDLIBRARY") or "", "libdir": var("LIBDIR") or "",
+    "multiarch": var("MULTIARCH") or "", "enabled": bool(var("Py_ENABLE_SHARED")), "windows": os.name == "nt",
+}))
+"""
+
+
+class Interpreter(msgspec.Struct, frozen=True, kw_only=True):
+    """A CPython on this machine. ``libpython`` is the shared library, or None on Windows where the bootloader finds it.
+
+    ``identity`` changes whenever another build of Python is installed under the same path.
+    """
+
+    path: Path
+    version: str
+    tag: str
+    identity: str
+    libpython: Path | None
+
+    @property
+    def short(self) -> str:
+        """X.Y"""
+        return ".".join(self.version.split(".")[:2])
+
+
+class _Facts(msgspec.Struct, frozen=True):
+    path: str
+    version: str
+    build: str
+    implementation: str
+    tag: str
+    prefix: str
+    shared: str
+    libdir: str
+    multiarch: str
+    enabled: bool
+    windows: bool
+
+
+def find_interpreter(wanted: str, runner: Runner, cache: Path, say: Callable[[str], None] = print) -> Interpreter:
+    """The interpreter that ``wanted`` names: "" (the one running Ferryman), "3.12", or a path.
+
+    Raises:
+        ToolMissingError: it is not here, is not CPython, or has no shared library that could be found or fetched.
+    """
+    path = _locate(wanted, runner)
+    facts = _probe(path, runner)
+    if facts.implementation != "cpython":
+        raise ToolMissingError(
+            f"{path} is {facts.implementation}, and only CPython can be frozen.",
+            advice="Name a CPython with --python.",
+        )
+    library = None if facts.windows else _shared_library(facts, runner, cache, say)
+    return Interpreter(
+        path=Path(facts.path), version=facts.version, tag=facts.tag, identity=facts.build, libpython=library
+    )
+
+
+def _locate(wanted: str, runner: Runner) -> Path:
+    if not wanted:
+        return Path(getattr(sys, "_base_executable", sys.executable))
+    if os.sep in wanted or Path(wanted).exists():
+        if Path(wanted).exists():
+            return Path(wanted)
+        raise ToolMissingError(f"There is no interpreter at {wanted}.", advice="Correct `python` or --python.")
+    if wanted == ".".join(map(str, sys.version_info[:2])):
+        return Path(getattr(sys, "_base_executable", sys.executable))
+    import uv
+
+    found = runner.run(
+        [uv.find_uv_bin(), "python", "find", "--no-project", "--system", "--no-python-downloads", wanted],
+        name="find-python", failure=ToolMissingError,
+        advice=f"Install Python {wanted} (for example `uv python install {wanted}`), or change `python`.",
+    )  # fmt: skip
+    return Path(found.output.strip().splitlines()[-1])
+
+
+def _probe(path: Path, runner: Runner) -> _Facts:
+    done = runner.run(
+        [path, "-I", "-S", "-c", _PROBE], name="probe-python", failure=ToolMissingError,
+        advice=f"{path} does not run as a Python; correct `python` or --python.",
+    )  # fmt: skip
+    return msgspec.json.decode(done.output.strip().splitlines()[-1], type=_Facts)
+
+
+def _shared_library(facts: _Facts, runner: Runner, cache: Path, say: Callable[[str], None]) -> Path:
+    short = ".".join(facts.version.split(".")[:2])
+    names = [facts.shared] if facts.enabled else []
+    names += [f"libpython{short}.so.1.0", f"libpython{short}.dylib"]
+    folders = [facts.libdir, f"{facts.prefix}/lib", f"{facts.libdir}/{facts.multiarch}", f"{facts.prefix}/lib64"]
+    for folder in filter(None, folders):
+        for found in (Path(folder) / name for name in names):
+            if found.is_file() and found.suffix != ".a":
+                return found.resolve()
+    if facts.prefix == "/usr" and shutil.which("apt-get") and shutil.which("dpkg-deb"):
+        return _from_distribution(facts, f"libpython{short}.so.1.0", runner, cache, say)
+    raise ToolMissingError(
+        f"{facts.path} has no shared library (libpython{short}), which a frozen program needs.",
+        advice=f"Install it (Fedora: python3-libs; Alpine: python3; pyenv: build with --enable-shared), or use "
+        f"another interpreter: `uv python install {short}` and --python.",
+    )
+
+
+def _from_distribution(
+    facts: _Facts, library: str, runner: Runner, cache: Path, say: Callable[[str], None]
+) -> Path:
+    short = ".".join(facts.version.split(".")[:2])
+    shown = runner.run(
+        ["dpkg-query", "-W", "-f", "${Version} ${Architecture}", f"python{short}-minimal"],
+        name="dpkg-query", failure=ToolMissingError, advice=f"Install libpython{short} with the package manager.",
+    )  # fmt: skip
+    version, architecture = shown.output.split()
+    home = cache / "libpython" / re.sub(r"[^A-Za-z0-9.+~-]", "_", f"{short}-{version}-{architecture}")
+    found = list(home.rglob(library))
+    if not found:
+        say(f"{facts.path} is statically linked; fetching its libpython{short} ({version}) from the distribution")
+        _fetch_package(f"libpython{short}", version, home, runner)
+        found = list(home.rglob(library))
+    if not found:
+        raise ToolMissingError(
+            f"The distribution's package libpython{short} {version} holds no {library}.",
+            advice=f"Install libpython{short} with the package manager, or name another interpreter with --python.",
+        )
+    return found[0].resolve()
+
+
+def _fetch_package(package: str, version: str, home: Path, runner: Runner) -> None:
+    """Download and unpack with apt's lists in a private folder: works for any user and changes nothing outside it."""
+    draft = home.with_name(f".draft-{home.name}-{os.getpid()}")
+    shutil.rmtree(draft, ignore_errors=True)
+    for folder in ("lists/partial", "cache/archives/partial"):
+        (draft / folder).mkdir(parents=True)
+    options = [f"-oDir::State::Lists={draft}/lists", f"-oDir::Cache={draft}/cache", "-oAPT::Sandbox::User=root"]
+    advice = f"Install it by hand as root (`apt-get install {package}`), or name another interpreter with --python."
+    try:
+        for words in (["update", "-q"], ["download", "-q", f"{package}={version}"], ["download", "-q", package]):
+            if words[0] == "download" and list(draft.glob("*.deb")):
+                break
+            last = words[0] == "update" or words[-1] == package
+            runner.run(
+                ["apt-get", *options, *words], name=f"apt-{words[0]}", cwd=draft, ok=(0,) if last else (0, 100),
+                env=environment({"DEBIAN_FRONTEND": "noninteractive"}), failure=ToolMissingError, advice=advice,
+            )  # fmt: skip
+        for archive in draft.glob("*.deb"):
+            runner.run(["dpkg-deb", "-x", archive, draft / "root"], name="dpkg-deb", failure=ToolMissingError)
+        home.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(home, ignore_errors=True)
+        (draft / "root").rename(home)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)

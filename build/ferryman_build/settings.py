@@ -1,0 +1,109 @@
+"""What a project may say in `[tool.ferryman]`, as types.
+
+Every field has its meaning in the comment behind or above it; `ferryman schema` prints the same as a JSON Schema.
+Field names are kebab-case in TOML. :mod:`ferryman_build.project` reads and checks them.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from ferryman_build.artifacts import Kind
+
+
+class Collector(StrEnum):
+    """How a tree is made: by PyInstaller's analysis, or (another release of Ferryman) from a standalone runtime."""
+
+    PYINSTALLER = "pyinstaller"
+    STANDALONE = "standalone"
+
+
+class Bundler(StrEnum):
+    """What turns a tree into one file."""
+
+    PYINSTALLER = "pyinstaller"
+
+
+class Table(msgspec.Struct, frozen=True, kw_only=True, rename="kebab", forbid_unknown_fields=True):
+    """Base of every table: immutable, kebab-case, unknown keys are errors."""
+
+
+Seconds = Annotated[float, Meta(gt=0, le=3600, description="seconds")]
+ModuleName = Annotated[str, Meta(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$", description="a dotted module name")]
+
+
+class Data(Table):
+    """Files to put into the tree: ``source`` is a glob relative to pyproject.toml, ``into`` a folder of the tree."""
+
+    source: str
+    into: str = "."
+
+
+class Service(Table):
+    """The smoke test that starts the program, waits until it is ready, reads it and stops it.
+
+    In ``args``, ``ready`` and ``get`` the words ``{port}`` (a free port on loopback), ``{project}`` (the folder of
+    pyproject.toml) and ``{tmp}`` (a fresh folder) are replaced.
+    """
+
+    args: tuple[str, ...]
+    ready: str = ""  # URL that must answer 200 before `timeout`; empty: the program only has to stay up for a second
+    get: tuple[str, ...] = ()  # further URLs that must answer 200
+    expect: tuple[str, ...] = ()  # each must occur in the joined answers of `get`
+    exit_codes: tuple[int, ...] = (0,)  # allowed after SIGTERM
+    timeout: Seconds = 20.0  # for start-up, and again for the stop
+
+
+class SmokeSettings(Table):
+    """How to see that an artifact runs. `commands` must each exit 0 within `timeout`."""
+
+    commands: tuple[tuple[str, ...], ...] = (("--version",),)
+    service: Service | None = None
+    timeout: Seconds = 30.0
+
+
+class TargetSettings(Table):
+    """Overrides for one target, in `[tool.ferryman.target.<id or alias>]`; what is not set is taken from above."""
+
+    collector: Collector | UnsetType = UNSET
+    bundle: Bundler | UnsetType = UNSET
+    kinds: tuple[Kind, ...] | UnsetType = UNSET
+    python: str | UnsetType = UNSET
+    hidden_imports: tuple[ModuleName, ...] | UnsetType = UNSET  # added to the project's
+    exclude_modules: tuple[ModuleName, ...] | UnsetType = UNSET  # added to the project's
+
+
+class Settings(Table):
+    """`[tool.ferryman]` of an agent's pyproject.toml."""
+
+    entry_point: str = ""  # "package.module:function"; default: from `script`
+    script: str = ""  # a key of [project.scripts]; default: the only one, or the one named like the project
+    name: str = ""  # of the executable; default: the script's name
+    targets: tuple[str, ...] = ("host",)  # built when --target is not given; ids, aliases, host or all
+    kinds: tuple[Kind, ...] = (Kind.ARCHIVE, Kind.EXECUTABLE, Kind.PYZ)
+    collector: Collector = Collector.PYINSTALLER
+    bundle: Bundler = Bundler.PYINSTALLER
+    python: Annotated[str, Meta(pattern=r"^(3\.\d+|/.*|)$")] = ""  # "3.12" or a path; default: the one that runs us
+    optimize: Annotated[int, Meta(ge=0, le=2)] = 1  # as python -O: 1 drops asserts, 2 drops docstrings as well
+    strip: bool = True  # drop symbol tables and debug sections from native libraries
+    compress_level: Annotated[int, Meta(ge=1, le=9)] = 6  # gzip/zip level of archives
+    data: tuple[Data, ...] = ()
+    hidden_imports: tuple[ModuleName, ...] = ()  # imported only by name at run time
+    exclude_modules: tuple[ModuleName, ...] = ()  # never collected, with everything below them
+    keep_modules: tuple[ModuleName, ...] = ()  # collected although resources/exclusions.toml would leave them out
+    plugins: tuple[str, ...] = ()  # entry-point groups whose every module is collected
+    metadata: tuple[str, ...] = ()  # further distributions whose metadata is collected
+    lock: str = ""  # a requirements file with hashes (`ferryman lock` writes one); default: resolved when it changes
+    service_name: str = ""  # what a service manager calls it; default: name
+    smoke: SmokeSettings = SmokeSettings()
+    target: dict[str, TargetSettings] = {}
+
+
+class WorkspaceSettings(Table):
+    """`[tool.ferryman.workspace]` in the pyproject.toml of a repository that is not itself an agent."""
+
+    project: str = "."  # folder of the agent that `ferryman build` builds when --project is not given

@@ -1,0 +1,139 @@
+"""Targets: the rows of resources/targets.toml, and how a person may name them.
+
+A target has one canonical id, ``os-arch[-libc]`` in Go's words. A Go pair (``linux/arm64``), a Rust triple, a wheel
+platform tag or ``host`` is understood and turned into that id. No code branches on anything that a row can say.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import platform
+import sys
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from enum import StrEnum
+from importlib import resources
+
+import msgspec
+
+from ferryman_build.errors import UsageError
+
+
+class Os(StrEnum):
+    LINUX = "linux"
+    WINDOWS = "windows"
+    DARWIN = "darwin"
+
+
+class Libc(StrEnum):
+    GNU = "gnu"
+    MUSL = "musl"
+
+
+class Target(msgspec.Struct, frozen=True, kw_only=True, rename="kebab", forbid_unknown_fields=True):
+    """One row of the matrix. See the head of targets.toml for the meaning and unit of each field."""
+
+    id: str
+    os: Os
+    arch: str
+    tier: int
+    floor: Mapping[str, str]
+    suffix: str
+    archive: str
+    wheel_tags: tuple[str, ...]
+    uv_platform: str
+    rust: str
+    zig: str
+    runner: str
+    machine: tuple[str, ...]
+    libc: Libc | None = None
+
+    def __str__(self) -> str:
+        return self.id
+
+    def __hash__(self) -> int:  # floor is a mapping: identity of a target is its id
+        return hash(self.id)
+
+    @property
+    def aliases(self) -> tuple[str, ...]:
+        """Every other name of this target, lower case; the Go pair only for the first libc of a platform."""
+        pair = (f"{self.os}/{self.arch}",) if self.libc is not Libc.MUSL else (f"{self.os}/{self.arch}/musl",)
+        return tuple(name.lower() for name in (*pair, self.rust, *self.wheel_tags))
+
+    @property
+    def floor_text(self) -> str:
+        """The floor as one word for people, such as ``glibc 2.17``."""
+        return ", ".join(f"{name} {version}" for name, version in self.floor.items())
+
+
+Selector = Callable[[Target], bool]
+
+
+@functools.cache
+def all_targets() -> tuple[Target, ...]:
+    """Every row, in the file's order."""
+    text = resources.files("ferryman_build").joinpath("resources/targets.toml").read_text(encoding="utf-8")
+    rows = tomllib.loads(text)
+    return tuple(msgspec.convert({"id": name, **row}, Target) for name, row in rows.items())
+
+
+def parse_target(name: str, targets: Iterable[Target] | None = None) -> Target:
+    """The target that ``name`` means: its id, one of its aliases, or ``host``.
+
+    Raises:
+        UsageError: no such target; the message ends with the nearest names.
+    """
+    known = all_targets() if targets is None else tuple(targets)
+    wanted = name.strip().lower()
+    if wanted == "host":
+        return host_target(known)
+    for target in known:
+        if wanted == target.id or wanted in target.aliases:
+            return target
+    raise UsageError(f"There is no target called {name!r}.", advice=_nearest(wanted, known))
+
+
+def _nearest(wanted: str, known: tuple[Target, ...]) -> str:
+    owner = {alias: target.id for target in known for alias in (*target.aliases, target.id)}
+    near = dict.fromkeys(owner[match] for match in difflib.get_close_matches(wanted, owner, n=4, cutoff=0.55))
+    if near:
+        return f"Did you mean {' or '.join(near)}? `ferryman targets` lists all of them."
+    return f"Targets are {', '.join(target.id for target in known)}."
+
+
+def parse_targets(text: str) -> tuple[Target, ...]:
+    """A comma-separated list of target names, without repetition and in the order given; ``all`` is every row."""
+    names = [part for part in (piece.strip() for piece in text.split(",")) if part]
+    if "all" in names:
+        return all_targets()
+    return tuple(dict.fromkeys(parse_target(name) for name in names))
+
+
+def select(targets: Iterable[Target], selector: Selector) -> tuple[Target, ...]:
+    """The targets for which ``selector`` holds, in order."""
+    return tuple(target for target in targets if selector(target))
+
+
+def host_target(targets: Iterable[Target] | None = None) -> Target:
+    """The target that this interpreter runs on.
+
+    Raises:
+        UsageError: this machine is not in the matrix.
+    """
+    known = all_targets() if targets is None else tuple(targets)
+    system, machine, libc = _host_facts()
+    for target in known:
+        if target.os == system and machine in target.machine and target.libc in (None, libc):
+            return target
+    raise UsageError(
+        f"This machine ({system} {machine}) is not one of Ferryman's targets.",
+        advice="Name a target with --target, or add a row to targets.toml.",
+    )
+
+
+def _host_facts() -> tuple[str, str, str]:
+    system = {"win32": "windows", "darwin": "darwin"}.get(sys.platform, "linux")
+    # The empty string is what platform answers when the C library is not glibc; musl keeps no version symbol.
+    libc = "gnu" if platform.libc_ver()[0] == "glibc" else "musl"
+    return system, platform.machine().lower(), libc
