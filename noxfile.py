@@ -1,0 +1,133 @@
+#!/usr/bin/env python3
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["nox>=2025.2.9"]
+# ///
+"""Every task of this repository, for whoever has nox and for whoever has only Python.
+
+    python3 noxfile.py -s build        the same as  nox -s build
+    python3 noxfile.py -s tests        the same as  nox -s tests
+
+Run as a script, the file first makes itself a private nox (tools/bootstrap.py), then hands over to it. A session is
+thin: it installs a lock file and runs a command that works without nox as well. What follows `--` is handed on.
+
+The lines up to the first `import nox` are read by any Python from 3.6 on, so that an old one can be told so.
+"""
+
+import os
+import sys
+
+if sys.version_info < (3, 11):  # noqa: UP036 - this is the line that says it
+    sys.stderr.write(
+        "This needs Python 3.11 or newer, and {} is Python {}.{}.\n"
+        "Run it with a newer one, for instance: python3.11 {}\n".format(
+            sys.executable, sys.version_info[0], sys.version_info[1], " ".join(sys.argv)
+        )
+    )
+    sys.exit(4)
+
+ROOT = os.path.dirname(os.path.abspath(__file__))
+
+if __name__ == "__main__":
+    sys.path.insert(0, os.path.join(ROOT, "tools"))
+    import bootstrap
+
+    sys.exit(bootstrap.main(ROOT, sys.argv[1:]))
+
+import nox
+
+nox.needs_version = ">=2025.2.9"
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.reuse_venv = "yes"
+nox.options.sessions = ["build", "tests"]
+nox.options.error_on_external_run = True
+
+# What pip was told about its index holds for uv as well, unless uv was told otherwise.
+PIP_TO_UV = {"PIP_INDEX_URL": "UV_DEFAULT_INDEX", "PIP_EXTRA_INDEX_URL": "UV_INDEX", "PIP_CERT": "SSL_CERT_FILE"}
+for theirs, ours in PIP_TO_UV.items():
+    if theirs in os.environ:
+        os.environ.setdefault(ours, os.environ[theirs])
+
+
+def install(session: nox.Session, lock: str, *projects: str) -> None:
+    """Install a lock file, then these projects in place, from what the lock file brought."""
+    session.install("--require-hashes", "-r", "locks/{}.txt".format(lock))
+    editable = [argument for project in projects for argument in ("-e", project)]
+    session.install("--no-deps", "--no-build-isolation", *editable)
+
+
+def lint_steps(session: nox.Session) -> None:
+    """Style, format and layering."""
+    session.run("python", "-m", "ruff", "check")
+    session.run("python", "-m", "ruff", "format", "--check")
+    session.run("lint-imports", "--cache-dir", ".cache/import_linter")
+
+
+def pytest(session: nox.Session, *where: str) -> None:
+    """Run pytest there, with what was asked for after `--`."""
+    session.run("python", "-m", "pytest", *where, *session.posargs)
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """Build the agent for this machine, run it, and list what was made in dist/."""
+    install(session, "ferryman", ".")
+    session.run("ferryman", "build", *session.posargs)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Everything that must hold before a change lands: lint, types, unit and integration tests."""
+    install(session, "dev", ".", "agent_src")
+    lint_steps(session)
+    session.run("python", "-m", "mypy")
+    pytest(session, "tests", "--ignore=tests/e2e", "--ignore=tests/bench")
+
+
+@nox.session(default=False)
+def unit(session: nox.Session) -> None:
+    """The tests that need seconds."""
+    install(session, "dev", ".", "agent_src")
+    pytest(session, "tests/unit", "tests/test_layout.py")
+
+
+@nox.session(default=False)
+def integration(session: nox.Session) -> None:
+    """The tests that build and run real artifacts."""
+    install(session, "dev", ".", "agent_src")
+    pytest(session, "tests/integration")
+
+
+@nox.session(default=False)
+def lint(session: nox.Session) -> None:
+    """Style, format and layering."""
+    install(session, "dev", ".", "agent_src")
+    lint_steps(session)
+
+
+@nox.session(default=False)
+def types(session: nox.Session) -> None:
+    """mypy, strict, on the three packages."""
+    install(session, "dev", ".", "agent_src")
+    session.run("python", "-m", "mypy", *session.posargs)
+
+
+@nox.session(default=False)
+def e2e(session: nox.Session) -> None:
+    """Whole journeys, among them the two commands of the README in an empty root filesystem."""
+    install(session, "dev", ".", "agent_src")
+    pytest(session, "tests/e2e", "--timeout=3600")
+
+
+@nox.session(default=False)
+def bench(session: nox.Session) -> None:
+    """Size and start of what is built, as ratios measured in one run."""
+    install(session, "dev", ".", "agent_src")
+    session.run("python", "tests/bench/run.py", *session.posargs)
+
+
+@nox.session(default=False)
+def locks(session: nox.Session) -> None:
+    """Write locks/*.txt again from locks/*.in; `-- --upgrade` takes the newest releases."""
+    session.install("--require-hashes", "-r", "locks/nox.txt")
+    session.run("python", "tools/lock.py", *session.posargs)

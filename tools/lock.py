@@ -1,0 +1,82 @@
+"""Write the lock files: locks/NAME.txt, from the requirements that each one is made of.
+
+    python tools/lock.py [NAME ...] [--upgrade]
+
+A lock names no index, so that it holds behind any mirror; what pins a package is its hash (docs/adr/0002). A name that
+no lock has, or an argument uv does not know, ends with uv's or argparse's own sentence.
+"""
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# Each lock: what it is made from, and the locks it must agree with; in the order in which they are written.
+LOCKS = {
+    "nox": (["locks/nox.in"], []),
+    "ferryman": (["pyproject.toml", "locks/ferryman.in"], ["nox"]),
+    "dev": (["pyproject.toml", "locks/dev.in"], ["nox", "ferryman"]),
+}
+
+OPTIONS = [
+    "--universal",
+    "--python-version=3.11",
+    "--generate-hashes",
+    "--no-emit-index-url",
+    "--no-header",
+    "--quiet",
+    # A dependency without wheels would need a compiler, which the machines we promise to work on do not have.
+    "--only-binary=:all:",
+    # The settings of whoever runs this must not choose what everyone installs.
+    "--no-config",
+]
+
+
+def main(arguments: "list[str]") -> int:
+    """Write the named locks, or all."""
+    parser = argparse.ArgumentParser(description="Write locks/*.txt from what they are made of.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(LOCKS) + "; all when none is given")
+    parser.add_argument("--upgrade", action="store_true", help="take the newest releases")
+    options = parser.parse_args(arguments)
+    if unknown := set(options.names) - set(LOCKS):
+        parser.error("no such lock: {}; there are {}".format(", ".join(sorted(unknown)), ", ".join(LOCKS)))
+    for name in LOCKS:
+        if not options.names or name in options.names:
+            write(name, upgrade=options.upgrade)
+    return 0
+
+
+def write(name: str, *, upgrade: bool) -> None:
+    """Compile one lock, and refuse one that names a place."""
+    sources, agreeing = LOCKS[name]
+    command = [sys.executable, "-m", "uv", "pip", "compile", *OPTIONS, *(["--upgrade"] if upgrade else [])]
+    for other in agreeing:
+        command += ["--constraint", f"locks/{other}.txt"]
+    output = ROOT / "locks" / f"{name}.txt"
+    beside = output.with_suffix(".new")
+    if output.exists() and not upgrade:
+        beside.write_bytes(output.read_bytes())  # what uv finds there it keeps
+    try:
+        subprocess.run([*command, "--output-file", str(beside.relative_to(ROOT)), *sources], cwd=ROOT, check=True)
+        refuse_places(beside)
+        os.replace(beside, output)
+    except subprocess.CalledProcessError as error:
+        sys.exit(error.returncode)
+    finally:
+        beside.unlink(missing_ok=True)
+    sys.stdout.write(f"wrote {output.relative_to(ROOT)}\n")
+
+
+def refuse_places(lock: Path) -> None:
+    """Stop when a URL or a path came into the lock: it would be wrong on every other machine."""
+    text = lock.read_text(encoding="utf-8")
+    if found := re.findall(r"^.*(?:\w+://|--index|--find-links|^/).*$", text, re.MULTILINE):
+        sys.exit(f"{lock.name} would name a place: {found[0]}\nRemove what put it there and run this again.")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
