@@ -133,6 +133,7 @@ def make(home, lock):
     sweep(place)
     started = time.monotonic()
     beside = tempfile.mkdtemp(prefix="tmp-", dir=place)
+    os.chmod(beside, 0o755)  # noqa: S103 - what root made in a shared checkout, others may run
     try:
         say("making a private nox in {} (once; delete it at will)".format(home))
         create(beside)
