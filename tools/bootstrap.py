@@ -172,9 +172,8 @@ def install(python, lock):
     if "DO NOT MATCH THE HASHES" in done.stdout:
         raise BootstrapError(BAD_HASH, BAD_HASH_CURE, NO_INDEX, tail(done.stdout))
     if "No space left" in done.stdout:
-        raise BootstrapError(
-            NO_WRITE.format(path=python, reason="no space left on device"), NO_WRITE_CURE, NO_SPACE
-        )
+        sentence = NO_WRITE.format(path=python, reason="no space left on device")
+        raise BootstrapError(sentence, NO_WRITE_CURE, NO_SPACE, tail(done.stdout))
     raise BootstrapError(NO_INDEX_SAYS, NO_INDEX_CURE, NO_INDEX, tail(done.stdout))
 
 
