@@ -17,7 +17,7 @@ The lines up to the first `import nox` are read by any Python from 3.6 on, so th
 import os
 import sys
 
-if sys.version_info < (3, 11):  # noqa: UP036 - this is the line that says it
+if sys.version_info < (3, 11):
     sys.stderr.write(
         "This needs Python 3.11 or newer, and {} is Python {}.{}.\n"
         "Run it with a newer one, for instance: python3.11 {}\n".format(
@@ -43,7 +43,11 @@ nox.options.sessions = ["build", "tests"]
 nox.options.error_on_external_run = True
 
 # What pip was told about its index holds for uv as well, unless uv was told otherwise.
-PIP_TO_UV = {"PIP_INDEX_URL": "UV_DEFAULT_INDEX", "PIP_EXTRA_INDEX_URL": "UV_INDEX", "PIP_CERT": "SSL_CERT_FILE"}
+PIP_TO_UV = {
+    "PIP_INDEX_URL": "UV_DEFAULT_INDEX",
+    "PIP_EXTRA_INDEX_URL": "UV_INDEX",
+    "PIP_CERT": "SSL_CERT_FILE",
+}
 for theirs, ours in PIP_TO_UV.items():
     if theirs in os.environ:
         os.environ.setdefault(ours, os.environ[theirs])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import itertools
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -53,9 +54,13 @@ def refuse_lookup(host: object, *_rest: object) -> str | None:
 
 def refuse_process(executable: object, arguments: Any, *_rest: object) -> str | None:
     """A process that is a build tool, or a Python that runs one with -m."""
-    words = [os.fsdecode(word) for word in arguments] if isinstance(arguments, (list, tuple)) else str(arguments).split()
+    words = (
+        [os.fsdecode(word) for word in arguments]
+        if isinstance(arguments, (list, tuple))
+        else str(arguments).split()
+    )
     name = Path(os.fsdecode(executable) if isinstance(executable, (str, bytes)) else words[0]).stem
-    modules = {module for flag, module in zip(words, words[1:], strict=False) if flag == "-m"}
+    modules = {module for flag, module in itertools.pairwise(words) if flag == "-m"}
     if name in BUILD_TOOLS or (name.startswith("python") and modules & BUILD_MODULES):
         return f"started {' '.join(words[:4])}"
     return None

@@ -43,7 +43,7 @@ class BootstrapError(Exception):
     """What happened, what to do about it, and the exit code."""
 
     def __init__(self, message, cure, code, details=()):
-        super(BootstrapError, self).__init__(message)  # noqa: UP008 - one spelling for every Python that reads this
+        super(BootstrapError, self).__init__(message)
         self.cure = cure
         self.code = code
         self.details = details
@@ -63,7 +63,7 @@ def main(root, arguments):
     except KeyboardInterrupt:
         say("interrupted; nothing half-made is left")
         return INTERRUPTED
-    return hand_over([python, "-m", "nox", "-f", os.path.join(root, "noxfile.py")] + list(arguments))
+    return hand_over([python, "-m", "nox", "-f", os.path.join(root, "noxfile.py"), *arguments])
 
 
 def report(error):
@@ -166,7 +166,7 @@ def install(python, lock):
     """Install the lock file; the failures of a network and of a forged package are told apart."""
     options = ["--require-hashes", "--only-binary", ":all:", "--retries", "2", "--no-input", "--quiet"]
     options += ["--disable-pip-version-check", "--no-warn-script-location"]
-    done = run([python, "-m", "pip", "install"] + options + ["-r", lock])
+    done = run([python, "-m", "pip", "install", *options, "-r", lock])
     if done.returncode == 0:
         return
     if "DO NOT MATCH THE HASHES" in done.stdout:

@@ -7,7 +7,6 @@ no lock has, or an argument uv does not know, ends with uv's or argparse's own s
 """
 
 import argparse
-import os
 import re
 import subprocess
 import sys
@@ -39,7 +38,9 @@ OPTIONS = [
 def main(arguments: "list[str]") -> int:
     """Write the named locks, or all."""
     parser = argparse.ArgumentParser(description="Write locks/*.txt from what they are made of.")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(LOCKS) + "; all when none is given")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=", ".join(LOCKS) + "; all when none is given"
+    )
     parser.add_argument("--upgrade", action="store_true", help="take the newest releases")
     options = parser.parse_args(arguments)
     if unknown := set(options.names) - set(LOCKS):
@@ -61,9 +62,11 @@ def write(name: str, *, upgrade: bool) -> None:
     if output.exists() and not upgrade:
         beside.write_bytes(output.read_bytes())  # what uv finds there it keeps
     try:
-        subprocess.run([*command, "--output-file", str(beside.relative_to(ROOT)), *sources], cwd=ROOT, check=True)
+        subprocess.run(
+            [*command, "--output-file", str(beside.relative_to(ROOT)), *sources], cwd=ROOT, check=True
+        )
         refuse_places(beside)
-        os.replace(beside, output)
+        beside.replace(output)
     except subprocess.CalledProcessError as error:
         sys.exit(error.returncode)
     finally:

@@ -50,7 +50,13 @@ class Mirror:
 def host_mirrors(suite: str = SUITE) -> list[Mirror]:
     """The host's own sources for this suite and its updates: the one place that knows a reachable mirror."""
     asked = subprocess.run(
-        ["apt-get", "indextargets", "--format", "$(REPO_URI)|$(CODENAME)|$(RELEASE)|$(COMPONENT)", "Created-By: Packages"],
+        [
+            "apt-get",
+            "indextargets",
+            "--format",
+            "$(REPO_URI)|$(CODENAME)|$(RELEASE)|$(COMPONENT)",
+            "Created-By: Packages",
+        ],
         capture_output=True,
         text=True,
         check=False,
@@ -83,7 +89,11 @@ def rootfs_tarball(cache: Path) -> Path:
     sources = [mirror.line() for mirror in host_mirrors()]
     command = ["mmdebstrap", "--variant=minbase", "--mode=root", f"--include={','.join(PACKAGES)}"]
     made = subprocess.run(
-        [*command, SUITE, str(beside), *sources], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        [*command, SUITE, str(beside), *sources],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if made.returncode:
         beside.unlink(missing_ok=True)
@@ -119,17 +129,41 @@ class Root:
                 shutil.copyfile(name, inside)
 
     def run(
-        self, command: Iterable[str], *, user: str = USER, cwd: str = "/", env: Mapping[str, str] | None = None
+        self,
+        command: Iterable[str],
+        *,
+        user: str = USER,
+        cwd: str = "/",
+        env: Mapping[str, str] | None = None,
     ) -> Ran:
         """Run inside, with an environment made from nothing; /proc, /dev and /tmp are mounted and end with it."""
         home = "/root" if user == "root" else f"/home/{user}"
-        inside = {"PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "HOME": home, "USER": user, "LANG": "C.UTF-8"}
+        inside = {
+            "PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
+            "HOME": home,
+            "USER": user,
+            "LANG": "C.UTF-8",
+        }
         inside |= network_environment(os.environ) | dict(env or {})
         words = list(command)
-        as_user = [] if user == "root" else ["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups", "--"]
+        as_user = (
+            [] if user == "root" else ["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups", "--"]
+        )
         script = f"cd {shlex.quote(cwd)} && exec {shlex.join([*as_user, *words])}"
         done = subprocess.run(
-            ["unshare", "--mount", "--pid", "--fork", "--kill-child", "bash", "-euc", MOUNTS, "mounts", str(self.path), script],
+            [
+                "unshare",
+                "--mount",
+                "--pid",
+                "--fork",
+                "--kill-child",
+                "bash",
+                "-euc",
+                MOUNTS,
+                "mounts",
+                str(self.path),
+                script,
+            ],
             env=inside,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

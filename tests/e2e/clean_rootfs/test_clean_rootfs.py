@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from e2e.clean_rootfs.rootfs import USER, Ran, Root, UnavailableError, require_tools, rootfs_tarball
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -87,7 +88,10 @@ def test_without_venv_says_what_to_install(root: Root) -> None:
     assert ran.code == 4
     assert "apt-get install python3-venv" in ran.output
     assert "Traceback" not in ran.output
-    assert root.run(["git", "status", "--porcelain", "--ignored"], cwd=CHECKOUT).check().output in ("", "!! tools/__pycache__/\n")
+    assert root.run(["git", "status", "--porcelain", "--ignored"], cwd=CHECKOUT).check().output in (
+        "",
+        "!! tools/__pycache__/\n",
+    )
 
 
 def test_without_network_says_so(root: Root) -> None:

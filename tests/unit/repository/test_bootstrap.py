@@ -56,7 +56,9 @@ class FakeRun:
         return SimpleNamespace(returncode=self.codes[module], stdout=self.pip_says)
 
 
-def run(bootstrap: ModuleType, checkout: Path, monkeypatch: pytest.MonkeyPatch, fake: Any) -> tuple[int, list[Any]]:
+def run(
+    bootstrap: ModuleType, checkout: Path, monkeypatch: pytest.MonkeyPatch, fake: Any
+) -> tuple[int, list[Any]]:
     handed: list[Any] = []
     monkeypatch.setattr(bootstrap, "run", fake)
     monkeypatch.setattr(bootstrap, "has_nox", lambda: False)
@@ -114,14 +116,22 @@ def test_vanished_interpreter_is_rebuilt(
 @pytest.mark.parametrize(
     ("says", "code", "sentence", "cure"),
     [
-        pytest.param("Could not find a version", 13, "package index could not be reached", "PIP_INDEX_URL", id="index"),
         pytest.param(
-            "THESE PACKAGES DO NOT MATCH THE HASHES", 13, "is not the one that locks/nox.txt names", "SECURITY.md", id="hash"
+            "Could not find a version", 13, "package index could not be reached", "PIP_INDEX_URL", id="index"
         ),
-        pytest.param("OSError: No space left on device", 10, "no space left on device", "Make room", id="space"),
+        pytest.param(
+            "THESE PACKAGES DO NOT MATCH THE HASHES",
+            13,
+            "is not the one that locks/nox.txt names",
+            "SECURITY.md",
+            id="hash",
+        ),
+        pytest.param(
+            "OSError: No space left on device", 10, "no space left on device", "Make room", id="space"
+        ),
     ],
 )
-def test_failed_install(  # noqa: PLR0917 - pytest hands fixtures and parameters over by name
+def test_failed_install(
     bootstrap: ModuleType,
     checkout: Path,
     monkeypatch: pytest.MonkeyPatch,

@@ -27,7 +27,7 @@ def run_pip() -> None:
 @pytest.mark.parametrize("act", [connect_outside, look_up, run_pip])
 def test_refused(act: Any, guard_rails: Any) -> None:
     """Another machine and a build tool are out of bounds, and a swallowed refusal is remembered."""
-    with pytest.raises(AssertionError, match="a unit test (opened|looked up|started)"):
+    with pytest.raises(AssertionError, match=r"a unit test (opened|looked up|started)"):
         act()
 
     assert len(guard_rails.refused) == 1
