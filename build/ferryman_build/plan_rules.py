@@ -1,0 +1,189 @@
+"""What blocks an artifact, and what would cure that: the rules of the plan, each a function from a case to an objection.
+
+Adding a rule is adding a function to :data:`RULES`; the first that objects gives the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+from packaging.specifiers import SpecifierSet
+from packaging.version import Version
+
+from ferryman_build.artifacts import Kind
+from ferryman_build.errors import ResolutionError
+from ferryman_build.locking import check_python
+from ferryman_build.settings import Collector
+from ferryman_build.targets import Libc, Target, all_targets
+from ferryman_build.wheeltags import (
+    LockedPackage,
+    compatible_wheels,
+    fits,
+    fitting_wheels,
+    full_python,
+    other_pythons,
+    short_python,
+)
+
+if TYPE_CHECKING:
+    from ferryman_build.project import Project
+    from ferryman_build.settings import Settings
+
+_FROM_TREE = (Kind.ARCHIVE, Kind.EXECUTABLE)
+
+
+class Block(msgspec.Struct, frozen=True):
+    """Why not, and what would help."""
+
+    reason: str
+    cure: str
+
+
+class Case(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that the rules may look at for one row. ``alternatives`` as in :data:`Alternatives`."""
+
+    project: Project
+    settings: Settings
+    target: Target
+    kind: Kind
+    host: Target
+    python: str
+    packages: tuple[LockedPackage, ...]
+    own_wheel_tag: str
+    alternatives: Mapping[str, str] | None
+
+    @property
+    def from_tree(self) -> bool:
+        """Whether the artifact wraps a tree."""
+        return self.kind in _FROM_TREE
+
+    @property
+    def missing(self) -> tuple[LockedPackage, ...]:
+        """Dependencies that cannot be installed: a tree is collected where sdists can be built, a .pyz is not."""
+        sdists = self.from_tree
+        return tuple(
+            package
+            for package in self.packages
+            if not compatible_wheels(package, self.target, self.python) and not (sdists and package.sdist)
+        )
+
+
+# --- the rules --------------------------------------------------------------------------------------------------------
+
+
+def _python_allowed(case: Case) -> Block | None:
+    try:
+        check_python(case.python, case.project.requires_python)
+    except ResolutionError as error:
+        return Block(str(error), error.advice)
+    return None
+
+
+def _collector_exists(case: Case) -> Block | None:
+    if not case.from_tree or case.settings.collector is Collector.PYINSTALLER:
+        return None
+    return Block(
+        f"The collector {case.settings.collector} is not in this release.",
+        f'Set collector = "{Collector.PYINSTALLER}" in [tool.ferryman] or [tool.ferryman.target.{case.target}].',
+    )
+
+
+def _python_runs_here(case: Case) -> Block | None:
+    if not case.from_tree or case.target == case.host:
+        return None
+    return Block(
+        f"PyInstaller's analysis runs where the target's Python runs, and this machine is {case.host}.",
+        f"Build {_machine(case.target)} and join the results with `ferryman merge`.",
+    )
+
+
+def _own_wheel_fits(case: Case) -> Block | None:
+    if case.from_tree or not case.own_wheel_tag:
+        return None
+    if fits(f"own-0-{case.own_wheel_tag}.whl", case.target, case.python):
+        return None
+    return Block(
+        f"The project's own wheel is built for {case.own_wheel_tag}, which does not fit {case.target}"
+        f" and CPython {short_python(case.python)}.",
+        f"Build {_machine(case.target)} and join the results with `ferryman merge`, or make the wheel pure Python.",
+    )
+
+
+def _wheels_exist(case: Case) -> Block | None:
+    missing = case.missing
+    if not missing:
+        return None
+    return Block(" ".join(_lack(package, case) for package in missing), _wheel_cure(missing, case))
+
+
+RULES: tuple[Callable[[Case], Block | None], ...] = (
+    _python_allowed,
+    _collector_exists,
+    _python_runs_here,
+    _own_wheel_fits,
+    _wheels_exist,
+)
+
+
+def _machine(target: Target) -> str:
+    """Where to build ``target``."""
+    if not target.runner:
+        return f"on {_a(target.id)} machine"
+    hosted = f"on {_a(target.runner)} machine"
+    return f"in {_a(target.id)} container {hosted}" if contained(target) else hosted
+
+
+def _a(word: str) -> str:
+    return f"{'an' if word[0] in 'aeiou' else 'a'} {word}"
+
+
+def contained(target: Target) -> bool:
+    """Whether the hosted machine of ``target`` needs a container to be it: those with Linux have glibc."""
+    return target.libc is Libc.MUSL
+
+
+def _lack(package: LockedPackage, case: Case) -> str:
+    if fitting_wheels(package, case.target, case.python):
+        return f"the wheel of {package} for {case.target} does not have a hash of the project's lock file."
+    where = f"{case.target} and CPython {short_python(case.python)}"
+    having = [target.id for target in all_targets() if compatible_wheels(package, target, case.python)]
+    rest = f"it has ones for {', '.join(having)}" if having else "it has none for any target"
+    return f"{package} has no wheel for {where}; {rest}."
+
+
+def _wheel_cure(missing: Sequence[LockedPackage], case: Case) -> str:
+    specific = {package.name: _specific_cure(package, case) for package in missing}
+    found = [cure for cure in specific.values() if cure]
+    rest = [package for package in missing if not specific[package.name]]
+    return " ".join([*found, *([_general_cure(rest, case)] if rest else [])])
+
+
+def _specific_cure(package: LockedPackage, case: Case) -> str:
+    if fitting_wheels(package, case.target, case.python):
+        return "If the index is trusted, write the lock file anew with `ferryman lock`."
+    other = (case.alternatives or {}).get(package.name)
+    if other and other != package.version:
+        sign = "<=" if Version(other) < Version(package.version) else ">="
+        return f"{package.name} {other} has one: constrain {package.name}{sign}{other}."
+    pythons = _allowed(other_pythons(package, case.target, case.python), case.project.requires_python)
+    if pythons:
+        return f"{package} has one for CPython {', '.join(pythons)}: build with one of them (python in [tool.ferryman])."
+    return ""
+
+
+def _allowed(pythons: Sequence[str], requires_python: str) -> list[str]:
+    wanted = SpecifierSet(requires_python)
+    return [python for python in pythons if wanted.contains(full_python(python), prereleases=True)]
+
+
+def _general_cure(missing: Sequence[LockedPackage], case: Case) -> str:
+    names = ", ".join(package.name for package in missing)
+    source = f"allow an sdist build {_machine(case.target)}, " if all(p.sdist for p in missing) else ""
+    return f"Add {names} to your own wheel builds, {source}or drop the target."
+
+
+def first_block(case: Case) -> Block | None:
+    """What the first of :data:`RULES` that objects says."""
+    return next((block for rule in RULES if (block := rule(case)) is not None), None)
