@@ -30,7 +30,7 @@ class Struct(msgspec.Struct, frozen=True, kw_only=True, rename="kebab", forbid_u
     """Base of everything in the manifest: immutable, keyword-only, kebab-case, no unknown fields."""
 
 
-class SmokeCheck(Struct):
+class SmokeCheck(Struct, kw_only=True):
     """One command or service run of a smoke test: what was run, whether it held, how long it took (seconds)."""
 
     name: str
@@ -39,7 +39,7 @@ class SmokeCheck(Struct):
     detail: str = ""
 
 
-class SmokeResult(Struct):
+class SmokeResult(Struct, kw_only=True):
     """``status`` untested has a ``reason``; ``environment`` says what the run was denied (noexec tmp, empty home …)."""
 
     status: Smoke
@@ -49,7 +49,7 @@ class SmokeResult(Struct):
     checks: tuple[SmokeCheck, ...] = ()
 
 
-class Needs(Struct):
+class Needs(Struct, kw_only=True):
     """What an artifact needs of its machine, measured from its bytes.
 
     ``floor`` maps glibc/macos/windows to the lowest version that has every symbol used; ``libraries`` are the shared
@@ -63,7 +63,7 @@ class Needs(Struct):
     runtime: tuple[str, ...] = ()
 
 
-class Artifact(Struct):
+class Artifact(Struct, kw_only=True):
     """One file in dist/. ``path`` is relative to the manifest; ``size`` in bytes; ``seconds`` spent building it."""
 
     kind: Kind
@@ -79,7 +79,7 @@ class Artifact(Struct):
     smoke: SmokeResult = SmokeResult(status=Smoke.UNTESTED, reason="not run yet")
 
 
-class Source(Struct):
+class Source(Struct, kw_only=True):
     """Where the program came from. ``dirty`` is true when the checkout differs from ``commit``; no git: commit ''."""
 
     commit: str = ""
@@ -88,12 +88,12 @@ class Source(Struct):
     epoch: int = 0
 
 
-class ProjectInfo(Struct):
+class ProjectInfo(Struct, kw_only=True):
     name: str
     version: str
 
 
-class Manifest(Struct):
+class Manifest(Struct, kw_only=True):
     """dist/manifest.json. ``tools`` maps a tool that took part (python, pyinstaller, uv, shiv …) to its version."""
 
     schema_version: int = SCHEMA_VERSION

@@ -143,5 +143,6 @@ class Blobs:
         handle, draft = tempfile.mkstemp(prefix=".draft-", dir=path.parent)
         with os.fdopen(handle, "wb") as file:
             file.write(content)
+        os.chmod(draft, 0o644)
         Path(draft).replace(path)
         return path

@@ -36,14 +36,14 @@ Seconds = Annotated[float, Meta(gt=0, le=3600, description="seconds")]
 ModuleName = Annotated[str, Meta(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$", description="a dotted module name")]
 
 
-class Data(Table):
+class Data(Table, kw_only=True):
     """Files to put into the tree: ``source`` is a glob relative to pyproject.toml, ``into`` a folder of the tree."""
 
     source: str
     into: str = "."
 
 
-class Service(Table):
+class Service(Table, kw_only=True):
     """The smoke test that starts the program, waits until it is ready, reads it and stops it.
 
     In ``args``, ``ready`` and ``get`` the words ``{port}`` (a free port on loopback), ``{project}`` (the folder of
@@ -58,7 +58,7 @@ class Service(Table):
     timeout: Seconds = 20.0  # for start-up, and again for the stop
 
 
-class SmokeSettings(Table):
+class SmokeSettings(Table, kw_only=True):
     """How to see that an artifact runs. `commands` must each exit 0 within `timeout`."""
 
     commands: tuple[tuple[str, ...], ...] = (("--version",),)
@@ -66,7 +66,7 @@ class SmokeSettings(Table):
     timeout: Seconds = 30.0
 
 
-class TargetSettings(Table):
+class TargetSettings(Table, kw_only=True):
     """Overrides for one target, in `[tool.ferryman.target.<id or alias>]`; what is not set is taken from above."""
 
     collector: Collector | UnsetType = UNSET
@@ -77,7 +77,7 @@ class TargetSettings(Table):
     exclude_modules: tuple[ModuleName, ...] | UnsetType = UNSET  # added to the project's
 
 
-class Settings(Table):
+class Settings(Table, kw_only=True):
     """`[tool.ferryman]` of an agent's pyproject.toml."""
 
     entry_point: str = ""  # "package.module:function"; default: from `script`
@@ -96,6 +96,8 @@ class Settings(Table):
     exclude_modules: tuple[ModuleName, ...] = ()  # never collected, with everything below them
     keep_modules: tuple[ModuleName, ...] = ()  # collected although resources/exclusions.toml would leave them out
     plugins: tuple[str, ...] = ()  # entry-point groups whose every module is collected
+    collect_data: tuple[ModuleName, ...] = ()  # dependencies whose package data is collected although no hook says so
+    collect_submodules: tuple[ModuleName, ...] = ()  # packages whose every module is collected
     metadata: tuple[str, ...] = ()  # further distributions whose metadata is collected
     lock: str = ""  # a requirements file with hashes (`ferryman lock` writes one); default: resolved when it changes
     service_name: str = ""  # what a service manager calls it; default: name
@@ -103,7 +105,7 @@ class Settings(Table):
     target: dict[str, TargetSettings] = {}
 
 
-class WorkspaceSettings(Table):
+class WorkspaceSettings(Table, kw_only=True):
     """`[tool.ferryman.workspace]` in the pyproject.toml of a repository that is not itself an agent."""
 
     project: str = "."  # folder of the agent that `ferryman build` builds when --project is not given

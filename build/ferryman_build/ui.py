@@ -6,11 +6,12 @@ Actions job gets folded groups, anything else gets plain lines. Only this module
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol, TextIO
 
@@ -194,3 +195,17 @@ def human_size(size: int) -> str:
             return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
         amount /= 1000
     return f"{amount:.1f} GB"
+
+
+@contextlib.contextmanager
+def make_progress(title: str, *, plain: bool = False) -> Iterator[Callable[[int, int, str], None]]:
+    """A callback (done, total, label): a bar on a terminal, silence elsewhere."""
+    if plain or not sys.stderr.isatty():
+        yield lambda done, total, label: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(title, total=None)
+        yield lambda done, total, label: bar.update(task, completed=done, total=total, description=f"{title}: {label}")

@@ -1,0 +1,218 @@
+"""`ferryman build`: from a project and a list of targets to dist/.
+
+Preflight decides everything that can be decided before time is spent, and reports all of it at once; then the
+pipeline runs; then, all or nothing, dist/ changes.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tomllib
+from collections.abc import Callable, Sequence
+from importlib import metadata
+from pathlib import Path
+
+import msgspec
+
+from ferryman_build import __version__
+from ferryman_build.artifacts import Artifact, Kind, Manifest, ProjectInfo
+from ferryman_build.cache import Blobs, Cache, file_digest
+from ferryman_build.checkout import locked, space_problem
+from ferryman_build.cmd import Runner
+from ferryman_build.collect.environment import tool_version
+from ferryman_build.dist import deliver
+from ferryman_build.errors import BlockedError, FerrymanError, SpaceError
+from ferryman_build.inspect import floor_problems
+from ferryman_build.interpreter import Interpreter, find_interpreter
+from ferryman_build.locking import Lock, resolve
+from ferryman_build.pipeline import Pipeline
+from ferryman_build.plan import Plan, Status, plan_project
+from ferryman_build.project import Project
+from ferryman_build.source import read_source
+from ferryman_build.steps import TargetJob, artifact_path, needs, smoke_result, steps_for
+from ferryman_build.targets import Target, host_target
+from ferryman_build.ui import Ui, human_size
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """What the command line says. ``strict``: anything blocked is an error, not only what was asked for by name."""
+
+    targets: tuple[Target, ...]
+    kinds: tuple[Kind, ...] | None
+    out: Path
+    dist: Path
+    strict: bool = False
+    verbose: bool = False
+    refresh: bool = False
+
+
+class Built(msgspec.Struct, frozen=True, kw_only=True):
+    """What a build leaves: the manifest as written, artifacts that were made or found again, steps really run."""
+
+    manifest: Manifest
+    made: tuple[Artifact, ...]
+    steps_run: int
+
+
+def build(project: Project, options: Options, ui: Ui) -> Built:
+    """Build ``project`` for ``options.targets`` and deliver into ``options.dist``.
+
+    Raises:
+        FerrymanError: see errors.py; dist/ is as it was.
+    """
+    with locked(options.out):
+        runner = Runner(_fresh_logs(options.out), verbose=options.verbose)
+        cache = Cache(options.out / "cache")
+        jobs = preflight(project, options, cache, runner, ui)
+        pipeline = Pipeline(cache, runner, ui, workers=max(2, os.cpu_count() or 2))
+        pipeline.run([(job, steps_for(job.kinds)) for job in jobs])
+        built = _deliver(project, jobs, options, ui)
+        cache.sweep()
+        return built
+
+
+def _fresh_logs(out: Path) -> Path:
+    logs = out / "logs"
+    shutil.rmtree(logs, ignore_errors=True)
+    logs.mkdir(parents=True)
+    return logs
+
+
+# --- preflight --------------------------------------------------------------------------------------------------------
+
+
+def preflight(
+    project: Project, options: Options, cache: Cache, runner: Runner, ui: Ui
+) -> tuple[TargetJob, ...]:
+    """One job per target that has something to build.
+
+    Raises:
+        FerrymanError: the only thing that is wrong, or a BlockedError that lists everything.
+    """
+    host = host_target()
+    for folder in (options.out, options.dist):
+        if problem := space_problem(folder):
+            raise SpaceError(f"No space left: {problem}.", advice="Free some space, or use --out and --dist.")
+    source = read_source(project.root)
+    requires = build_requires(project.root)
+    interpreter = find_interpreter(project.settings.python, runner, cache.root, ui.say)
+    lock = _lock(project, interpreter, cache, runner, options.refresh)
+    backend = resolve(requires, interpreter.version, runner=runner, cache=cache.root / "index")
+    plan = plan_project(
+        project, options.targets, kinds=options.kinds, host=host, lock=lock, runner=runner, cache=cache.root / "index"
+    )
+    ready = _ready(plan, options, ui)
+    return tuple(
+        TargetJob(
+            target=target, host=host, kinds=kinds, project=project, settings=project.for_target(target), source=source,
+            interpreter=interpreter, lock=lock, build_lock=backend, build_requires=requires,
+            blobs=Blobs(cache.root / "blobs"), runner=runner, work=options.out / "work",
+        )
+        for target, kinds in ready.items()
+    )  # fmt: skip
+
+
+def _lock(project: Project, interpreter: Interpreter, cache: Cache, runner: Runner, refresh: bool) -> Lock:
+    constraints = project.root / project.settings.lock if project.settings.lock else None
+    return resolve(
+        project.dependencies, interpreter.version, runner=runner, cache=cache.root / "index", constraints=constraints,
+        requires_python=project.requires_python, refresh=refresh,
+    )  # fmt: skip
+
+
+def build_requires(root: Path) -> tuple[str, ...]:
+    """`[build-system] requires`; PEP 518's default where there is none."""
+    document = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
+    return tuple(document.get("build-system", {}).get("requires", ["setuptools>=40.8.0"]))
+
+
+def _ready(plan: Plan, options: Options, ui: Ui) -> dict[Target, tuple[Kind, ...]]:
+    """Target → kinds to build. What is blocked is said; nothing at all to do for a named target is an error."""
+    blocked = [row for row in plan.rows if row.status is Status.BLOCKED]
+    ready: dict[Target, tuple[Kind, ...]] = {}
+    for target in options.targets:
+        kinds = tuple(row.kind for row in plan.rows if row.target == target.id and row.status is Status.READY)
+        if kinds:
+            ready[target] = kinds
+    empty = [target.id for target in options.targets if target not in ready]
+    if blocked and (options.strict or empty):
+        raise BlockedError(
+            f"Nothing can be built here for {', '.join(empty)}." if empty else "Part of what was asked for is blocked.",
+            advice=blocked[0].cure, details=[f"{row.target} {row.kind}: {row.reason}" for row in blocked],
+        )  # fmt: skip
+    for row in blocked:
+        ui.say(f"- {row.target} {row.kind}: BLOCKED, {row.reason}")
+    return ready
+
+
+# --- delivery ---------------------------------------------------------------------------------------------------------
+
+
+def _deliver(project: Project, jobs: Sequence[TargetJob], options: Options, ui: Ui) -> Built:
+    made = tuple(_artifact(job, kind) for job in jobs for kind in job.kinds)
+    files = {artifact_path(job, kind).name: artifact_path(job, kind) for job in jobs for kind in job.kinds}
+    manifest = Manifest(
+        project=ProjectInfo(name=jobs[0].wheel.name, version=jobs[0].wheel.version), source=jobs[0].source,
+        tools=tools(jobs[0].interpreter), artifacts=made,
+    )  # fmt: skip
+    whole, removed = deliver(manifest, files, options.dist)
+    for name in removed:
+        ui.say(f"removed {options.dist / name} (of an earlier source)")
+    for problem in dict.fromkeys(_floor_warnings(jobs)):
+        ui.say(f"note: {problem}")
+    ran = sum(not finished.cached and not finished.skipped for job in jobs for finished in job.results.values())
+    return Built(manifest=whole, made=made, steps_run=ran)
+
+
+def _floor_warnings(jobs: Sequence[TargetJob]) -> list[str]:
+    return [problem for job in jobs if "inspect" in job.results
+            for problem in floor_problems(needs(job, Kind.ARCHIVE), job.target)]  # fmt: skip
+
+
+def _artifact(job: TargetJob, kind: Kind) -> Artifact:
+    path = artifact_path(job, kind)
+    from_tree = kind is not Kind.PYZ
+    return Artifact(
+        kind=kind, target=job.target.id, path=path.name, size=path.stat().st_size, sha256=file_digest(path),
+        collector=job.settings.collector if from_tree else "pip", bundler=_bundler(job, kind),
+        files=len(job.tree.files) if from_tree else 0, seconds=_seconds(job, kind), needs=needs(job, kind),
+        smoke=smoke_result(job, kind),
+    )  # fmt: skip
+
+
+def _bundler(job: TargetJob, kind: Kind) -> str:
+    return {Kind.EXECUTABLE: str(job.settings.bundle), Kind.PYZ: "shiv"}.get(kind, "")
+
+
+def _seconds(job: TargetJob, kind: Kind) -> float:
+    """Time that the steps on the way to this artifact took when they were last run."""
+    names = {step.name for step in steps_for((kind,))}
+    results = (job.results[name].result for name in names if name in job.results)
+    return round(sum(result.seconds for result in results if result), 2)
+
+
+def tools(interpreter: Interpreter) -> dict[str, str]:
+    """Name → version of everything that takes part in a build."""
+    pinned = ("pyinstaller", "pyinstaller-hooks-contrib", "shiv", "pip")
+    return {"ferryman": __version__, "python": interpreter.version, "uv": metadata.version("uv"),
+            **{name: tool_version(name) for name in pinned}}  # fmt: skip
+
+
+def closing_table(built: Built) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Columns and rows of the table that ends a build."""
+    columns = ("target", "kind", "size", "sha256", "smoke", "file")
+    rows = [
+        (artifact.target, str(artifact.kind), human_size(artifact.size), artifact.sha256[:12],
+         _smoke_word(artifact), artifact.path)
+        for artifact in built.made
+    ]  # fmt: skip
+    return columns, rows
+
+
+def _smoke_word(artifact: Artifact) -> str:
+    return f"{artifact.smoke.status} ({len(artifact.smoke.checks)})" if artifact.smoke.checks else artifact.smoke.status
+
+
+Say = Callable[[str], None]
+__all__ = ["Built", "FerrymanError", "Options", "build", "closing_table", "preflight"]

@@ -1,0 +1,350 @@
+"""The command line. Only :func:`main` prints errors and exits; each command is a function from options to a code.
+
+Heavy imports happen inside the commands: a build with nothing to do must answer in under a second.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+import re
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from ferryman_build import __version__
+from ferryman_build.errors import FerrymanError, InterruptedBuildError, UsageError
+
+_ISSUES = "Run it again with --verbose and send the output with the issue."
+
+
+class Parser(argparse.ArgumentParser):
+    """Answers a typo with the nearest thing that exists; raises instead of exiting."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message[:1].upper()}{message[1:]}.", advice=self._suggestion(message))
+
+    def _suggestion(self, message: str) -> str:
+        wrong = re.search(r"'([^']*)' \(choose from", message) or re.search(r"arguments: (\S+)", message)
+        known = [*self._option_string_actions, *_choices(self)]
+        near = difflib.get_close_matches(wrong.group(1), known, n=1, cutoff=0.5) if wrong else []
+        return f"Did you mean {near[0]}?" if near else f"`{self.prog} --help` shows what there is."
+
+
+def _choices(parser: argparse.ArgumentParser) -> list[str]:
+    return [str(choice) for action in parser._actions for choice in action.choices or ()]
+
+
+def make_parser() -> Parser:
+    """Every command and option of `ferryman`."""
+    parser = Parser(prog="ferryman", description="One command from a Python agent to one executable per platform.")
+    parser.add_argument("--version", action="version", version=f"ferryman {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
+    for name, (run, text, options) in COMMANDS.items():
+        command = commands.add_parser(name, help=text, description=text)
+        command.set_defaults(run=run)
+        for add in (_common, *options):
+            add(command)
+    return parser
+
+
+# --- options ----------------------------------------------------------------------------------------------------------
+
+
+def _common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-v", "--verbose", action="store_true", help="echo every child process; tracebacks")
+    parser.add_argument("--plain", action="store_true", help="plain lines even on a terminal")
+
+
+def _project_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--project", type=Path, metavar="DIR", help="folder of the agent's pyproject.toml")
+    parser.add_argument("--out", type=Path, default=Path("out"), metavar="DIR", help="logs and cache (default: out)")
+    parser.add_argument("--python", metavar="X.Y|PATH", help="the interpreter to freeze")
+
+
+def _target_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--target", metavar="A,B", help="targets by id or alias, `host` or `all`")
+    parser.add_argument("--all", action="store_true", help="the same as --target all")
+    parser.add_argument("--kind", metavar="A,B", help="archive, executable, pyz")
+    parser.add_argument("--refresh", action="store_true", help="ask the package index again, whatever was kept")
+
+
+def _build_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dist", type=Path, default=Path("dist"), metavar="DIR", help="products (default: dist)")
+    parser.add_argument("--strict", action="store_true", help="anything blocked is an error")
+
+
+def _json_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="machine-readable, on standard output")
+
+
+# --- commands ---------------------------------------------------------------------------------------------------------
+
+
+def _project(args: argparse.Namespace, *, lock_required: bool = True):  # type: ignore[no-untyped-def]
+    """(Project with environment and command line applied, Effective)"""
+    from ferryman_build.project import find_project, load_project
+    from ferryman_build.provenance import effective
+
+    project = load_project(find_project(Path.cwd(), args.project), lock_required=lock_required)
+    given = {"python": args.python, "targets": _target_names(args), "kinds": _list(getattr(args, "kind", None))}
+    found = effective(project, os.environ, {name: value for name, value in given.items() if value is not None})
+    return found.project, found
+
+
+def _target_names(args: argparse.Namespace) -> list[str] | None:
+    if getattr(args, "all", False):
+        return ["all"]
+    return _list(getattr(args, "target", None))
+
+
+def _list(text: str | None) -> list[str] | None:
+    return [part.strip() for part in text.split(",") if part.strip()] if text is not None else None
+
+
+def run_build(args: argparse.Namespace) -> int:
+    from ferryman_build.build import Options, build, closing_table
+    from ferryman_build.targets import parse_targets
+    from ferryman_build.ui import make_ui
+
+    started = time.monotonic()
+    project, _ = _project(args)
+    options = Options(
+        targets=parse_targets(",".join(project.settings.targets)), kinds=project.settings.kinds,
+        out=args.out.absolute(), dist=args.dist.absolute(), strict=args.strict, verbose=args.verbose,
+        refresh=args.refresh,
+    )  # fmt: skip
+    ui = make_ui(plain=args.plain)
+    try:
+        built = build(project, options, ui)
+        info = built.manifest.project
+        ui.table(f"{info.name} {info.version} in {args.dist}/", *closing_table(built))
+        done = f"{built.steps_run} steps run" if built.steps_run else "nothing had changed, no step run"
+        ui.say(f"\n{done}, {time.monotonic() - started:.1f} s")
+    finally:
+        ui.close()
+    return 0
+
+
+def run_plan(args: argparse.Namespace) -> int:
+    from ferryman_build.cmd import Runner
+    from ferryman_build.interpreter import find_interpreter
+    from ferryman_build.locking import resolve
+    from ferryman_build.plan import plan_json, plan_project, render_plan
+    from ferryman_build.targets import parse_targets
+    from ferryman_build.ui import make_progress
+
+    project, _ = _project(args)
+    out = args.out.absolute()
+    runner = Runner(out / "logs", verbose=args.verbose)
+    index = out / "cache" / "index"
+    interpreter = find_interpreter(project.settings.python, runner, out / "cache", lambda text: None)
+    constraints = project.root / project.settings.lock if project.settings.lock else None
+    lock = resolve(
+        project.dependencies, interpreter.version, runner=runner, cache=index, constraints=constraints,
+        requires_python=project.requires_python, refresh=args.refresh,
+    )  # fmt: skip
+    with make_progress("asking the package index", plain=args.plain or args.json) as progress:
+        plan = plan_project(
+            project, parse_targets(",".join(project.settings.targets)), kinds=project.settings.kinds, lock=lock,
+            runner=runner, cache=index, progress=progress, refresh=args.refresh,
+        )  # fmt: skip
+    if args.json:
+        print(plan_json(plan))
+    else:
+        render_plan(plan, plain=args.plain)
+    return 0
+
+
+def run_targets(args: argparse.Namespace) -> int:
+    from ferryman_build.targets import all_targets, host_target
+
+    if args.json:
+        import msgspec
+
+        print(msgspec.json.format(msgspec.json.encode(all_targets())).decode())
+        return 0
+    host = host_target()
+    for target in all_targets():
+        mark = "*" if target == host else " "
+        print(f"{mark} {target.id:<18} tier {target.tier}  {target.floor_text:<12}  {', '.join(target.aliases[:3])}")
+    return 0
+
+
+def run_config(args: argparse.Namespace) -> int:
+    from ferryman_build.provenance import render_config
+
+    _, found = _project(args, lock_required=False)
+    print(render_config(found, as_json=args.json))
+    return 0
+
+
+def run_schema(args: argparse.Namespace) -> int:
+    import msgspec
+
+    from ferryman_build import plan, schema
+
+    makers = {"project": schema.project_schema, "manifest": schema.manifest_schema, "plan": plan.plan_schema}
+    print(msgspec.json.format(msgspec.json.encode(makers[args.of]())).decode())
+    return 0
+
+
+def _schema_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("of", nargs="?", default="project", choices=("project", "manifest", "plan"),
+                        help="[tool.ferryman] (default), dist/manifest.json, or `plan --json`")  # fmt: skip
+
+
+def run_lock(args: argparse.Namespace) -> int:
+    from ferryman_build.cmd import Runner
+    from ferryman_build.interpreter import find_interpreter
+    from ferryman_build.locking import lock_text, resolve
+
+    project, _ = _project(args, lock_required=False)
+    runner = Runner(args.out.absolute() / "logs", verbose=args.verbose)
+    index = args.out.absolute() / "cache" / "index"
+    interpreter = find_interpreter(project.settings.python, runner, args.out.absolute() / "cache", lambda text: None)
+    lock = resolve(
+        project.dependencies, interpreter.version, runner=runner, cache=index, requires_python=project.requires_python,
+        refresh=True,
+    )  # fmt: skip
+    path = project.root / (project.settings.lock or "ferryman.lock.txt")
+    path.write_text(lock_text(lock), encoding="utf-8")
+    print(f"{path}: {len(lock.packages)} packages")
+    if not project.settings.lock:
+        print(f'Add  lock = "{path.name}"  to [tool.ferryman] so that builds use it.')
+    return 0
+
+
+def run_inspect(args: argparse.Namespace) -> int:
+    from ferryman_build.inspect import describe, render
+
+    for path in args.files:
+        print(render(describe(path)))
+    return 0
+
+
+def _inspect_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="an executable, library, archive or folder")
+
+
+def run_merge(args: argparse.Namespace) -> int:
+    from ferryman_build.manifest import merge_dirs
+
+    whole = merge_dirs(args.dirs, args.into)
+    print(f"{args.into}: {len(whole.artifacts)} artifacts of {whole.project.name} {whole.project.version}")
+    return 0
+
+
+def _merge_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("dirs", nargs="+", type=Path, metavar="DIR", help="dist/ folders, each with its manifest.json")
+    parser.add_argument("--into", type=Path, default=Path("dist"), metavar="DIR")
+
+
+def run_doctor(args: argparse.Namespace) -> int:
+    from ferryman_build.cmd import Runner
+    from ferryman_build.doctor import examine, problems
+    from ferryman_build.ui import make_ui
+
+    project, _ = _project(args, lock_required=False)
+    findings = examine(project, args.out.absolute(), Runner(args.out.absolute() / "logs"))
+    rows = [(finding.name, finding.state, finding.found, finding.needed_for) for finding in findings]
+    ui = make_ui(plain=args.plain, stream=sys.stdout)
+    ui.table(f"What building {project.name} needs", ("tool", "state", "found", "for"), rows)
+    for finding in findings:
+        if finding.advice:
+            ui.say(f"{finding.name}: {finding.advice}")
+    ui.close()
+    return 4 if problems(findings) else 0
+
+
+def run_clean(args: argparse.Namespace) -> int:
+    import shutil
+
+    from ferryman_build.checkout import locked
+
+    out = args.out.absolute()
+    if not out.exists():
+        print(f"{out} is not there; nothing to remove.")
+        return 0
+    with locked(out):
+        for name in ("cache", "logs", "work"):
+            shutil.rmtree(out / name, ignore_errors=True)
+    print(f"removed cache and logs in {out}; dist/ is as it was")
+    return 0
+
+
+Command = tuple[Callable[[argparse.Namespace], int], str, tuple[Callable[[argparse.ArgumentParser], None], ...]]
+COMMANDS: dict[str, Command] = {
+    "build": (run_build, "build artifacts into dist/", (_project_option, _target_options, _build_options)),
+    "plan": (run_plan, "say what can be built, and what is in the way", (_project_option, _target_options, _json_option)),
+    "targets": (run_targets, "list the targets", (_json_option,)),
+    "config": (run_config, "print the effective configuration and where each value came from",
+               (_project_option, _target_options, _json_option)),
+    "schema": (run_schema, "print a JSON Schema", (_schema_options,)),
+    "lock": (run_lock, "resolve the dependencies and write a lock file with hashes", (_project_option,)),
+    "inspect": (run_inspect, "say what a file needs of its machine", (_inspect_options,)),
+    "merge": (run_merge, "join the dist/ folders of several machines", (_merge_options,)),
+    "doctor": (run_doctor, "list every tool that building needs", (_project_option,)),
+    "clean": (run_clean, "remove cache and logs", (_project_option,)),
+}  # fmt: skip
+
+
+# --- the only place that prints errors and exits ------------------------------------------------------------------------
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; its exit code (docs/exit-codes.md)."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    verbose = "-v" in words or "--verbose" in words
+    try:
+        _terminate_like_interrupt()
+        args = make_parser().parse_args(words)
+        if args.command is None:
+            make_parser().print_help()
+            return 2
+        return int(args.run(args))
+    except KeyboardInterrupt:
+        error: FerrymanError = InterruptedBuildError(
+            "Interrupted. Child processes were ended and dist/ is as it was.",
+            advice="Finished steps are kept in out/cache; the next build goes on from there.",
+        )
+    except FerrymanError as found:
+        error = found
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except Exception as unexpected:
+        traceback.print_exc()
+        error = FerrymanError(f"Unexpected {type(unexpected).__name__}: {unexpected}", advice=_ISSUES)
+    print_error(error, verbose=verbose)
+    return error.exit_code
+
+
+def print_error(error: FerrymanError, *, verbose: bool) -> None:
+    """One sentence that says what happened, the details, one sentence that says what to do."""
+    prefix = "::error::" if os.environ.get("GITHUB_ACTIONS") == "true" else "error: "
+    lines = [f"{prefix}{error}", *(f"    {line}" for line in error.details)]
+    if error.log is not None:
+        lines.append(f"  log: {error.log}")
+    if error.advice:
+        lines.append(f"  what to do: {error.advice}")
+    sys.stderr.write("\n".join(lines) + "\n")
+    if verbose and error.__traceback__ is not None:
+        traceback.print_exception(error)
+
+
+def _terminate_like_interrupt() -> None:
+    """SIGTERM ends a build as Ctrl-C does."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, interrupt)

@@ -1,0 +1,97 @@
+"""Putting products into dist/: all of them or none.
+
+Rules:
+
+1. Every product is copied to a hidden name beside its place first; only when all copies are there is the first one
+   renamed. A full disk or Ctrl-C while copying leaves dist/ as it was.
+2. The manifest is renamed into place last. A file that it does not list was not delivered.
+3. Artifacts of an earlier build of the same project, version and source stay listed (one machine may build target after
+   target). Those of another source are taken out of the manifest, and their files removed, but only files that the old
+   manifest lists with the very content that they have.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from ferryman_build.artifacts import Artifact, Kind, Manifest
+from ferryman_build.cache import file_digest
+from ferryman_build.checkout import draft_copy, drafts_removed_on_error
+from ferryman_build.checksums import sums_text
+from ferryman_build.errors import ManifestError
+from ferryman_build.manifest import manifest_bytes, read_manifest
+
+MANIFEST = "manifest.json"
+SUMS = "SHA256SUMS"
+
+
+def deliver(manifest: Manifest, files: Mapping[str, Path], dist: Path) -> tuple[Manifest, tuple[str, ...]]:
+    """Put ``files`` (name in dist/ → product) and ``manifest`` into ``dist``.
+
+    Returns the manifest as written, and the names of the files removed by rule 3.
+
+    Raises:
+        SpaceError: no space left; dist/ is as it was.
+    """
+    dist.mkdir(parents=True, exist_ok=True)
+    earlier = _earlier(dist)
+    whole = _joined(manifest, earlier, dist)
+    stale = _stale(earlier, whole, dist)
+    executables = {artifact.path for artifact in whole.artifacts if artifact.kind is not Kind.ARCHIVE}
+    with drafts_removed_on_error() as drafts:  # rule 1
+        for name, product in files.items():
+            if not _same(dist / name, product):
+                drafts.append((draft_copy(product.read_bytes(), dist / name, name in executables), dist / name))
+        drafts.append((draft_copy(sums_text(_sums(whole)).encode(), dist / SUMS, False), dist / SUMS))
+        drafts.append((draft_copy(manifest_bytes(whole), dist / MANIFEST, False), dist / MANIFEST))
+        for draft, target in drafts:  # rule 2: the manifest is the last one
+            os.replace(draft, target)
+    for name in stale:
+        (dist / name).unlink(missing_ok=True)
+    return whole, stale
+
+
+def _earlier(dist: Path) -> Manifest | None:
+    try:
+        return read_manifest(dist / MANIFEST)
+    except (FileNotFoundError, ManifestError):
+        return None  # what cannot be read lists nothing, and so nothing of it is removed
+
+
+def _joined(manifest: Manifest, earlier: Manifest | None, dist: Path) -> Manifest:
+    if earlier is None or not _same_source(earlier, manifest):
+        return manifest
+    new = {(artifact.target, artifact.kind) for artifact in manifest.artifacts}
+    kept = (old for old in earlier.artifacts if (old.target, old.kind) not in new and _intact(old, dist))
+    artifacts = sorted((*manifest.artifacts, *kept), key=lambda artifact: (artifact.target, artifact.kind))
+    return Manifest(
+        project=manifest.project, source=manifest.source, tools={**earlier.tools, **manifest.tools},
+        artifacts=tuple(artifacts),
+    )  # fmt: skip
+
+
+def _same_source(one: Manifest, other: Manifest) -> bool:
+    return (one.project, one.source.digest) == (other.project, other.source.digest)
+
+
+def _stale(earlier: Manifest | None, whole: Manifest, dist: Path) -> tuple[str, ...]:
+    listed = {artifact.path for artifact in whole.artifacts}
+    old = earlier.artifacts if earlier else ()
+    return tuple(artifact.path for artifact in old if artifact.path not in listed and _intact(artifact, dist))
+
+
+def _intact(artifact: Artifact, dist: Path) -> bool:
+    path = dist / artifact.path
+    return path.is_file() and path.stat().st_size == artifact.size and file_digest(path) == artifact.sha256
+
+
+def _same(target: Path, product: Path) -> bool:
+    if not target.is_file() or target.stat().st_size != product.stat().st_size:
+        return False
+    return file_digest(target) == file_digest(product)
+
+
+def _sums(manifest: Manifest) -> Sequence[tuple[str, str]]:
+    return [(artifact.path, artifact.sha256) for artifact in manifest.artifacts]

@@ -1,0 +1,68 @@
+"""The .pyz: wheels and the agent's wheel in one zip application, made by shiv. It needs a Python on its machine.
+
+Which wheels is decided by the lock, with markers evaluated for the target: pip's own cross-installation evaluates
+them for the host, and a Windows-only dependency would be missing on Windows (pypa/pip#11664). So pip gets a finished
+list with hashes and ``--no-deps``, and its platform arguments only choose among the wheels of each entry.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from ferryman_build.cmd import Runner, environment
+from ferryman_build.collect.environment import env_python
+from ferryman_build.errors import ResolutionError
+from ferryman_build.targets import Target
+
+
+def install_site_packages(
+    requirements: str, target: Target, python: str, env: Path, into: Path, runner: Runner
+) -> None:
+    """Install ``requirements`` (text with hashes) for ``target`` and CPython ``python`` (X.Y) into ``into``/site.
+
+    Raises:
+        ResolutionError: a wheel is missing or has another hash.
+    """
+    listed = into / "requirements.txt"
+    listed.write_text(requirements, encoding="utf-8")
+    platforms = [word for tag in target.wheel_tags for word in ("--platform", tag)]
+    abis = [word for abi in (f"cp{python.replace('.', '')}", "abi3", "none") for word in ("--abi", abi)]
+    runner.run(
+        [env_python(env), "-m", "pip", "install", "--quiet", "--no-deps", "--require-hashes", "--no-compile",
+         "--only-binary", ":all:", *platforms, "--python-version", python, "--implementation", "cp", *abis,
+         "--disable-pip-version-check", "--root-user-action", "ignore", "--target", into / "site", "-r", listed],
+        name=f"site-{target}", failure=ResolutionError,
+        advice=f"`ferryman plan --target {target}` says which wheel is missing.",
+    )  # fmt: skip
+    (into / "site").mkdir(exist_ok=True)
+    shutil.rmtree(into / "site" / "bin", ignore_errors=True)
+
+
+def write_pyz(
+    site: Path, app: Path, entry_point: str, python: str, epoch: int, env: Path, output: Path, runner: Runner
+) -> None:
+    """Write the .pyz at ``output`` from installed dependencies (``site``) and the unpacked wheel (``app``).
+
+    ``epoch`` (seconds since 1970) is the date of every member; bytecode is compiled for CPython ``python``.
+    """
+    with tempfile.TemporaryDirectory(prefix="pyz-", dir=output.parent) as temporary:
+        joined = Path(temporary) / "site-packages"
+        shutil.copytree(site, joined, symlinks=True, copy_function=_link_or_copy)
+        shutil.copytree(app, joined, symlinks=True, copy_function=_link_or_copy, dirs_exist_ok=True)
+        stamp = max(epoch, 315_532_800)
+        runner.run(
+            [env_python(env), "-m", "shiv", "--site-packages", joined, "--entry-point", entry_point, "--python",
+             f"/usr/bin/env python{python}", "--reproducible", "--compressed", "--output-file", output],
+            name="shiv", env=environment({"SOURCE_DATE_EPOCH": str(stamp)}),
+        )  # fmt: skip
+
+
+def _link_or_copy(source: str, target: str) -> str:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+    return target

@@ -1,0 +1,1 @@
+"""Says whether the lamps are lit."""

@@ -1,0 +1,5 @@
+class Oil:
+    """Looks at the oil."""
+
+    def lit(self):
+        return True

@@ -1,0 +1,5 @@
+class Wick:
+    """Looks at the wick."""
+
+    def lit(self):
+        return True
