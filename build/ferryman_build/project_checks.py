@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from ferryman_build import pep_checks, settings_checks
+from ferryman_build import pep_checks, settings_checks, smoke_checks
 from ferryman_build.settings_checks import FERRYMAN
-from ferryman_build.validate import Mistake, suggest
+from ferryman_build.validate import Mistake
+from ferryman_build.words import suggest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -83,7 +84,7 @@ def all_mistakes(subject: Subject, *, lock_required: bool = True) -> Iterator[Mi
         unread=subject.unread,
         lock_required=lock_required,
     )
-    for check in settings_checks.CHECKS:
+    for check in (*settings_checks.CHECKS, smoke_checks.smoke):
         yield from check(subject.settings, surroundings)
 
 

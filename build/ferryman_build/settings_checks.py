@@ -18,9 +18,10 @@ from msgspec import UNSET
 from ferryman_build import pep_checks
 from ferryman_build.data_files import data_files
 from ferryman_build.errors import UsageError
-from ferryman_build.settings import Service, Settings
+from ferryman_build.settings import Settings
 from ferryman_build.targets import parse_target
-from ferryman_build.validate import Mistake, check, suggest
+from ferryman_build.validate import Mistake, check
+from ferryman_build.words import suggest
 
 if TYPE_CHECKING:
     from ferryman_build.toml_positions import KeyPath
@@ -210,73 +211,5 @@ def modules(settings: Settings, _: Surroundings) -> Iterator[Mistake]:
         yield from pep_checks.name_mistakes(name, (*FERRYMAN, "metadata", number))
 
 
-# --- smoke ---------------------------------------------------------------------------------------------------------
-
-_SMOKE = (*FERRYMAN, "smoke")
-_SERVICE = (*_SMOKE, "service")
-_PLACEHOLDER = re.compile(r"\{([A-Za-z_]+)\}")
-_PLACEHOLDERS = ("port", "project", "tmp")
-
-
-def smoke(settings: Settings, around: Surroundings) -> Iterator[Mistake]:
-    """A smoke test that can fail: something is run, and what is expected can arrive."""
-    service = settings.smoke.service
-    if not settings.smoke.commands and service is None:
-        yield Mistake(
-            (*_SMOKE, "commands"),
-            'empty, and there is no service — nothing would be tested; write [["--version"]]',
-        )
-    if service is None:
-        return
-    unread = {path[-1] for path in around.unread if path[: len(_SERVICE)] == _SERVICE}
-    if service.get and not service.ready and "ready" not in unread:
-        yield Mistake(
-            (*_SERVICE, "get"), "needs ready — write the URL that answers 200 once the program can be read"
-        )
-    if service.expect and not service.get and "get" not in unread:
-        yield Mistake(
-            (*_SERVICE, "expect"), "needs get — write the URLs in whose answers these words must occur"
-        )
-    if not service.exit_codes:
-        yield Mistake((*_SERVICE, "exit-codes"), "empty — expected at least one code, such as 0")
-    for number, code in enumerate(service.exit_codes):
-        if not -64 <= code <= 255:
-            yield Mistake(
-                (*_SERVICE, "exit-codes", number), f"{code} — expected 0 to 255, or a negated signal number"
-            )
-    yield from _urls(service)
-    yield from _placeholders(service)
-
-
-def _urls(service: Service) -> Iterator[Mistake]:
-    for path, url in _service_urls(service):
-        if not re.match(r"https?://[^/\s]", url):
-            yield Mistake(
-                path, f'{url!r} is not a URL — expected the like of "http://127.0.0.1:{{port}}/readyz"'
-            )
-        elif "{port}" in url and not any("{port}" in argument for argument in service.args):
-            yield Mistake(path, "uses {port}, but args never tell the program that port — add {port} to args")
-
-
-def _placeholders(service: Service) -> Iterator[Mistake]:
-    arguments: list[tuple[KeyPath, str]] = [
-        ((*_SERVICE, "args", number), text) for number, text in enumerate(service.args)
-    ]
-    for path, text in (*arguments, *_service_urls(service)):
-        for word in _PLACEHOLDER.findall(text):
-            # Braces may mean something to the program, but not in a URL, nor when the word is nearly one of ours.
-            hint = suggest(
-                word, _PLACEHOLDERS, otherwise="" if path[-2] == "args" else " — {port}, {project} or {tmp}"
-            )
-            if word not in _PLACEHOLDERS and hint:
-                yield Mistake(path, f"unknown placeholder {{{word}}}{hint}")
-
-
-def _service_urls(service: Service) -> Iterator[tuple[KeyPath, str]]:
-    if service.ready:
-        yield (*_SERVICE, "ready"), service.ready
-    yield from (((*_SERVICE, "get", number), url) for number, url in enumerate(service.get))
-
-
 OPTION_CHECKS: tuple[Check, ...] = (targets, kinds, pythons)
-CHECKS: tuple[Check, ...] = (*OPTION_CHECKS, target_tables, data, lock, names, modules, smoke)
+CHECKS: tuple[Check, ...] = (*OPTION_CHECKS, target_tables, data, lock, names, modules)

@@ -25,6 +25,12 @@ class Document:
         self.text = text
         self.data = data
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Document) and (self.path, self.text) == (other.path, other.text)
+
+    def __hash__(self) -> int:
+        return hash((self.path, self.text))
+
     @functools.cached_property
     def positions(self) -> Positions:
         """Where everything is written; found when first asked for."""

@@ -11,10 +11,10 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-import msgspec
 from msgspec import inspect
 
 from ferryman_build.toml_positions import KeyPath
+from ferryman_build.words import PATTERN_WORDS, as_toml, either, range_words, suggest, type_words, value_words
 
 
 class Mistake(NamedTuple):
@@ -22,12 +22,6 @@ class Mistake(NamedTuple):
 
     path: KeyPath
     message: str
-
-
-PATTERN_WORDS: Mapping[str, str] = {
-    r"^(3\.\d+|/.*|)$": 'a version such as "3.12", or the absolute path of an interpreter',
-}
-"""What a pattern asks for, in words, where the field has no description of its own."""
 
 
 def check(value: object, expected: type | inspect.Type, path: KeyPath = ()) -> list[Mistake]:
@@ -49,24 +43,6 @@ def prune(data: Mapping[str, Any], mistakes: Iterable[Mistake]) -> dict[str, Any
     pruned = _without(data, doomed, ())
     assert isinstance(pruned, dict)
     return pruned
-
-
-def suggest(word: str, known: Iterable[str], *, otherwise: str = "") -> str:
-    """`` — did you mean 'x'?`` for the known word nearest to ``word``; without one, ``otherwise``."""
-    import difflib  # only a mistake needs it: 4 ms
-
-    spelled = {_spelling(name): name for name in known}
-    wanted = _spelling(word)
-    near = difflib.get_close_matches(wanted, spelled, n=1, cutoff=0.6)
-    if not near and len(wanted) > 1:
-        near = [name for name in spelled if name.startswith(wanted)][
-            :1
-        ]  # 'exe' is far from 'executable' by ratio
-    return f" — did you mean {spelled[near[0]]!r}?" if near else otherwise
-
-
-def _spelling(word: str) -> str:
-    return word.lower().replace("_", "-")
 
 
 def _nearest_key(data: object, path: KeyPath) -> KeyPath:
@@ -141,7 +117,7 @@ def _number(
         yield _wrong_type(value, kind, path)
     elif not _in_range(value, kind):
         unit = f" {words}" if words else ""
-        yield Mistake(path, f"{value} is out of range — expected {_range(kind)}{unit}")
+        yield Mistake(path, f"{value} is out of range — expected {range_words(kind)}{unit}")
 
 
 def _enum(value: object, kind: inspect.EnumType, path: KeyPath, _words: str) -> Iterator[Mistake]:
@@ -149,7 +125,7 @@ def _enum(value: object, kind: inspect.EnumType, path: KeyPath, _words: str) -> 
     if not isinstance(value, str):
         yield _wrong_type(value, kind, path)
     elif value not in choices:
-        listed = f" — expected {_either(choices)}"
+        listed = f" — expected {either(choices)}"
         yield Mistake(
             path, f"unknown {kind.cls.__name__.lower()} {value!r}{suggest(value, choices, otherwise=listed)}"
         )
@@ -157,7 +133,7 @@ def _enum(value: object, kind: inspect.EnumType, path: KeyPath, _words: str) -> 
 
 def _array(value: object, kind: inspect.VarTupleType, path: KeyPath, words: str) -> Iterator[Mistake]:
     if not isinstance(value, list | tuple):
-        cure = f" — write [{_toml(value)}]" if isinstance(value, str | int | float) else ""
+        cure = f" — write [{as_toml(value)}]" if isinstance(value, str | int | float) else ""
         yield Mistake(path, _wrong_type(value, kind, path).message + cure)
         return
     yield from _length(value, kind, path, "elements")
@@ -185,7 +161,7 @@ def _table(value: object, kind: inspect.StructType, path: KeyPath, _words: str) 
             yield from _unknown_key(key, fields, path, closed=kind.forbid_unknown_fields)
     for name, field in fields.items():
         if field.required and name not in value:
-            yield Mistake((*path, name), f"missing — expected {_name(field.type)}")
+            yield Mistake((*path, name), f"missing — expected {type_words(field.type)}")
 
 
 def _unknown_key(key: str, fields: Iterable[str], path: KeyPath, *, closed: bool) -> Iterator[Mistake]:
@@ -225,70 +201,11 @@ _CHECKERS: Mapping[type[inspect.Type], _Checker] = {
 }
 
 
-# --- words ---------------------------------------------------------------------------------------------------------
+# --- helpers ------------------------------------------------------------------------------------------------------
 
 
 def _wrong_type(value: object, kind: inspect.Type, path: KeyPath) -> Mistake:
-    return Mistake(path, f"expected {_name(kind)}, found {_found(value)}")
-
-
-_NAMES: Mapping[type[inspect.Type], str] = {
-    inspect.NoneType: "nothing",
-    inspect.BoolType: "true or false",
-    inspect.StrType: "text",
-    inspect.IntType: "a whole number",
-    inspect.FloatType: "a number",
-    inspect.DictType: "a table",
-    inspect.StructType: "a table",
-}
-
-
-def _name(kind: inspect.Type) -> str:
-    match kind:
-        case inspect.Metadata():
-            return _name(kind.type)
-        case inspect.EnumType():
-            return _either([member.value for member in kind.cls])
-        case inspect.VarTupleType():
-            return f"an array of {_plural(kind.item_type)}"
-        case inspect.UnionType():
-            return " or ".join(
-                _name(member) for member in kind.types if not isinstance(member, inspect.NoneType)
-            )
-        case _:
-            return _NAMES[type(kind)]
-
-
-def _plural(kind: inspect.Type) -> str:
-    name = _name(kind)
-    return {"a table": "tables", "a whole number": "whole numbers"}.get(
-        name, name.replace("an array", "arrays")
-    )
-
-
-def _either(choices: list[Any]) -> str:
-    quoted = [repr(choice) for choice in choices]
-    return " or ".join([", ".join(quoted[:-1]), quoted[-1]] if len(quoted) > 1 else quoted)
-
-
-def _found(value: object) -> str:
-    match value:
-        case bool():
-            return _toml(value)
-        case str():
-            return f"text {value!r}"
-        case int() | float():
-            return f"the number {value}"
-        case list() | tuple():
-            return "an array"
-        case dict():
-            return "a table"
-        case _:
-            return f"the date or time {value}"
-
-
-def _toml(value: object) -> str:
-    return msgspec.json.encode(value).decode()
+    return Mistake(path, f"expected {type_words(kind)}, found {value_words(value)}")
 
 
 def _in_range(value: float, kind: inspect.IntType | inspect.FloatType) -> bool:
@@ -298,13 +215,6 @@ def _in_range(value: float, kind: inspect.IntType | inspect.FloatType) -> bool:
         and (kind.lt is None or value < kind.lt)
         and (kind.le is None or value <= kind.le)
     )
-
-
-def _range(kind: inspect.IntType | inspect.FloatType) -> str:
-    if kind.ge is not None and kind.le is not None:
-        return f"{kind.ge} to {kind.le}"
-    bounds = (("more than", kind.gt), ("at least", kind.ge), ("less than", kind.lt), ("at most", kind.le))
-    return " and ".join(f"{word} {bound}" for word, bound in bounds if bound is not None)
 
 
 def _length(
