@@ -89,7 +89,7 @@ def tests(session: nox.Session) -> None:
     install(session, "dev", ".", "agent_src")
     lint_steps(session)
     session.run("python", "-m", "mypy")
-    pytest(session, "tests", "--ignore=tests/e2e", "--ignore=tests/bench")
+    pytest(session)
 
 
 @nox.session(default=False)

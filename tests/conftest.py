@@ -15,9 +15,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
+import hypothesis.configuration
 import pytest
 
-UNIT = Path(__file__).parent / "unit"
+ROOT = Path(__file__).resolve().parent.parent
+UNIT = ROOT / "tests" / "unit"
 BUILD_TOOLS = frozenset({"pip", "pip3", "uv", "uvx", "pyinstaller", "shiv", "cibuildwheel"})
 BUILD_MODULES = BUILD_TOOLS | {"PyInstaller", "build", "venv", "virtualenv"}
 
@@ -103,6 +106,14 @@ def pytest_configure() -> None:
     its ResourceWarning would fail whichever test the garbage collector runs in.
     """
     asyncio.set_event_loop(None)
+
+
+def pytest_sessionstart() -> None:
+    """Hypothesis judges results and not seconds, which say more about the machine; its examples go where caches go."""
+    hypothesis.configuration.set_hypothesis_home_dir(ROOT / ".cache" / "hypothesis")
+    usual = hypothesis.settings.get_profile("ci" if "CI" in os.environ else "default")
+    hypothesis.settings.register_profile("ferryman", parent=usual, deadline=None)
+    hypothesis.settings.load_profile("ferryman")
 
 
 @pytest.fixture(autouse=True)

@@ -20,6 +20,9 @@ TOOL_MISSING, NO_SPACE, NO_INDEX, INTERRUPTED = 4, 10, 13, 130
 OLDEST_NOX = (2025, 2, 9)
 LEFTOVER_SECONDS = 3600
 
+# What sends Python or pip to another place than the environment that is being made.
+ELSEWHERE = ("PYTHONHOME", "PYTHONPATH", "PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_PYTHON")
+
 NO_VENV = "This Python ({python}) cannot make virtual environments: its ensurepip module is missing."
 NO_VENV_CURE = (
     "On Debian and Ubuntu install it with `apt-get install python3-venv` (for a Python that is not the system's, "
@@ -179,8 +182,8 @@ def install(python, lock):
 
 def run(command):
     """Run quietly, keeping what was printed for a failure."""
-    # PYTHONHOME, PYTHONPATH and pip's "only inside a virtual environment" are about other programs than this one.
-    env = {name: value for name, value in os.environ.items() if name not in ("PYTHONHOME", "PYTHONPATH")}
+    env = {name: value for name, value in os.environ.items() if name not in ELSEWHERE}
+    env["PIP_USER"] = "0"
     return subprocess.run(
         command,
         env=env,

@@ -17,6 +17,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[3]
 PYTHON = sys.executable
 
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="the fake environments are made of links")
+
 
 @pytest.fixture
 def bootstrap() -> ModuleType:
@@ -209,7 +211,7 @@ def test_loser_of_a_race_uses_the_winner(
     assert len(handed) == len(environments(checkout)) == 1
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+@pytest.mark.skipif(getattr(os, "geteuid", int)() == 0, reason="root may write anywhere")
 def test_unwritable_checkout(
     bootstrap: ModuleType, checkout: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
