@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -22,13 +22,14 @@ from ferryman_build.checkout import locked, space_problem
 from ferryman_build.cmd import Runner
 from ferryman_build.collect.environment import tool_version
 from ferryman_build.dist import deliver
-from ferryman_build.errors import BlockedError, FerrymanError, SpaceError
+from ferryman_build.errors import BlockedError, SpaceError
 from ferryman_build.inspect import floor_problems
 from ferryman_build.interpreter import Interpreter, find_interpreter
 from ferryman_build.locking import Lock, resolve
 from ferryman_build.pipeline import Pipeline
 from ferryman_build.plan import Plan, Status, plan_project
 from ferryman_build.project import Project
+from ferryman_build.settings import Settings
 from ferryman_build.source import read_source
 from ferryman_build.steps import TargetJob, artifact_path, needs, smoke_result, steps_for
 from ferryman_build.targets import Target, host_target
@@ -67,7 +68,7 @@ def build(project: Project, options: Options, ui: Ui) -> Built:
         jobs = preflight(project, options, cache, runner, ui)
         pipeline = Pipeline(cache, runner, ui, workers=max(2, os.cpu_count() or 2))
         pipeline.run([(job, steps_for(job.kinds)) for job in jobs])
-        built = _deliver(project, jobs, options, ui)
+        built = _deliver(jobs, options, ui)
         cache.sweep()
         return built
 
@@ -94,31 +95,48 @@ def preflight(
     for folder in (options.out, options.dist):
         if problem := space_problem(folder):
             raise SpaceError(f"No space left: {problem}.", advice="Free some space, or use --out and --dist.")
-    source = read_source(project.root)
-    requires = build_requires(project.root)
-    interpreter = find_interpreter(project.settings.python, runner, cache.root, ui.say)
-    lock = _lock(project, interpreter, cache, runner, options.refresh)
-    backend = resolve(requires, interpreter.version, runner=runner, cache=cache.root / "index")
+    source, requires = read_source(project.root), build_requires(project.root)
+    index = cache.root / "index"
+    interpreters = Interpreters(project, options, cache, runner, ui)
     plan = plan_project(
-        project, options.targets, kinds=options.kinds, host=host, lock=lock, runner=runner, cache=cache.root / "index"
-    )
-    ready = _ready(plan, options, ui)
-    return tuple(
-        TargetJob(
-            target=target, host=host, kinds=kinds, project=project, settings=project.for_target(target), source=source,
+        project, options.targets, options.kinds, host, runner=runner, cache=index, refresh=options.refresh,
+        lock=interpreters.for_settings(project.settings)[1],
+    )  # fmt: skip
+    jobs = []
+    for target, kinds in _ready(plan, options, ui).items():
+        settings = project.for_target(target)
+        interpreter, lock = interpreters.for_settings(settings)
+        backend = resolve(requires, interpreter.version, runner=runner, cache=index)
+        jobs.append(TargetJob(
+            target=target, host=host, kinds=kinds, project=project, settings=settings, source=source,
             interpreter=interpreter, lock=lock, build_lock=backend, build_requires=requires,
-            blobs=Blobs(cache.root / "blobs"), runner=runner, work=options.out / "work",
-        )
-        for target, kinds in ready.items()
-    )  # fmt: skip
+            blobs=Blobs(cache.root / "blobs"), runner=runner,
+        ))  # fmt: skip
+    return tuple(jobs)
 
 
-def _lock(project: Project, interpreter: Interpreter, cache: Cache, runner: Runner, refresh: bool) -> Lock:
-    constraints = project.root / project.settings.lock if project.settings.lock else None
-    return resolve(
-        project.dependencies, interpreter.version, runner=runner, cache=cache.root / "index", constraints=constraints,
-        requires_python=project.requires_python, refresh=refresh,
-    )  # fmt: skip
+class Interpreters:
+    """The interpreter that each target's settings name, and the lock for its version; each is looked for once."""
+
+    def __init__(self, project: Project, options: Options, cache: Cache, runner: Runner, ui: Ui) -> None:
+        self._project, self._options, self._cache, self._runner, self._ui = project, options, cache, runner, ui
+        self._found: dict[str, tuple[Interpreter, Lock]] = {}
+
+    def for_settings(self, settings: Settings) -> tuple[Interpreter, Lock]:
+        """(interpreter, lock) of ``settings.python``."""
+        if settings.python not in self._found:
+            self._found[settings.python] = self._look(settings.python)
+        return self._found[settings.python]
+
+    def _look(self, wanted: str) -> tuple[Interpreter, Lock]:
+        interpreter = find_interpreter(wanted, self._runner, self._cache.root, self._ui.say)
+        project = self._project
+        lock = resolve(
+            project.dependencies, interpreter.version, runner=self._runner, cache=self._cache.root / "index",
+            constraints=project.root / project.settings.lock if project.settings.lock else None,
+            requires_python=project.requires_python, refresh=self._options.refresh,
+        )  # fmt: skip
+        return interpreter, lock
 
 
 def build_requires(root: Path) -> tuple[str, ...]:
@@ -149,7 +167,7 @@ def _ready(plan: Plan, options: Options, ui: Ui) -> dict[Target, tuple[Kind, ...
 # --- delivery ---------------------------------------------------------------------------------------------------------
 
 
-def _deliver(project: Project, jobs: Sequence[TargetJob], options: Options, ui: Ui) -> Built:
+def _deliver(jobs: Sequence[TargetJob], options: Options, ui: Ui) -> Built:
     made = tuple(_artifact(job, kind) for job in jobs for kind in job.kinds)
     files = {artifact_path(job, kind).name: artifact_path(job, kind) for job in jobs for kind in job.kinds}
     manifest = Manifest(
@@ -161,7 +179,9 @@ def _deliver(project: Project, jobs: Sequence[TargetJob], options: Options, ui: 
         ui.say(f"removed {options.dist / name} (of an earlier source)")
     for problem in dict.fromkeys(_floor_warnings(jobs)):
         ui.say(f"note: {problem}")
-    ran = sum(not finished.cached and not finished.skipped for job in jobs for finished in job.results.values())
+    ran = sum(
+        not finished.cached and not finished.skipped for job in jobs for finished in job.results.values()
+    )
     return Built(manifest=whole, made=made, steps_run=ran)
 
 
@@ -211,8 +231,9 @@ def closing_table(built: Built) -> tuple[tuple[str, ...], list[tuple[str, ...]]]
 
 
 def _smoke_word(artifact: Artifact) -> str:
-    return f"{artifact.smoke.status} ({len(artifact.smoke.checks)})" if artifact.smoke.checks else artifact.smoke.status
+    return (
+        f"{artifact.smoke.status} ({len(artifact.smoke.checks)})"
+        if artifact.smoke.checks
+        else artifact.smoke.status
+    )
 
-
-Say = Callable[[str], None]
-__all__ = ["Built", "FerrymanError", "Options", "build", "closing_table", "preflight"]

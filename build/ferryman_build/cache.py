@@ -42,7 +42,9 @@ def file_digest(path: Path) -> str:
 
 def tree_digest(root: Path, paths: Iterable[Path] | None = None) -> str:
     """SHA-256 (hex) of a folder: relative paths, executable bits, link targets and contents, in sorted order."""
-    found = sorted(root.rglob("*") if paths is None else paths, key=lambda path: path.relative_to(root).as_posix())
+    found = sorted(
+        root.rglob("*") if paths is None else paths, key=lambda path: path.relative_to(root).as_posix()
+    )
     sums = hashlib.sha256()
     for path in found:
         if path.is_symlink():
@@ -113,7 +115,9 @@ class Cache:
         removed = 0
         for step in self.root.iterdir() if self.root.exists() else ():
             drafts = list(step.glob(".draft-*"))
-            kept = sorted((path for path in step.iterdir() if path not in drafts), key=_last_used, reverse=True)
+            kept = sorted(
+                (path for path in step.iterdir() if path not in drafts), key=_last_used, reverse=True
+            )
             for path in (*drafts, *(path for path in kept[_KEPT_PER_STEP:] if path not in self.used)):
                 shutil.rmtree(path, ignore_errors=True)
                 removed += 1

@@ -81,7 +81,8 @@ def draft_copy(content: bytes, target: Path, executable: bool) -> Path:
         draft.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.errno in NO_SPACE:
             raise SpaceError(
-                f"No space left while writing {target}.", advice="Free some space; nothing in dist/ was changed."
+                f"No space left while writing {target}.",
+                advice="Free some space; nothing in dist/ was changed.",
             ) from error
         raise
     return draft

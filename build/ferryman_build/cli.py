@@ -44,7 +44,9 @@ def _choices(parser: argparse.ArgumentParser) -> list[str]:
 
 def make_parser() -> Parser:
     """Every command and option of `ferryman`."""
-    parser = Parser(prog="ferryman", description="One command from a Python agent to one executable per platform.")
+    parser = Parser(
+        prog="ferryman", description="One command from a Python agent to one executable per platform."
+    )
     parser.add_argument("--version", action="version", version=f"ferryman {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
     for name, (run, text, options) in COMMANDS.items():
@@ -65,7 +67,9 @@ def _common(parser: argparse.ArgumentParser) -> None:
 
 def _project_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--project", type=Path, metavar="DIR", help="folder of the agent's pyproject.toml")
-    parser.add_argument("--out", type=Path, default=Path("out"), metavar="DIR", help="logs and cache (default: out)")
+    parser.add_argument(
+        "--out", type=Path, default=Path("out"), metavar="DIR", help="logs and cache (default: out)"
+    )
     parser.add_argument("--python", metavar="X.Y|PATH", help="the interpreter to freeze")
 
 
@@ -73,11 +77,15 @@ def _target_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--target", metavar="A,B", help="targets by id or alias, `host` or `all`")
     parser.add_argument("--all", action="store_true", help="the same as --target all")
     parser.add_argument("--kind", metavar="A,B", help="archive, executable, pyz")
-    parser.add_argument("--refresh", action="store_true", help="ask the package index again, whatever was kept")
+    parser.add_argument(
+        "--refresh", action="store_true", help="ask the package index again, whatever was kept"
+    )
 
 
 def _build_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--dist", type=Path, default=Path("dist"), metavar="DIR", help="products (default: dist)")
+    parser.add_argument(
+        "--dist", type=Path, default=Path("dist"), metavar="DIR", help="products (default: dist)"
+    )
     parser.add_argument("--strict", action="store_true", help="anything blocked is an error")
 
 
@@ -89,13 +97,19 @@ def _json_option(parser: argparse.ArgumentParser) -> None:
 
 
 def _project(args: argparse.Namespace, *, lock_required: bool = True):  # type: ignore[no-untyped-def]
-    """(Project with environment and command line applied, Effective)"""
+    """(Project with environment and command line applied, Effective)."""
     from ferryman_build.project import find_project, load_project
     from ferryman_build.provenance import effective
 
     project = load_project(find_project(Path.cwd(), args.project), lock_required=lock_required)
-    given = {"python": args.python, "targets": _target_names(args), "kinds": _list(getattr(args, "kind", None))}
-    found = effective(project, os.environ, {name: value for name, value in given.items() if value is not None})
+    given = {
+        "python": args.python,
+        "targets": _target_names(args),
+        "kinds": _list(getattr(args, "kind", None)),
+    }
+    found = effective(
+        project, os.environ, {name: value for name, value in given.items() if value is not None}
+    )
     return found.project, found
 
 
@@ -110,6 +124,7 @@ def _list(text: str | None) -> list[str] | None:
 
 
 def run_build(args: argparse.Namespace) -> int:
+    """`ferryman build`."""
     from ferryman_build.build import Options, build, closing_table
     from ferryman_build.targets import parse_targets
     from ferryman_build.ui import make_ui
@@ -134,36 +149,30 @@ def run_build(args: argparse.Namespace) -> int:
 
 
 def run_plan(args: argparse.Namespace) -> int:
+    """`ferryman plan`."""
     from ferryman_build.cmd import Runner
-    from ferryman_build.interpreter import find_interpreter
-    from ferryman_build.locking import resolve
-    from ferryman_build.plan import plan_json, plan_project, render_plan
-    from ferryman_build.targets import parse_targets
-    from ferryman_build.ui import make_progress
+    from ferryman_build.plan import plan_json, plan_project
+    from ferryman_build.plan_render import render_plan
+    from ferryman_build.targets import host_target, parse_targets
+    from ferryman_build.ui import make_progress, stdout_console
 
     project, _ = _project(args)
     out = args.out.absolute()
-    runner = Runner(out / "logs", verbose=args.verbose)
-    index = out / "cache" / "index"
-    interpreter = find_interpreter(project.settings.python, runner, out / "cache", lambda text: None)
-    constraints = project.root / project.settings.lock if project.settings.lock else None
-    lock = resolve(
-        project.dependencies, interpreter.version, runner=runner, cache=index, constraints=constraints,
-        requires_python=project.requires_python, refresh=args.refresh,
-    )  # fmt: skip
+    targets = parse_targets(",".join(project.settings.targets))
     with make_progress("asking the package index", plain=args.plain or args.json) as progress:
         plan = plan_project(
-            project, parse_targets(",".join(project.settings.targets)), kinds=project.settings.kinds, lock=lock,
-            runner=runner, cache=index, progress=progress, refresh=args.refresh,
+            project, targets, project.settings.kinds, host_target(), runner=Runner(out / "logs", verbose=args.verbose),
+            cache=out / "cache" / "index", progress=progress, refresh=args.refresh,
         )  # fmt: skip
     if args.json:
-        print(plan_json(plan))
+        sys.stdout.write(plan_json(plan))
     else:
-        render_plan(plan, plain=args.plain)
+        render_plan(plan, stdout_console(plain=args.plain))
     return 0
 
 
 def run_targets(args: argparse.Namespace) -> int:
+    """`ferryman targets`."""
     from ferryman_build.targets import all_targets, host_target
 
     if args.json:
@@ -174,12 +183,15 @@ def run_targets(args: argparse.Namespace) -> int:
     host = host_target()
     for target in all_targets():
         mark = "*" if target == host else " "
-        print(f"{mark} {target.id:<18} tier {target.tier}  {target.floor_text:<12}  {', '.join(target.aliases[:3])}")
+        print(
+            f"{mark} {target.id:<18} tier {target.tier}  {target.floor_text:<12}  {', '.join(target.aliases[:3])}"
+        )
     return 0
 
 
 def run_config(args: argparse.Namespace) -> int:
-    from ferryman_build.provenance import render_config
+    """`ferryman config`."""
+    from ferryman_build.config_view import render_config
 
     _, found = _project(args, lock_required=False)
     print(render_config(found, as_json=args.json))
@@ -187,6 +199,7 @@ def run_config(args: argparse.Namespace) -> int:
 
 
 def run_schema(args: argparse.Namespace) -> int:
+    """`ferryman schema`."""
     import msgspec
 
     from ferryman_build import plan, schema
@@ -202,6 +215,7 @@ def _schema_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run_lock(args: argparse.Namespace) -> int:
+    """`ferryman lock`."""
     from ferryman_build.cmd import Runner
     from ferryman_build.interpreter import find_interpreter
     from ferryman_build.locking import lock_text, resolve
@@ -209,7 +223,9 @@ def run_lock(args: argparse.Namespace) -> int:
     project, _ = _project(args, lock_required=False)
     runner = Runner(args.out.absolute() / "logs", verbose=args.verbose)
     index = args.out.absolute() / "cache" / "index"
-    interpreter = find_interpreter(project.settings.python, runner, args.out.absolute() / "cache", lambda text: None)
+    interpreter = find_interpreter(
+        project.settings.python, runner, args.out.absolute() / "cache", lambda _: None
+    )
     lock = resolve(
         project.dependencies, interpreter.version, runner=runner, cache=index, requires_python=project.requires_python,
         refresh=True,
@@ -223,6 +239,7 @@ def run_lock(args: argparse.Namespace) -> int:
 
 
 def run_inspect(args: argparse.Namespace) -> int:
+    """`ferryman inspect`."""
     from ferryman_build.inspect import describe, render
 
     for path in args.files:
@@ -231,10 +248,13 @@ def run_inspect(args: argparse.Namespace) -> int:
 
 
 def _inspect_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="an executable, library, archive or folder")
+    parser.add_argument(
+        "files", nargs="+", type=Path, metavar="FILE", help="an executable, library, archive or folder"
+    )
 
 
 def run_merge(args: argparse.Namespace) -> int:
+    """`ferryman merge`."""
     from ferryman_build.manifest import merge_dirs
 
     whole = merge_dirs(args.dirs, args.into)
@@ -243,11 +263,14 @@ def run_merge(args: argparse.Namespace) -> int:
 
 
 def _merge_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("dirs", nargs="+", type=Path, metavar="DIR", help="dist/ folders, each with its manifest.json")
+    parser.add_argument(
+        "dirs", nargs="+", type=Path, metavar="DIR", help="dist/ folders, each with its manifest.json"
+    )
     parser.add_argument("--into", type=Path, default=Path("dist"), metavar="DIR")
 
 
 def run_doctor(args: argparse.Namespace) -> int:
+    """`ferryman doctor`."""
     from ferryman_build.cmd import Runner
     from ferryman_build.doctor import examine, problems
     from ferryman_build.ui import make_ui
@@ -265,6 +288,7 @@ def run_doctor(args: argparse.Namespace) -> int:
 
 
 def run_clean(args: argparse.Namespace) -> int:
+    """`ferryman clean`."""
     import shutil
 
     from ferryman_build.checkout import locked
@@ -280,7 +304,9 @@ def run_clean(args: argparse.Namespace) -> int:
     return 0
 
 
-Command = tuple[Callable[[argparse.Namespace], int], str, tuple[Callable[[argparse.ArgumentParser], None], ...]]
+Command = tuple[
+    Callable[[argparse.Namespace], int], str, tuple[Callable[[argparse.ArgumentParser], None], ...]
+]
 COMMANDS: dict[str, Command] = {
     "build": (run_build, "build artifacts into dist/", (_project_option, _target_options, _build_options)),
     "plan": (run_plan, "say what can be built, and what is in the way", (_project_option, _target_options, _json_option)),
@@ -320,7 +346,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    except Exception as unexpected:
+    except Exception as unexpected:  # noqa: BLE001  # the last resort: a traceback, and a sentence below it
         traceback.print_exc()
         error = FerrymanError(f"Unexpected {type(unexpected).__name__}: {unexpected}", advice=_ISSUES)
     print_error(error, verbose=verbose)
@@ -343,7 +369,7 @@ def print_error(error: FerrymanError, *, verbose: bool) -> None:
 def _terminate_like_interrupt() -> None:
     """SIGTERM ends a build as Ctrl-C does."""
 
-    def interrupt(number: int, frame: FrameType | None) -> None:
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
     if threading.current_thread() is threading.main_thread():

@@ -52,7 +52,9 @@ class Redactor:
     """Replaces every value of a secret-looking environment variable by ``$NAME``, and passwords in URLs by ``***``."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
-        found = {value: name for name, value in environ.items() if _SECRET_NAME.search(name) and len(value) >= 6}
+        found = {
+            value: name for name, value in environ.items() if _SECRET_NAME.search(name) and len(value) >= 6
+        }
         self._secrets = sorted(found.items(), key=lambda item: -len(item[0]))
 
     def __call__(self, text: str) -> str:
@@ -77,7 +79,8 @@ def which(program: str | Path, *, advice: str = "", path: str | None = None) -> 
     found = shutil.which(str(program), path=path)
     if found is None:
         raise ToolMissingError(
-            f"The program {str(program)!r} was not found.", advice=advice or "Install it and see that it is on PATH."
+            f"The program {str(program)!r} was not found.",
+            advice=advice or "Install it and see that it is on PATH.",
         )
     return found
 

@@ -43,7 +43,9 @@ def deliver(manifest: Manifest, files: Mapping[str, Path], dist: Path) -> tuple[
     with drafts_removed_on_error() as drafts:  # rule 1
         for name, product in files.items():
             if not _same(dist / name, product):
-                drafts.append((draft_copy(product.read_bytes(), dist / name, name in executables), dist / name))
+                drafts.append(
+                    (draft_copy(product.read_bytes(), dist / name, name in executables), dist / name)
+                )
         drafts.append((draft_copy(sums_text(_sums(whole)).encode(), dist / SUMS, False), dist / SUMS))
         drafts.append((draft_copy(manifest_bytes(whole), dist / MANIFEST, False), dist / MANIFEST))
         for draft, target in drafts:  # rule 2: the manifest is the last one

@@ -84,10 +84,12 @@ def _findings(project: Project, out: Path, runner: Runner) -> Iterator[Finding]:
 def _interpreter(project: Project, out: Path, runner: Runner) -> Finding:
     use = "the program that is frozen"
     try:
-        found = find_interpreter(project.settings.python, runner, out / "cache", lambda text: None)
+        found = find_interpreter(project.settings.python, runner, out / "cache", lambda _: None)
     except FerrymanError as error:
         return Finding("python", State.MISSING, str(error), use, error.advice)
-    return Finding("python", State.FOUND, f"{found.version} at {found.path}, {found.libpython or 'python dll'}", use)
+    return Finding(
+        "python", State.FOUND, f"{found.version} at {found.path}, {found.libpython or 'python dll'}", use
+    )
 
 
 def _program(program: Program) -> Finding:

@@ -46,7 +46,7 @@ class Interpreter(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def short(self) -> str:
-        """X.Y"""
+        """X.Y."""
         return ".".join(self.version.split(".")[:2])
 
 
@@ -64,7 +64,9 @@ class _Facts(msgspec.Struct, frozen=True):
     windows: bool
 
 
-def find_interpreter(wanted: str, runner: Runner, cache: Path, say: Callable[[str], None] = print) -> Interpreter:
+def find_interpreter(
+    wanted: str, runner: Runner, cache: Path, say: Callable[[str], None] = print
+) -> Interpreter:
     """The interpreter that ``wanted`` names: "" (the one running Ferryman), "3.12", or a path.
 
     Raises:
@@ -89,7 +91,9 @@ def _locate(wanted: str, runner: Runner) -> Path:
     if os.sep in wanted or Path(wanted).exists():
         if Path(wanted).exists():
             return Path(wanted)
-        raise ToolMissingError(f"There is no interpreter at {wanted}.", advice="Correct `python` or --python.")
+        raise ToolMissingError(
+            f"There is no interpreter at {wanted}.", advice="Correct `python` or --python."
+        )
     if wanted == ".".join(map(str, sys.version_info[:2])):
         return Path(getattr(sys, "_base_executable", sys.executable))
     import uv
@@ -114,7 +118,12 @@ def _shared_library(facts: _Facts, runner: Runner, cache: Path, say: Callable[[s
     short = ".".join(facts.version.split(".")[:2])
     names = [facts.shared] if facts.enabled else []
     names += [f"libpython{short}.so.1.0", f"libpython{short}.dylib"]
-    folders = [facts.libdir, f"{facts.prefix}/lib", f"{facts.libdir}/{facts.multiarch}", f"{facts.prefix}/lib64"]
+    folders = [
+        facts.libdir,
+        f"{facts.prefix}/lib",
+        f"{facts.libdir}/{facts.multiarch}",
+        f"{facts.prefix}/lib64",
+    ]
     for folder in filter(None, folders):
         for found in (Path(folder) / name for name in names):
             if found.is_file() and found.suffix != ".a":
@@ -140,7 +149,9 @@ def _from_distribution(
     home = cache / "libpython" / re.sub(r"[^A-Za-z0-9.+~-]", "_", f"{short}-{version}-{architecture}")
     found = list(home.rglob(library))
     if not found:
-        say(f"{facts.path} is statically linked; fetching its libpython{short} ({version}) from the distribution")
+        say(
+            f"{facts.path} is statically linked; fetching its libpython{short} ({version}) from the distribution"
+        )
         _fetch_package(f"libpython{short}", version, home, runner)
         found = list(home.rglob(library))
     if not found:
@@ -157,10 +168,18 @@ def _fetch_package(package: str, version: str, home: Path, runner: Runner) -> No
     shutil.rmtree(draft, ignore_errors=True)
     for folder in ("lists/partial", "cache/archives/partial"):
         (draft / folder).mkdir(parents=True)
-    options = [f"-oDir::State::Lists={draft}/lists", f"-oDir::Cache={draft}/cache", "-oAPT::Sandbox::User=root"]
+    options = [
+        f"-oDir::State::Lists={draft}/lists",
+        f"-oDir::Cache={draft}/cache",
+        "-oAPT::Sandbox::User=root",
+    ]
     advice = f"Install it by hand as root (`apt-get install {package}`), or name another interpreter with --python."
     try:
-        for words in (["update", "-q"], ["download", "-q", f"{package}={version}"], ["download", "-q", package]):
+        for words in (
+            ["update", "-q"],
+            ["download", "-q", f"{package}={version}"],
+            ["download", "-q", package],
+        ):
             if words[0] == "download" and list(draft.glob("*.deb")):
                 break
             last = words[0] == "update" or words[-1] == package

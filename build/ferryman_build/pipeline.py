@@ -43,7 +43,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     after: tuple[str, ...] = ()
     inputs: Callable[[Any], Mapping[str, object]]
     run: Callable[[Any, Path], str]
-    skip: Callable[[Any], str | None] = lambda job: None
+    skip: Callable[[Any], str | None] = lambda _: None
 
 
 class Job(Protocol):
@@ -96,7 +96,10 @@ class Pipeline:
                 raise
 
     def _start_ready(
-        self, pool: ThreadPoolExecutor, waiting: list[tuple[Job, Step]], running: dict[Future[Finished], tuple[Job, Step]]
+        self,
+        pool: ThreadPoolExecutor,
+        waiting: list[tuple[Job, Step]],
+        running: dict[Future[Finished], tuple[Job, Step]],
     ) -> None:
         for job, step in tuple(waiting):
             if all(name in job.results for name in step.after):
@@ -133,7 +136,9 @@ class Pipeline:
             self._ui.end(job.label, step.name, Mark.CACHED, 0.0, found[1].note)
             return Finished(folder=found[0], result=found[1], cached=True, key=key)
         self._ui.start(job.label, step.name)
-        folder, result = self._cache.make(step.name, key, lambda into: step.run(job, into), clock=time.monotonic)
+        folder, result = self._cache.make(
+            step.name, key, lambda into: step.run(job, into), clock=time.monotonic
+        )
         self._ui.end(job.label, step.name, Mark.DONE, time.monotonic() - started, result.note)
         return Finished(folder=folder, result=result, key=key)
 

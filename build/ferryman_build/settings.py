@@ -33,7 +33,9 @@ class Table(msgspec.Struct, frozen=True, kw_only=True, rename="kebab", forbid_un
 
 
 Seconds = Annotated[float, Meta(gt=0, le=3600, description="seconds")]
-ModuleName = Annotated[str, Meta(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$", description="a dotted module name")]
+ModuleName = Annotated[
+    str, Meta(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$", description="a dotted module name")
+]
 
 
 class Data(Table, kw_only=True):
@@ -51,7 +53,9 @@ class Service(Table, kw_only=True):
     """
 
     args: tuple[str, ...]
-    ready: str = ""  # URL that must answer 200 before `timeout`; empty: the program only has to stay up for a second
+    ready: str = (
+        ""  # URL that must answer 200 before `timeout`; empty: the program only has to stay up for a second
+    )
     get: tuple[str, ...] = ()  # further URLs that must answer 200
     expect: tuple[str, ...] = ()  # each must occur in the joined answers of `get`
     exit_codes: tuple[int, ...] = (0,)  # allowed after SIGTERM
@@ -87,19 +91,29 @@ class Settings(Table, kw_only=True):
     kinds: tuple[Kind, ...] = (Kind.ARCHIVE, Kind.EXECUTABLE, Kind.PYZ)
     collector: Collector = Collector.PYINSTALLER
     bundle: Bundler = Bundler.PYINSTALLER
-    python: Annotated[str, Meta(pattern=r"^(3\.\d+|/.*|)$")] = ""  # "3.12" or a path; default: the one that runs us
-    optimize: Annotated[int, Meta(ge=0, le=2)] = 1  # as python -O: 1 drops asserts, 2 drops docstrings as well
+    python: Annotated[str, Meta(pattern=r"^(3\.\d+|/.*|)$")] = (
+        ""  # "3.12" or a path; default: the one that runs us
+    )
+    optimize: Annotated[int, Meta(ge=0, le=2)] = (
+        1  # as python -O: 1 drops asserts, 2 drops docstrings as well
+    )
     strip: bool = True  # drop symbol tables and debug sections from native libraries
     compress_level: Annotated[int, Meta(ge=1, le=9)] = 6  # gzip/zip level of archives
     data: tuple[Data, ...] = ()
     hidden_imports: tuple[ModuleName, ...] = ()  # imported only by name at run time
     exclude_modules: tuple[ModuleName, ...] = ()  # never collected, with everything below them
-    keep_modules: tuple[ModuleName, ...] = ()  # collected although resources/exclusions.toml would leave them out
+    keep_modules: tuple[
+        ModuleName, ...
+    ] = ()  # collected although resources/exclusions.toml would leave them out
     plugins: tuple[str, ...] = ()  # entry-point groups whose every module is collected
-    collect_data: tuple[ModuleName, ...] = ()  # dependencies whose package data is collected although no hook says so
+    collect_data: tuple[
+        ModuleName, ...
+    ] = ()  # dependencies whose package data is collected although no hook says so
     collect_submodules: tuple[ModuleName, ...] = ()  # packages whose every module is collected
     metadata: tuple[str, ...] = ()  # further distributions whose metadata is collected
-    lock: str = ""  # a requirements file with hashes (`ferryman lock` writes one); default: resolved when it changes
+    lock: str = (
+        ""  # a requirements file with hashes (`ferryman lock` writes one); default: resolved when it changes
+    )
     service_name: str = ""  # what a service manager calls it; default: name
     smoke: SmokeSettings = SmokeSettings()
     target: dict[str, TargetSettings] = {}

@@ -25,8 +25,12 @@ def read_source(root: Path) -> Source:
         ConfigError: SOURCE_DATE_EPOCH is not a number of seconds.
     """
     commit = _git(root, "rev-parse", "HEAD").strip()
-    dirty = bool(commit) and bool(_git(root, "status", "--porcelain", "--untracked-files=normal", "--", ".").strip())
-    return Source(commit=commit, dirty=dirty, digest=tree_digest(root, source_files(root)), epoch=_epoch(root, commit))
+    dirty = bool(commit) and bool(
+        _git(root, "status", "--porcelain", "--untracked-files=normal", "--", ".").strip()
+    )
+    return Source(
+        commit=commit, dirty=dirty, digest=tree_digest(root, source_files(root)), epoch=_epoch(root, commit)
+    )
 
 
 def source_files(root: Path) -> list[Path]:
@@ -37,7 +41,9 @@ def source_files(root: Path) -> list[Path]:
         return [path for path in paths if path.is_symlink() or path.is_file()]
     found: list[Path] = []
     for folder, folders, names in os.walk(root):
-        folders[:] = sorted(name for name in folders if name not in _NEVER_SOURCE and not name.endswith(".egg-info"))
+        folders[:] = sorted(
+            name for name in folders if name not in _NEVER_SOURCE and not name.endswith(".egg-info")
+        )
         found += (Path(folder, name) for name in names)
     return found
 

@@ -1,9 +1,9 @@
 """The pipeline on one screen, and what each step does for one target.
 
-    wheel ──┬─▶ analyse ─▶ launcher ─▶ tree ─┬─▶ archive ────▶ smoke archive
-    env ────┘                                ├─▶ executable ─▶ smoke executable
-                                             └─▶ inspect
-    tools ─▶ site ─▶ pyz (with the wheel) ─▶ smoke pyz
+wheel ──┬─▶ analyse ─▶ launcher ─▶ tree ─┬─▶ archive ────▶ smoke archive
+env ────┘                                ├─▶ executable ─▶ smoke executable
+                                         └─▶ inspect
+tools ─▶ site ─▶ pyz (with the wheel) ─▶ smoke pyz
 """
 
 from __future__ import annotations
@@ -52,7 +52,6 @@ class TargetJob:
     build_requires: tuple[str, ...]
     blobs: Blobs
     runner: Runner
-    work: Path
     results: dict[str, Finished] = field(default_factory=dict)
 
     @property
@@ -77,7 +76,7 @@ class TargetJob:
 
     @property
     def python(self) -> str:
-        """X.Y"""
+        """X.Y."""
         return self.interpreter.short
 
     @property
@@ -97,7 +96,9 @@ class TargetJob:
 
     @property
     def tree(self) -> Tree:
-        files = msgspec.json.decode((self.folder("tree") / "tree.json").read_bytes(), type=tuple[TreeFile, ...])
+        files = msgspec.json.decode(
+            (self.folder("tree") / "tree.json").read_bytes(), type=tuple[TreeFile, ...]
+        )
         return Tree(root=self.folder("tree") / "tree", executable=self.program, files=files)
 
     @property
@@ -116,7 +117,9 @@ def _wheel_inputs(job: TargetJob) -> Mapping[str, object]:
 
 def _wheel(job: TargetJob, into: Path) -> str:
     pins = requirements_text(packages_for(job.build_lock, job.host, job.interpreter.version))
-    build_wheel(job.project.root, job.build_requires, pins, job.interpreter, job.source.epoch, into, job.runner)
+    build_wheel(
+        job.project.root, job.build_requires, pins, job.interpreter, job.source.epoch, into, job.runner
+    )
     return read_wheel(into).path.name
 
 
@@ -141,7 +144,11 @@ def _env(job: TargetJob, into: Path) -> str:
 
 
 def _tools_inputs(job: TargetJob) -> Mapping[str, object]:
-    return {"lock": environment.tools_lock(), "python": job.interpreter.identity, "path": str(job.interpreter.path)}
+    return {
+        "lock": environment.tools_lock(),
+        "python": job.interpreter.identity,
+        "path": str(job.interpreter.path),
+    }
 
 
 def _tools(job: TargetJob, into: Path) -> str:
@@ -176,7 +183,9 @@ def _own_data(job: TargetJob) -> tuple[tuple[str, str], ...]:
     return tuple(
         (str(path), path.relative_to(app).parent.as_posix())
         for path in sorted(app.rglob("*"))
-        if path.is_file() and path.suffix not in _NOT_DATA and not path.relative_to(app).parts[0].endswith(".dist-info")
+        if path.is_file()
+        and path.suffix not in _NOT_DATA
+        and not path.relative_to(app).parts[0].endswith(".dist-info")
     )
 
 
@@ -270,7 +279,9 @@ def _tree(job: TargetJob, into: Path) -> str:
     recipe = Recipe(optimize=job.settings.optimize, strip=job.settings.strip, tag=job.interpreter.tag)
     root = into / "tree"
     root.mkdir()
-    assemble(job.analysis, job.origins, job.folder("launcher") / job.program, root, recipe, job.blobs, job.runner)
+    assemble(
+        job.analysis, job.origins, job.folder("launcher") / job.program, root, recipe, job.blobs, job.runner
+    )
     tree = read_tree(root, job.program)
     (into / "tree.json").write_bytes(msgspec.json.encode(tree.files))
     return f"{len(tree.files)} files, {human_size(tree.size)}"
@@ -311,7 +322,9 @@ def _executable(job: TargetJob, into: Path) -> str:
 
 
 def _site_requirements(job: TargetJob) -> str:
-    return requirements_text(packages_for(job.lock, job.target, job.interpreter.version), job.target, job.python)
+    return requirements_text(
+        packages_for(job.lock, job.target, job.interpreter.version), job.target, job.python
+    )
 
 
 def _site_inputs(job: TargetJob) -> Mapping[str, object]:
@@ -362,7 +375,9 @@ def needs(job: TargetJob, kind: Kind) -> Needs:
 
 def artifact_path(job: TargetJob, kind: Kind) -> Path:
     """The file that the wrap step of ``kind`` made."""
-    suffix = {Kind.ARCHIVE: f".{job.target.archive}", Kind.EXECUTABLE: job.target.suffix, Kind.PYZ: ".pyz"}[kind]
+    suffix = {Kind.ARCHIVE: f".{job.target.archive}", Kind.EXECUTABLE: job.target.suffix, Kind.PYZ: ".pyz"}[
+        kind
+    ]
     return job.folder(kind.value) / f"{job.stem}{suffix}"
 
 
@@ -404,10 +419,16 @@ STEPS: tuple[tuple[tuple[Kind, ...], Step], ...] = (
     ((Kind.PYZ,), Step(name="site", after=("tools",), inputs=_site_inputs, run=_site)),
     (_FROM_TREE, Step(name="launcher", after=("analyse",), inputs=_launcher_inputs, run=_launcher)),
     (_FROM_TREE, Step(name="tree", after=("launcher",), inputs=_tree_inputs, run=_tree)),
-    ((Kind.EXECUTABLE,), Step(name="executable", after=("tree",), inputs=_executable_inputs, run=_executable)),
+    (
+        (Kind.EXECUTABLE,),
+        Step(name="executable", after=("tree",), inputs=_executable_inputs, run=_executable),
+    ),
     ((Kind.ARCHIVE,), Step(name="archive", after=("tree",), inputs=_archive_inputs, run=_archive)),
     ((Kind.PYZ,), Step(name="pyz", after=("wheel", "site"), inputs=_pyz_inputs, run=_pyz)),
-    (_FROM_TREE, Step(name="inspect", after=("tree",), inputs=lambda job: {"tree": job.made("tree")}, run=_inspect)),
+    (
+        _FROM_TREE,
+        Step(name="inspect", after=("tree",), inputs=lambda job: {"tree": job.made("tree")}, run=_inspect),
+    ),
     *(((kind,), _smoke_step(kind)) for kind in Kind),
 )
 

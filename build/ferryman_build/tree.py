@@ -60,7 +60,13 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def assemble(
-    analysis: Analysis, origins: Origins, launcher: Path, root: Path, recipe: Recipe, blobs: Blobs, runner: Runner
+    analysis: Analysis,
+    origins: Origins,
+    launcher: Path,
+    root: Path,
+    recipe: Recipe,
+    blobs: Blobs,
+    runner: Runner,
 ) -> None:
     """Fill the folder ``root`` with the tree that ``analysis`` describes, started by a copy of ``launcher``.
 
@@ -68,7 +74,9 @@ def assemble(
         BuildStepError: a file that the analysis named is gone, or a module of the application does not compile.
     """
     contents = root / CONTENTS
-    helpers = [msgspec.structs.replace(hook, dest=f"{HOOKS}/{hook.dest}.pyc") for hook in analysis.helper_hooks]
+    helpers = [
+        msgspec.structs.replace(hook, dest=f"{HOOKS}/{hook.dest}.pyc") for hook in analysis.helper_hooks
+    ]
     entries = [*analysis.entries, *helpers]
     compiled = _compile(entries, origins, recipe, blobs, root.parent, runner)
     for entry in entries:

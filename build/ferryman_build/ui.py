@@ -16,6 +16,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol, TextIO
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.status import Status as RichStatus
 
 
@@ -140,7 +141,9 @@ class RichUi:
             self._running.pop((who, what), None)
             tail = f"  [dim]{_escape(note)}[/]" if note else ""
             style = _STYLES[mark]
-            self._console.print(f"[{style}]{_TICKS[mark]}[/] {who:<18} {what:<12} [dim]{seconds:6.1f} s[/]{tail}")
+            self._console.print(
+                f"[{style}]{_TICKS[mark]}[/] {who:<18} {what:<12} [dim]{seconds:6.1f} s[/]{tail}"
+            )
             self._refresh()
 
     def say(self, text: str) -> None:
@@ -201,11 +204,22 @@ def human_size(size: int) -> str:
 def make_progress(title: str, *, plain: bool = False) -> Iterator[Callable[[int, int, str], None]]:
     """A callback (done, total, label): a bar on a terminal, silence elsewhere."""
     if plain or not sys.stderr.isatty():
-        yield lambda done, total, label: None
+        yield lambda *_: None
         return
     from rich.console import Console
     from rich.progress import Progress
 
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(title, total=None)
-        yield lambda done, total, label: bar.update(task, completed=done, total=total, description=f"{title}: {label}")
+        yield lambda done, total, label: bar.update(
+            task, completed=done, total=total, description=f"{title}: {label}"
+        )
+
+
+def stdout_console(*, plain: bool = False) -> Console:
+    """A rich console on standard output; without colours and 120 wide when ``plain`` or not a terminal."""
+    from rich.console import Console
+
+    if plain or not sys.stdout.isatty():
+        return Console(width=140, no_color=True, highlight=False)
+    return Console(highlight=False)

@@ -83,7 +83,8 @@ def _only_wheel(folder: Path) -> Path:
     found = sorted(folder.glob("*.whl"))
     if len(found) != 1:
         raise BuildStepError(
-            f"The project's backend made {len(found)} wheels, and one is needed.", advice="Look at [build-system]."
+            f"The project's backend made {len(found)} wheels, and one is needed.",
+            advice="Look at [build-system].",
         )
     return found[0]
 

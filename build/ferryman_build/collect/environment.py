@@ -39,7 +39,9 @@ def tool_requirements(project_names: Iterable[str]) -> str:
 def tool_modules(project_names: Iterable[str]) -> tuple[str, ...]:
     """Top-level modules that only the tools brought into the environment, sorted."""
     taken = {canonical(name) for name in project_names}
-    return tuple(sorted(module for name, found in _TOOL_MODULES.items() if name not in taken for module in found))
+    return tuple(
+        sorted(module for name, found in _TOOL_MODULES.items() if name not in taken for module in found)
+    )
 
 
 def tool_version(name: str) -> str:
@@ -73,7 +75,8 @@ def make_environment(into: Path, interpreter: Interpreter, requirements: str, ru
     env = into / "env"
     uv_bin = uv.find_uv_bin()
     runner.run(
-        [uv_bin, "venv", "--quiet", "--no-project", "--relocatable", "--python", interpreter.path, env], name="venv"
+        [uv_bin, "venv", "--quiet", "--no-project", "--relocatable", "--python", interpreter.path, env],
+        name="venv",
     )
     listed = into / "requirements.txt"
     listed.write_text(requirements, encoding="utf-8")

@@ -67,7 +67,7 @@ def _parts(tree: ast.Module) -> Iterator[str]:
 
 
 def _import(module: str, name: str = "") -> Iterator[str]:
-    if module.split(".")[0] in _SCANNED:
+    if module.split(".", maxsplit=1)[0] in _SCANNED:
         yield f"whole:{module}"
     yield f"import:{module}:{name}"
 

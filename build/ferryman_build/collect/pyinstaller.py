@@ -114,7 +114,9 @@ def _tool_path(into: Path) -> str:
     folder = into / "bin"
     folder.mkdir(exist_ok=True)
     stand_in = folder / "objdump"
-    stand_in.write_text('#!/bin/sh\n[ "$(head -c 4 "$2" | od -An -c | tr -d " ")" = "177ELF" ]\n', encoding="utf-8")
+    stand_in.write_text(
+        '#!/bin/sh\n[ "$(head -c 4 "$2" | od -An -c | tr -d " ")" = "177ELF" ]\n', encoding="utf-8"
+    )
     stand_in.chmod(0o755)
     return os.pathsep.join((os.environ.get("PATH", os.defpath), str(folder)))
 
@@ -150,7 +152,9 @@ def _files(answer: _Answer, origins: Origins) -> Iterable[Entry]:
 
 def _hooks(answer: _Answer, origins: Origins) -> tuple[tuple[Entry, ...], tuple[Entry, ...]]:
     """(hooks run at start, hooks run in multiprocessing's helpers), by resources/runtime_hooks.toml."""
-    text = resources.files("ferryman_build").joinpath("resources/runtime_hooks.toml").read_text(encoding="utf-8")
+    text = (
+        resources.files("ferryman_build").joinpath("resources/runtime_hooks.toml").read_text(encoding="utf-8")
+    )
     rules = tomllib.loads(text)
     at_start, in_helper = [], []
     for name, source, _ in answer.scripts[:-1]:  # the last one is the program
@@ -185,7 +189,12 @@ def pack(request: PackRequest, env: Path, into: Path, runner: Runner) -> None:
 
 
 def compile_modules(
-    modules: Mapping[str, tuple[Path, str]], optimize: int, env: Path, blobs: Blobs, into: Path, runner: Runner
+    modules: Mapping[str, tuple[Path, str]],
+    optimize: int,
+    env: Path,
+    blobs: Blobs,
+    into: Path,
+    runner: Runner,
 ) -> None:
     """Compile blob key → (source, shown name) into ``blobs``, all in one process of the target's interpreter."""
     jobs = [(str(source), shown, str(blobs.path(key))) for key, (source, shown) in modules.items()]

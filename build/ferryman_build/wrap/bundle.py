@@ -47,7 +47,11 @@ class PyInstallerOneFile:
     def write(self, job: BundleJob, runner: Runner) -> None:
         inner = f"{CONTENTS}/"
         files = tuple(
-            (file.path.removeprefix(inner), file.link or str(job.tree.root / file.path), self._type(file.path, file.link))
+            (
+                file.path.removeprefix(inner),
+                file.link or str(job.tree.root / file.path),
+                self._type(file.path, file.link),
+            )
             for file in job.tree.files
             if file.path.startswith(inner)
         )
