@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+import runpy
 import subprocess
 import tomllib
 import zipfile
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from packaging.requirements import Requirement
@@ -228,29 +229,31 @@ def test_agent_is_a_workspace_member_with_its_own_dependencies() -> None:
 
 # -- locks ------------------------------------------------------------------------------------------------------------
 
-# Each lock and the requirements that it must satisfy: files of requirements, and projects.
-LOCKS = {
-    "nox": (["nox"], []),
-    "ferryman": (["ferryman"], ["."]),
-    "dev": (["dev"], [".", "agent_src"]),
-}
+
+@cache
+def locks() -> dict[str, Any]:
+    """The table of tools/lock.py: what each lock is made from."""
+    return cast("dict[str, Any]", runpy.run_path(str(ROOT / "tools" / "lock.py"))["LOCKS"])
+
+
+LOCKS = ("nox", "ferryman", "dev", "tools")
+
+
+def lock_text(name: str) -> str:
+    return (ROOT / locks()[name].path).read_text(encoding="utf-8")
 
 
 def locked(name: str) -> dict[str, Version]:
-    text = (ROOT / "locks" / f"{name}.txt").read_text(encoding="utf-8")
-    return {
-        name: Version(version)
-        for name, version in re.findall(r"^([a-z0-9.-]+)==([^\s;]+)", text, re.MULTILINE)
-    }
+    pins = re.findall(r"^([a-z0-9.-]+)==([^\s;]+)", lock_text(name), re.MULTILINE)
+    return {package: Version(version) for package, version in pins}
 
 
-def wanted(files: list[str], projects: list[str]) -> list[Requirement]:
-    lines = [
-        line
-        for file in files
-        for line in (ROOT / "locks" / f"{file}.in").read_text(encoding="utf-8").splitlines()
-    ]
-    lines += [line for project in projects for line in pyproject(project)["project"].get("dependencies", [])]
+def direct_requirements(source: str) -> list[Requirement]:
+    """What one source asks for: the dependencies of a project, or the lines of a requirements file."""
+    if Path(source).name == "pyproject.toml":
+        lines = pyproject(str(Path(source).parent))["project"].get("dependencies", [])
+    else:
+        lines = (ROOT / source).read_text(encoding="utf-8").splitlines()
     return [Requirement(line) for line in lines if line.strip() and not line.startswith("#")]
 
 
@@ -260,7 +263,8 @@ def test_lock_satisfies_what_it_is_made_from(name: str) -> None:
     have = locked(name)
     missing = [
         str(requirement)
-        for requirement in wanted(*LOCKS[name])
+        for source in locks()[name].sources
+        for requirement in direct_requirements(source)
         if (found := have.get(re.sub(r"[-_.]+", "-", requirement.name).lower())) is None
         or not requirement.specifier.contains(found, prereleases=True)
     ]
@@ -269,9 +273,9 @@ def test_lock_satisfies_what_it_is_made_from(name: str) -> None:
 
 
 def test_locks_agree() -> None:
-    """A package has one version, whichever lock it is installed from."""
+    """A package has one version, whichever lock of the checkout it is installed from."""
     versions: dict[str, set[Version]] = {}
-    for name in LOCKS:
+    for name in ("nox", "ferryman", "dev"):
         for package, version in locked(name).items():
             versions.setdefault(package, set()).add(version)
 
@@ -281,7 +285,7 @@ def test_locks_agree() -> None:
 @pytest.mark.parametrize("name", LOCKS)
 def test_lock_names_no_place_and_hashes_everything(name: str) -> None:
     """A lock holds behind any mirror, and every package in it has hashes."""
-    text = (ROOT / "locks" / f"{name}.txt").read_text(encoding="utf-8")
+    text = lock_text(name)
     entries = re.split(r"^(?=[a-z0-9])", text, flags=re.MULTILINE)[1:]
 
     assert "://" not in text
@@ -289,10 +293,14 @@ def test_lock_names_no_place_and_hashes_everything(name: str) -> None:
     assert [entry.split()[0] for entry in entries if "--hash=sha256:" not in entry] == []
 
 
-def test_lock_table_is_the_tools() -> None:
-    """This file and tools/lock.py speak of the same locks."""
-    assert {path.stem for path in (ROOT / "locks").glob("*.txt")} == set(LOCKS)
-    assert {path.stem for path in (ROOT / "locks").glob("*.in")} == set(LOCKS)
+def test_every_lock_is_in_the_table() -> None:
+    """`nox -s locks` writes every lock that the repository has; none is made by hand."""
+    there = {path.relative_to(ROOT).as_posix() for path in repository_files() if path.parent.name == "locks"}
+    known = {lock.path for lock in locks().values()}
+    sources = {source for lock in locks().values() for source in lock.sources}
+
+    assert set(LOCKS) == set(locks())
+    assert there <= known | sources
 
 
 def test_noxfile_header_and_bootstrap_ask_for_the_same_nox() -> None:

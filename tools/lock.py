@@ -11,14 +11,35 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# Each lock: what it is made from, and the locks it must agree with; in the order in which they are written.
+
+class Lock(NamedTuple):
+    """A lock file: what it is made from, and the locks whose versions it takes over."""
+
+    path: str
+    sources: "tuple[str, ...]"
+    agreeing: "tuple[str, ...]" = ()
+    options: "tuple[str, ...]" = ()
+
+
+# In the order in which they are written.
 LOCKS = {
-    "nox": (["locks/nox.in"], []),
-    "ferryman": (["pyproject.toml", "locks/ferryman.in"], ["nox"]),
-    "dev": (["pyproject.toml", "locks/dev.in"], ["nox", "ferryman"]),
+    "nox": Lock("locks/nox.txt", ("locks/nox.in",)),
+    "ferryman": Lock("locks/ferryman.txt", ("pyproject.toml", "locks/ferryman.in"), ("nox",)),
+    "dev": Lock(
+        "locks/dev.txt",
+        ("pyproject.toml", "agent_src/pyproject.toml", "locks/dev.in"),
+        ("nox", "ferryman"),
+    ),
+    # What Ferryman installs beside an agent to build it; it ships inside the wheel.
+    "tools": Lock(
+        "build/ferryman_build/resources/locks/tools.txt",
+        ("build/ferryman_build/resources/locks/tools.in",),
+        options=("--no-annotate",),
+    ),
 }
 
 OPTIONS = [
@@ -53,25 +74,25 @@ def main(arguments: "list[str]") -> int:
 
 def write(name: str, *, upgrade: bool) -> None:
     """Compile one lock, and refuse one that names a place."""
-    sources, agreeing = LOCKS[name]
-    command = [sys.executable, "-m", "uv", "pip", "compile", *OPTIONS, *(["--upgrade"] if upgrade else [])]
-    for other in agreeing:
-        command += ["--constraint", f"locks/{other}.txt"]
-    output = ROOT / "locks" / f"{name}.txt"
+    lock = LOCKS[name]
+    command = [sys.executable, "-m", "uv", "pip", "compile", *OPTIONS, *lock.options]
+    command += ["--upgrade"] if upgrade else []
+    for other in lock.agreeing:
+        command += ["--constraint", LOCKS[other].path]
+    output = ROOT / lock.path
     beside = output.with_suffix(".new")
     if output.exists() and not upgrade:
         beside.write_bytes(output.read_bytes())  # what uv finds there it keeps
+    command += ["--output-file", str(beside.relative_to(ROOT)), *lock.sources]
     try:
-        subprocess.run(
-            [*command, "--output-file", str(beside.relative_to(ROOT)), *sources], cwd=ROOT, check=True
-        )
+        subprocess.run(command, cwd=ROOT, check=True)
         refuse_places(beside)
         beside.replace(output)
     except subprocess.CalledProcessError as error:
         sys.exit(error.returncode)
     finally:
         beside.unlink(missing_ok=True)
-    sys.stdout.write(f"wrote {output.relative_to(ROOT)}\n")
+    sys.stdout.write(f"wrote {lock.path}\n")
 
 
 def refuse_places(lock: Path) -> None:
