@@ -227,6 +227,28 @@ def test_agent_is_a_workspace_member_with_its_own_dependencies() -> None:
     assert pyproject("agent_src")["project"]["name"] != pyproject()["project"]["name"]
 
 
+def test_links_between_pages_lead_somewhere() -> None:
+    """A relative link in a page names a file that is there."""
+    broken = [
+        f"{path}: {target}"
+        for path, text in text_files()
+        if path.suffix == ".md"
+        for target in re.findall(r"\]\((?!\w+:|#)([^)#\s]+)", text)
+        if not (ROOT / path.parent / target).exists()
+    ]
+
+    assert broken == []
+
+
+def test_every_decision_is_listed() -> None:
+    """The index of decision records has each one, once, and no two share a number."""
+    index = (ROOT / "docs" / "adr" / "README.md").read_text(encoding="utf-8")
+    records = sorted(path.name for path in (ROOT / "docs" / "adr").glob("[0-9]*.md"))
+
+    assert [name for name in records if index.count(f"({name})") != 1] == []
+    assert len({name[:4] for name in records}) == len(records)
+
+
 # -- locks ------------------------------------------------------------------------------------------------------------
 
 
