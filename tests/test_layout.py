@@ -17,7 +17,7 @@ from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE_ROOTS = ("build", "release", "agent_src")
-LONGEST_FILE = 600
+LONGEST_FILE, LONGEST_TEST = 600, 900
 
 # In pieces, so that this file does not contain what it looks for.
 REGISTRIES = [
@@ -189,9 +189,10 @@ def test_no_file_names_a_registry_or_a_machine(word: str) -> None:
 def test_files_stay_readable() -> None:
     """A source file that outgrows its limit wants to be two."""
     long = {
-        str(path): text.count("\n")
+        str(path): lines
         for path, text in text_files()
-        if path.suffix in (".py", ".c", ".h", ".sh") and text.count("\n") > LONGEST_FILE
+        if path.suffix in (".py", ".c", ".h", ".sh")
+        and (lines := text.count("\n")) > (LONGEST_TEST if path.parts[0] == "tests" else LONGEST_FILE)
     }
 
     assert long == {}
