@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from enum import StrEnum
 from pathlib import Path
@@ -23,7 +23,7 @@ from ferryman_build.artifacts import Kind, ProjectInfo, Struct
 from ferryman_build.cmd import Runner
 from ferryman_build.errors import PackageIndexError, ResolutionError
 from ferryman_build.locking import check_python, resolve, resolve_alone
-from ferryman_build.plan_rules import Case, contained, first_block
+from ferryman_build.plan_rules import Case, contained, first_block, lacks_wheel
 from ferryman_build.project import Project
 from ferryman_build.settings import Settings
 from ferryman_build.targets import Target
@@ -126,14 +126,37 @@ def make_plan(
         own_wheel_tag: "cp311-abi3-linux_x86_64" when the agent's wheel is built and not pure.
         alternatives: what :func:`plan_project` found out; absent targets were not asked about.
     """
-    answers = alternatives or {}
-    rows = []
+    cases = _cases(
+        project,
+        targets,
+        kinds,
+        host,
+        lock_for,
+        python_of=python_of,
+        own_wheel_tag=own_wheel_tag or "",
+        alternatives=alternatives or {},
+    )
+    info = ProjectInfo(name=project.name, version=project.version or UNKNOWN_VERSION)
+    return Plan(project=info, host=host.id, rows=tuple(plan_row(case) for case in cases))
+
+
+def _cases(
+    project: Project,
+    targets: Sequence[Target],
+    kinds: Sequence[Kind] | None,
+    host: Target,
+    lock_for: LockFor,
+    *,
+    python_of: Callable[[Settings], str],
+    own_wheel_tag: str,
+    alternatives: Alternatives,
+) -> Iterator[Case]:
     for target in targets:
         settings = project.for_target(target)
         python = python_of(settings)
         packages = _packages(project, target, python, lock_for)
         for kind in settings.kinds if kinds is None else kinds:
-            case = Case(
+            yield Case(
                 project=project,
                 settings=settings,
                 target=target,
@@ -141,12 +164,9 @@ def make_plan(
                 host=host,
                 python=python,
                 packages=packages,
-                own_wheel_tag=own_wheel_tag or "",
-                alternatives=answers.get(target.id),
+                own_wheel_tag=own_wheel_tag,
+                alternatives=alternatives.get(target.id),
             )
-            rows.append(plan_row(case))
-    info = ProjectInfo(name=project.name, version=project.version or UNKNOWN_VERSION)
-    return Plan(project=info, host=host.id, rows=tuple(rows))
 
 
 def _packages(project: Project, target: Target, python: str, lock_for: LockFor) -> tuple[LockedPackage, ...]:
@@ -277,19 +297,21 @@ def plan_project(
     def python_of(settings: Settings) -> str:
         return python_named(settings.python)
 
-    def plan(alternatives: Alternatives) -> Plan:
-        return make_plan(
-            project, targets, kinds, host, lock_for,
-            python_of=python_of, own_wheel_tag=own_wheel_tag, alternatives=alternatives,
-        )  # fmt: skip
-
-    pythons = list(dict.fromkeys(python_of(project.for_target(target)) for target in targets))
-    first = plan({})
+    cases = functools.partial(
+        _cases,
+        project,
+        targets,
+        kinds,
+        host,
+        lock_for,
+        python_of=python_of,
+        own_wheel_tag=own_wheel_tag or "",
+    )
+    pythons = dict.fromkeys(python_of(project.for_target(target)) for target in targets)
+    first = list(cases(alternatives={}))
     for number, python in enumerate(pythons, 1):
         say(number, len(pythons), f"dependencies for Python {short_python(python)}")
-    asked = [target for target in targets if _lacks_wheel(project, target, python_of, lock_for)]
-    if not asked:
-        return first
+    asked = list(dict.fromkeys(case.target for case in first if lacks_wheel(case)))
 
     def ask(target: Target) -> Mapping[str, str] | None:
         python = python_of(project.for_target(target))
@@ -300,19 +322,21 @@ def plan_project(
         except PackageIndexError:
             return None  # the plan stands without this answer; only a cure is less exact
 
-    return plan(_ask_all(asked, ask, runner, say, len(pythons)))
+    answers = _ask_all(asked, ask, runner, say, len(pythons)) if asked else {}
+    return make_plan(
+        project,
+        targets,
+        kinds,
+        host,
+        lock_for,
+        python_of=python_of,
+        own_wheel_tag=own_wheel_tag,
+        alternatives=answers,
+    )
 
 
 def _silent(_done: int, _total: int, _label: str) -> None:
     """The progress of whoever does not want to see any."""
-
-
-def _lacks_wheel(
-    project: Project, target: Target, python_of: Callable[[Settings], str], lock_for: LockFor
-) -> bool:
-    python = python_of(project.for_target(target))
-    packages = _packages(project, target, python, lock_for)
-    return any(not compatible_wheels(package, target, python) for package in packages)
 
 
 def _ask_all(

@@ -187,3 +187,8 @@ def _general_cure(missing: Sequence[LockedPackage], case: Case) -> str:
 def first_block(case: Case) -> Block | None:
     """What the first of :data:`RULES` that objects says."""
     return next((block for rule in RULES if (block := rule(case)) is not None), None)
+
+
+def lacks_wheel(case: Case) -> bool:
+    """Whether a missing wheel is what blocks ``case``: then it pays to ask for other versions."""
+    return next((rule for rule in RULES if rule(case) is not None), None) is _wheels_exist

@@ -93,7 +93,10 @@ def shorten(output: str) -> str:
     last = _FOREGONE.sub("", last).split(", we can conclude that ")[0]
     if not earlier:
         return last.rstrip(".")
-    return f"{earlier[-1].rpartition('we can conclude that ')[2].rstrip('.')}, and {last}"
+    premise, _, conclusion = earlier[-1].rpartition("we can conclude that ")
+    # "x cannot be used" does not say why; what it was concluded from does.
+    fact = premise if conclusion.rstrip(".").endswith("cannot be used") else conclusion
+    return f"{fact.rstrip(' ,.')}, and {last.rstrip('.')}"
 
 
 def _cure(reason: str) -> str:

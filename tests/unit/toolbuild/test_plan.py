@@ -1,0 +1,480 @@
+"""The plan: what is READY, what is BLOCKED, why, and what would cure it."""
+
+from __future__ import annotations
+
+import io
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import msgspec
+import pytest
+from rich.console import Console
+
+from ferryman_build import plan as planning
+from ferryman_build.artifacts import Kind
+from ferryman_build.cmd import Completed, Runner
+from ferryman_build.errors import PackageIndexError
+from ferryman_build.lockfile import sealed
+from ferryman_build.plan import Plan, Row, Status, ci_matrix, make_plan, plan_json, plan_project, plan_schema
+from ferryman_build.plan_render import grouped_blocks, plain_lines, render_plan
+from ferryman_build.project import Project
+from ferryman_build.settings import Collector, Settings, TargetSettings
+from ferryman_build.targets import all_targets, parse_target
+from ferryman_build.wheeltags import Lock, LockedPackage, Wheel
+
+LINUX, WINDOWS, ARM = (parse_target(name) for name in ("linux-amd64", "windows-amd64", "linux-arm64"))
+
+
+def project(**changes: Any) -> Project:
+    base: dict[str, Any] = {
+        "root": Path("/nowhere"), "name": "demo", "version": "1.2", "requires_python": ">=3.11",
+        "dependencies": ("dep",), "entry_point": "demo:main", "executable": "demo", "settings": Settings(),
+    }  # fmt: skip
+    return Project(**{**base, **changes})
+
+
+def package(
+    name: str, *tags: str, version: str = "2.0", marker: str = "", sdist: bool = True
+) -> LockedPackage:
+    wheels = tuple(Wheel(filename=f"{name}-{version}-{tag}.whl", sha256="a" * 64) for tag in tags)
+    return LockedPackage(
+        name=name, version=version, marker=marker, wheels=wheels, sdist=sdist, sdist_sha256="5" * 64
+    )
+
+
+PURE = package("dep", "py3-none-any")
+LINUX_ONLY = package("dep", "cp311-cp311-manylinux_2_17_x86_64")
+
+
+def plan(
+    *packages: LockedPackage,
+    targets: tuple[Any, ...] = (LINUX,),
+    kinds: tuple[Kind, ...] | None = None,
+    agent: Project | None = None,
+    **more: Any,
+) -> Plan:
+    lock = sealed("3.11", packages)
+    return make_plan(
+        agent or project(), targets, kinds, LINUX, lambda _python: lock,
+        python_of=lambda settings: settings.python or "3.11", **more,
+    )  # fmt: skip
+
+
+def one(*packages: LockedPackage, target: Any = LINUX, kind: Kind = Kind.PYZ, **more: Any) -> Row:
+    (row,) = plan(*packages, targets=(target,), kinds=(kind,), **more).rows
+    return row
+
+
+# --- the rules --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", Kind)
+@pytest.mark.parametrize("target", all_targets(), ids=str)
+def test_pure_dependencies_block_only_foreign_trees(kind: Kind, target: Any) -> None:
+    """A .pyz goes everywhere; a tree is collected where the target's Python runs."""
+    row = one(PURE, target=target, kind=kind)
+    expected = Status.READY if kind is Kind.PYZ or target == LINUX else Status.BLOCKED
+    assert row.status is expected
+    assert bool(row.reason) == bool(row.cure) == (expected is Status.BLOCKED)
+
+
+@pytest.mark.parametrize(
+    ("target", "where"),
+    [
+        ("linux-arm64", "on an ubuntu-24.04-arm machine"),
+        ("windows-amd64", "on a windows-2025 machine"),
+        ("linux-amd64-musl", "in a linux-amd64-musl container on an ubuntu-24.04 machine"),
+        ("linux-s390x", "on a linux-s390x machine"),  # nobody hosts one
+    ],
+)
+def test_a_foreign_tree_names_the_machine_that_builds_it(target: str, where: str) -> None:
+    """The reason says what runs where; the cure names machine and command."""
+    row = one(PURE, target=parse_target(target), kind=Kind.ARCHIVE)
+    assert "PyInstaller's analysis runs where the target's Python runs" in row.reason
+    assert f"Build {where}" in row.cure
+    assert "ferryman merge" in row.cure
+
+
+def test_a_missing_wheel_is_named_with_where_there_are_some() -> None:
+    """Package, version, target, Python; then the targets that have one."""
+    row = one(package("dep", "cp311-cp311-win_amd64", "cp311-cp311-macosx_11_0_arm64"), target=ARM)
+    assert row.status is Status.BLOCKED
+    assert row.reason == (
+        "dep 2.0 has no wheel for linux-arm64 and CPython 3.11; it has ones for windows-amd64, darwin-arm64."
+    )
+    assert row.cure == (
+        "Add dep to your own wheel builds, allow an sdist build on an ubuntu-24.04-arm machine, or drop the target."
+    )
+
+
+def test_every_missing_wheel_is_named() -> None:
+    """Two missing, two sentences; the one that is there is in the row's wheels."""
+    row = one(LINUX_ONLY, package("other"), package("pure", "py3-none-any"), target=WINDOWS)
+    assert "dep 2.0 has no wheel" in row.reason
+    assert (
+        "other 2.0 has no wheel for windows-amd64 and CPython 3.11; it has none for any target." in row.reason
+    )
+    assert "Add dep, other to" in row.cure
+    assert [choice.name for choice in row.wheels] == ["pure"]
+
+
+@pytest.mark.parametrize(
+    ("other", "advice"),
+    [
+        ("1.9", "dep 1.9 has one: constrain dep<=1.9."),
+        ("2.1", "dep 2.1 has one: constrain dep>=2.1."),
+        ("2.0", "Add dep to your own wheel builds"),  # the same version is no other
+    ],
+)
+def test_another_version_that_has_a_wheel_is_the_cure(other: str, advice: str) -> None:
+    """What the index answered for this target alone decides."""
+    row = one(LINUX_ONLY, target=WINDOWS, alternatives={"windows-amd64": {"dep": other}})
+    assert advice in row.cure
+
+
+@pytest.mark.parametrize("answer", [None, {}])
+def test_without_an_answer_the_general_cure_is_given(answer: Any) -> None:
+    """Nobody could say, or there is none."""
+    assert "drop the target" in one(LINUX_ONLY, target=WINDOWS, alternatives={"windows-amd64": answer}).cure
+
+
+@pytest.mark.parametrize(
+    ("requires", "named"), [(">=3.11", "CPython 3.12, 3.13"), (">=3.11,<3.13", "CPython 3.12:")]
+)
+def test_another_python_that_has_a_wheel_is_the_cure(requires: str, named: str) -> None:
+    """Only Pythons that the project allows are offered."""
+    newer = package("dep", "cp312-cp312-win_arm64", "cp313-cp313-win_arm64")
+    row = one(newer, target=parse_target("windows-arm64"), agent=project(requires_python=requires))
+    assert f"dep 2.0 has one for {named}" in row.cure
+
+
+def test_a_source_distribution_is_no_cure_where_there_is_none() -> None:
+    """The cure offers only what can be done."""
+    row = one(package("dep", "cp311-cp311-win_amd64", sdist=False))
+    assert row.cure == "Add dep to your own wheel builds, or drop the target."
+
+
+@pytest.mark.parametrize(
+    ("kind", "sdist", "expected"),
+    [
+        (Kind.ARCHIVE, True, Status.READY),  # built where it is collected
+        (Kind.ARCHIVE, False, Status.BLOCKED),
+        (Kind.PYZ, True, Status.BLOCKED),
+    ],
+)
+def test_only_a_tree_of_the_host_may_build_from_source(kind: Kind, sdist: bool, expected: Status) -> None:
+    """A .pyz takes wheels alone, so that every host makes the same one."""
+    row = one(package("dep", "cp311-cp311-win_amd64", sdist=sdist), kind=kind)
+    assert row.status is expected
+    if expected is Status.READY:
+        assert [(choice.name, choice.wheel) for choice in row.wheels] == [("dep", "")]
+
+
+def test_a_wheel_whose_hash_is_not_locked_blocks_with_its_own_cure() -> None:
+    """This is about trust and not about a missing wheel."""
+    foreign = Wheel(filename="dep-2.0-py3-none-any.whl", sha256="b" * 64, pinned=False)
+    row = one(msgspec.structs.replace(PURE, wheels=(foreign,)))
+    assert "does not have a hash of the project's lock file" in row.reason
+    assert "ferryman lock" in row.cure
+
+
+def test_the_standalone_collector_is_of_another_release() -> None:
+    """Trees are blocked on every target, the host's too; a .pyz is collected by nobody."""
+    agent = project(settings=Settings(collector=Collector.STANDALONE))
+    rows = plan(PURE, targets=(LINUX, ARM), agent=agent).rows
+    blocked = [row for row in rows if row.status is Status.BLOCKED]
+    assert {row.kind for row in blocked} == {Kind.ARCHIVE, Kind.EXECUTABLE}
+    assert len(blocked) == 4
+    assert all("standalone is not in this release" in row.reason for row in blocked)
+    assert all(row.on_runner is Status.BLOCKED for row in blocked)
+
+
+def test_a_python_that_the_project_refuses_blocks_without_a_lock() -> None:
+    """The index is not asked about a Python that is not allowed."""
+
+    def never(_python: str) -> Lock:
+        raise AssertionError("asked")
+
+    rows = make_plan(
+        project(requires_python=">=3.12"), [LINUX], None, LINUX, never, python_of=lambda _settings: "3.11"
+    ).rows
+    assert {row.status for row in rows} == {Status.BLOCKED}
+    assert all("Python 3.11 does not satisfy" in row.reason for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("tag", "target", "expected"),
+    [
+        (None, "windows-amd64", Status.READY),
+        ("py3-none-any", "windows-amd64", Status.READY),
+        ("cp311-abi3-linux_x86_64", "linux-amd64", Status.READY),
+        ("cp311-abi3-linux_x86_64", "windows-amd64", Status.BLOCKED),
+        ("cp312-cp312-linux_x86_64", "linux-amd64", Status.BLOCKED),
+    ],
+)
+def test_the_projects_own_wheel_must_fit_too(tag: str | None, target: str, expected: Status) -> None:
+    """Assumed pure until the built wheel says otherwise."""
+    row = one(PURE, target=parse_target(target), own_wheel_tag=tag)
+    assert row.status is expected
+    assert ("own wheel" in row.reason) is (expected is Status.BLOCKED)
+
+
+def test_what_a_target_says_for_itself_holds_for_it_alone() -> None:
+    """Kinds, Python and collector come from the target's own table; aliases name it as well."""
+    override = TargetSettings(kinds=(Kind.PYZ,), python="3.12")
+    agent = project(settings=Settings(target={"windows/amd64": override}))
+    rows = plan(PURE, targets=(LINUX, WINDOWS), agent=agent).rows
+    assert [(row.target, row.kind, row.python) for row in rows] == [
+        ("linux-amd64", Kind.ARCHIVE, "3.11"),
+        ("linux-amd64", Kind.EXECUTABLE, "3.11"),
+        ("linux-amd64", Kind.PYZ, "3.11"),
+        ("windows-amd64", Kind.PYZ, "3.12"),
+    ]
+
+
+def test_a_dependency_of_one_system_counts_there_alone() -> None:
+    """Its wheel is chosen for Windows and not missed on Linux."""
+    windows_only = package("winthing", "cp311-cp311-win_amd64", marker="sys_platform == 'win32'")
+    linux, windows = plan(PURE, windows_only, targets=(LINUX, WINDOWS), kinds=(Kind.PYZ,)).rows
+    assert [choice.wheel for choice in linux.wheels] == ["dep-2.0-py3-none-any.whl"]
+    assert [choice.name for choice in windows.wheels] == ["dep", "winthing"]
+    assert windows.status is Status.READY
+
+
+# --- what a row says --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("target", "kind", "file", "collector", "bundler"),
+    [
+        ("linux-amd64", Kind.ARCHIVE, "demo-1.2-linux-amd64.tar.gz", "pyinstaller", ""),
+        ("windows-amd64", Kind.ARCHIVE, "demo-1.2-windows-amd64.zip", "pyinstaller", ""),
+        ("windows-amd64", Kind.EXECUTABLE, "demo-1.2-windows-amd64.exe", "pyinstaller", "pyinstaller"),
+        ("darwin-arm64", Kind.PYZ, "demo-1.2-darwin-arm64.pyz", "pip", "shiv"),
+    ],
+)
+def test_a_row_says_who_makes_which_file(
+    target: str, kind: Kind, file: str, collector: str, bundler: str
+) -> None:
+    """The names that dist/ and the manifest will have."""
+    row = one(PURE, target=parse_target(target), kind=kind)
+    assert (row.file, row.collector, row.bundler) == (file, collector, bundler)
+
+
+def test_a_row_says_who_tests_it() -> None:
+    """Native on the host; elsewhere it is said to be untested, and why."""
+    here, there = plan(PURE, targets=(LINUX, ARM), kinds=(Kind.PYZ,)).rows
+    assert (here.runner, here.untested, here.floor) == ("native", "", "glibc 2.17")
+    assert there.runner == ""
+    assert there.untested == "untested here: this machine is linux-amd64"
+
+
+def test_a_version_that_only_the_wheel_knows_has_a_place_holder() -> None:
+    """`dynamic = ["version"]`."""
+    assert one(PURE, agent=project(version=None)).file == "demo-<version>-linux-amd64.pyz"
+
+
+def test_the_same_input_gives_the_same_plan() -> None:
+    """The plan is pure: byte for byte."""
+    assert plan_json(plan(PURE, LINUX_ONLY, targets=all_targets())) == plan_json(
+        plan(PURE, LINUX_ONLY, targets=all_targets())
+    )
+
+
+# --- for programs -----------------------------------------------------------------------------------------------------
+
+
+def test_the_json_keeps_its_schema_and_comes_back_whole() -> None:
+    """The schema is a valid 2020-12 one, accepts the plan and refuses another status."""
+    schema = plan_schema()
+    jsonschema.Draft202012Validator.check_schema(schema)
+    made = plan(PURE, LINUX_ONLY, targets=all_targets())
+    document = json.loads(plan_json(made))
+    validator = jsonschema.Draft202012Validator(schema)
+    validator.validate(document)
+    assert msgspec.json.decode(plan_json(made), type=Plan) == made
+    document["rows"][0]["status"] = "PERHAPS"
+    assert not validator.is_valid(document)
+
+
+def test_the_matrix_of_ci_has_what_a_hosted_machine_builds() -> None:
+    """Trees where the machine is the target; no entry without a machine; no musl tree on a glibc machine."""
+    matrix = {entry["target"]: entry for entry in ci_matrix(plan(PURE, targets=all_targets()))}
+    every = ["archive", "executable", "pyz"]
+    assert matrix["windows-arm64"] == {"target": "windows-arm64", "runner": "windows-11-arm", "kinds": every}
+    assert matrix["linux-amd64"]["kinds"] == every
+    assert matrix["linux-amd64-musl"]["kinds"] == ["pyz"]
+    assert set(matrix) == {target.id for target in all_targets() if target.runner}
+
+
+def test_the_matrix_of_ci_leaves_out_what_is_blocked_everywhere() -> None:
+    """A .pyz without its wheels is not sent to a machine that cannot make it either."""
+    (entry,) = ci_matrix(plan(LINUX_ONLY, targets=(WINDOWS,)))
+    assert entry["kinds"] == ["archive", "executable"]
+
+
+# --- for people -------------------------------------------------------------------------------------------------------
+
+
+def rendered(made: Plan, *, terminal: bool) -> str:
+    stream = io.StringIO()
+    render_plan(
+        made, Console(file=stream, force_terminal=terminal, width=130, color_system="standard", _environ={})
+    )
+    return stream.getvalue()
+
+
+def test_the_plain_plan_is_one_line_a_row_and_never_wrapped() -> None:
+    """No escape sequence, no cut name, whatever the width."""
+    made = plan(PURE, targets=all_targets())
+    text = rendered(made, terminal=False)
+    assert "\x1b" not in text
+    assert text.splitlines() == plain_lines(made)
+    for row in made.rows:
+        (line,) = [
+            line
+            for line in text.splitlines()
+            if line.startswith(f"{row.target} ") and row.file in line.split()
+        ]
+        assert row.status in line.split()
+
+
+def test_on_a_terminal_ready_is_green_and_blocked_is_red() -> None:
+    """Both words are still there for those who see no colours."""
+    text = rendered(plan(PURE, targets=(LINUX, ARM)), terminal=True)
+    assert "\x1b[32mREADY" in text
+    assert "\x1b[31mBLOCKED" in text
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_reasons_cures_and_a_count_stand_below_the_table(terminal: bool) -> None:
+    """Each reason once for all rows that share it."""
+    made = plan(PURE, targets=(LINUX, ARM))
+    text = rendered(made, terminal=terminal)
+    assert text.count("PyInstaller's analysis runs where") == 1
+    assert "linux-arm64 (archive, executable)" in text
+    assert "on an ubuntu-24.04-arm machine" in text
+    assert "4 READY, 2 BLOCKED of 6 artifacts for 2 targets." in text
+    assert len(grouped_blocks(made)) == 1
+
+
+# --- the shell --------------------------------------------------------------------------------------------------------
+
+PYLOCK = """
+[[packages]]
+name = "dep"
+version = "2.0"
+wheels = [{ url = "https://x.example/dep-2.0-cp311-cp311-manylinux_2_17_x86_64.whl", hashes = { sha256 = "%s" } }]
+""" % ("a" * 64)
+
+
+class FakeUv(Runner):
+    """Answers the universal question with PYLOCK and each single one with ``alone``; remembers the platforms asked."""
+
+    def __init__(self, alone: str = "dep==1.5\n", output: str = "") -> None:
+        super().__init__()
+        self.alone, self.output = alone, output
+        self.platforms: list[str] = []
+        self.universal = 0
+        self.ended = False
+        self._guard = threading.Lock()
+
+    def run(self, args, *, cwd=None, **rest):  # type: ignore[no-untyped-def]
+        words = [str(word) for word in args]
+        out = cwd / words[words.index("--output-file") + 1]
+        if "--universal" in words:
+            self.universal += 1
+            out.write_text(PYLOCK, encoding="utf-8")
+            return Completed(0, "", None)
+        with self._guard:
+            self.platforms.append(words[words.index("--python-platform") + 1])
+        out.write_text(self.alone, encoding="utf-8")
+        return Completed(1 if self.output else 0, self.output, None)
+
+    def end_all(self) -> int:
+        self.ended = True
+        return super().end_all()
+
+
+def ask(uv: FakeUv, cache: Path, **more: Any) -> Plan:
+    agent = more.pop("agent", project(settings=Settings(python="3.11")))
+    return plan_project(agent, all_targets(), (Kind.PYZ,), LINUX, runner=uv, cache=cache, **more)
+
+
+def test_only_targets_that_miss_a_wheel_are_asked_about_once(tmp_path: Path) -> None:
+    """One universal question, one for each blocked target that uv knows; the second plan asks nothing."""
+    uv = FakeUv()
+    made = ask(uv, tmp_path)
+    expected = sorted(
+        target.uv_platform for target in all_targets() if target.uv_platform and target != LINUX
+    )
+    assert uv.universal == 1
+    assert sorted(uv.platforms) == expected
+    windows = next(row for row in made.rows if row.target == "windows-amd64")
+    assert windows.cure == "dep 1.5 has one: constrain dep<=1.5."
+    assert ask(uv, tmp_path) == made
+    assert (uv.universal, len(uv.platforms)) == (1, len(expected))
+
+
+@pytest.mark.parametrize("kind", [Kind.ARCHIVE, Kind.EXECUTABLE])
+def test_nothing_is_asked_for_what_another_rule_blocks(tmp_path: Path, kind: Kind) -> None:
+    """Another version would not make a foreign tree."""
+    uv = FakeUv()
+    plan_project(
+        project(settings=Settings(python="3.11")), all_targets(), (kind,), LINUX, runner=uv, cache=tmp_path
+    )
+    assert uv.platforms == []
+
+
+def test_progress_counts_up_to_its_total(tmp_path: Path) -> None:
+    """Done grows by one from 1 to the last total; labels say what was asked."""
+    seen: list[tuple[int, int, str]] = []
+    ask(FakeUv(), tmp_path, progress=lambda *step: seen.append(step))
+    assert [done for done, _, _ in seen] == list(range(1, len(seen) + 1))
+    assert seen[-1][0] == seen[-1][1] == len(all_targets())
+    assert any("windows-arm64" in label for _, _, label in seen)
+
+
+def test_an_index_that_falls_silent_later_costs_only_the_better_cure(tmp_path: Path) -> None:
+    """The lock is known, so the plan stands; and the missing answer is not taken for a no next time."""
+    silent = FakeUv(output="error: Request failed after 3 retries in 6.3s")
+    row = next(row for row in ask(silent, tmp_path).rows if row.target == "windows-amd64")
+    assert "drop the target" in row.cure
+    row = next(row for row in ask(FakeUv(), tmp_path).rows if row.target == "windows-amd64")
+    assert "dep 1.5 has one" in row.cure
+
+
+def test_a_known_lock_is_not_asked_for_again(tmp_path: Path) -> None:
+    """A build has resolved already when it plans."""
+    uv = FakeUv()
+    ask(uv, tmp_path, lock=sealed("3.11", (PURE,)))
+    assert (uv.universal, uv.platforms) == (0, [])
+
+
+def test_a_silent_index_stops_a_plan_that_has_no_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is nothing to plan with."""
+
+    def silent(*_args: Any, **_options: Any) -> Lock:
+        raise PackageIndexError("silent")
+
+    monkeypatch.setattr(planning, "resolve", silent)
+    with pytest.raises(PackageIndexError):
+        ask(FakeUv(), tmp_path)
+
+
+def test_an_interruption_ends_the_children(tmp_path: Path) -> None:
+    """Ctrl-C arrives in the thread that waits; the questions under way are ended and the exception goes on."""
+    uv = FakeUv()
+
+    def interrupt(_done: int, _total: int, label: str) -> None:
+        if "other versions" in label:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ask(uv, tmp_path, progress=interrupt)
+    assert uv.ended
