@@ -1,0 +1,147 @@
+"""ELF: needed libraries, symbol versions and search paths, read from the dynamic section alone.
+
+Sources: System V ABI chapter 5, the LSB's description of symbol versioning (.gnu.version_r), and glibc's rule that a
+program starts only where every version that it names is defined (elf/dl-version.c).
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any, BinaryIO
+
+import msgspec
+from elftools.common.exceptions import ELFError
+from elftools.construct import ConstructError
+from elftools.elf.elffile import ELFFile
+
+from ferryman_build.inspect.native import Format, Native, Reason, higher
+
+# (e_machine, bits, little endian) → Go's name of the architecture
+ARCHITECTURES = {
+    ("EM_X86_64", 64, True): "amd64",
+    ("EM_AARCH64", 64, True): "arm64",
+    ("EM_ARM", 32, True): "armv7",
+    ("EM_386", 32, True): "386",
+    ("EM_RISCV", 64, True): "riscv64",
+    ("EM_S390", 64, False): "s390x",
+    ("EM_PPC64", 64, True): "ppc64le",
+}
+
+# Versions that are no number: glibc defines them so that a file that uses a new loader feature is refused by an older
+# loader with a message instead of crashing in it.
+_ABI_VERSIONS = {"GLIBC_ABI_DT_RELR": "2.36", "GLIBC_ABI_GNU_TLS": "2.42", "GLIBC_ABI_GNU2_TLS": "2.42"}
+_VER_FLG_WEAK = 2
+
+
+def read_elf(name: str, file: BinaryIO) -> Native:
+    """Describe an ELF file.
+
+    Raises:
+        ValueError: the file begins like ELF and is not.
+    """
+    try:
+        return _read(name, ELFFile(file))
+    except (ELFError, ConstructError, struct.error, UnicodeDecodeError, LookupError, OverflowError,
+            AttributeError, TypeError, AssertionError) as error:  # fmt: skip
+        # pyelftools meets a damaged file with whatever its parser stumbles over.
+        raise ValueError(f"not readable as ELF: {str(error) or type(error).__name__}") from error
+
+
+def _read(name: str, elf: Any) -> Native:
+    native = Native(
+        name=name,
+        format=Format.ELF,
+        architectures=(architecture(elf),),
+        loadable=elf["e_type"] in ("ET_EXEC", "ET_DYN"),
+    )
+    if not native.loadable:
+        return native
+    entries = _dynamic_entries(elf)
+    sonames = entries.get("DT_SONAME", ())
+    # Each of the two may hold several folders; the loader ignores DT_RPATH when there is a DT_RUNPATH (ld.so(8)).
+    paths = entries.get("DT_RUNPATH") or entries.get("DT_RPATH") or ()
+    floor, notes = _floor(name, elf, dynamic=bool(entries))
+    return msgspec.structs.replace(
+        native,
+        needed=entries.get("DT_NEEDED", ()),
+        provides=sonames[0] if sonames else "",
+        search=tuple(folder for path in paths for folder in path.split(":")),
+        interpreter=_interpreter(elf),
+        floor=floor,
+        notes=notes,
+    )
+
+
+def architecture(elf: Any) -> str:
+    """Go's name for the file's machine, or the ABI's words for it."""
+    key = (elf["e_machine"], elf.elfclass, elf.little_endian)
+    order = "little" if elf.little_endian else "big"
+    return ARCHITECTURES.get(key) or f"{key[0]}, {key[1]} bits, {order} endian"
+
+
+def _dynamic_entries(elf: Any) -> dict[str, tuple[str, ...]]:
+    found: dict[str, tuple[str, ...]] = {}
+    for segment in elf.iter_segments("PT_DYNAMIC"):
+        for tag in segment.iter_tags():
+            kind = tag.entry.d_tag
+            if kind == "DT_NEEDED":
+                found[kind] = (*found.get(kind, ()), tag.needed)
+            elif kind == "DT_SONAME":
+                found[kind] = (tag.soname,)
+            elif kind == "DT_RPATH":
+                found[kind] = (tag.rpath,)
+            elif kind == "DT_RUNPATH":
+                found[kind] = (tag.runpath,)
+        found.setdefault("PT_DYNAMIC", ())
+    return found
+
+
+def _interpreter(elf: Any) -> str:
+    for segment in elf.iter_segments("PT_INTERP"):
+        return str(segment.get_interp_name())
+    return ""
+
+
+def _floor(name: str, elf: Any, *, dynamic: bool) -> tuple[dict[str, Reason], tuple[str, ...]]:
+    if dynamic and not elf.num_sections():
+        return {}, ("symbol versions not measured: the file has no section headers",)
+    best: Reason | None = None
+    notes: list[str] = []
+    index = -1
+    for label, number in _glibc_versions(elf):
+        if label == "GLIBC_PRIVATE":
+            notes.append("uses private symbols of glibc (GLIBC_PRIVATE), which change without notice")
+            continue
+        version = _ABI_VERSIONS.get(label, label.removeprefix("GLIBC_"))
+        chosen = higher(best, Reason(version, name, label))
+        if chosen is not best:
+            best, index = chosen, number
+    if best is None:
+        return {}, tuple(notes)
+    symbol = _symbol(elf, index)
+    return {"glibc": Reason(best.version, name, best.label, symbol)}, tuple(notes)
+
+
+def _glibc_versions(elf: Any) -> list[tuple[str, int]]:
+    """(label, index in .gnu.version) of every glibc version that the loader insists on."""
+    found = []
+    for section in elf.iter_sections("SHT_GNU_verneed"):
+        for _, versions in section.iter_versions():
+            for version in versions:
+                weak = version.entry.vna_flags & _VER_FLG_WEAK  # a missing weak version is only a warning
+                if version.name.startswith("GLIBC_") and not weak:
+                    found.append((version.name, version.entry.vna_other))
+    return found
+
+
+def _symbol(elf: Any, version: int) -> str:
+    """The first dynamic symbol that carries the version with this index, "" when none does."""
+    order = "<" if elf.little_endian else ">"
+    for section in elf.iter_sections("SHT_GNU_versym"):
+        data = section.data()
+        numbers = struct.unpack(f"{order}{len(data) // 2}H", data)
+        symbols = elf.get_section(section["sh_link"])
+        for index, number in enumerate(numbers):
+            if number & 0x7FFF == version:
+                return str(symbols.get_symbol(index).name)
+    return ""

@@ -1,0 +1,55 @@
+"""What a .pyz needs: a Python, and whatever its extension modules ask for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import msgspec
+
+from ferryman_build.artifacts import Needs
+from ferryman_build.inspect.members import members
+from ferryman_build.inspect.native import Native
+from ferryman_build.inspect.survey import Survey, scan, summarize
+
+# Names of extension modules that only one CPython loads (PEP 3149 and the Windows form). abi3 modules have no number.
+_PINNED = re.compile(r"\.(?:cpython-|cp)(3)(\d+)t?-[^/]*\.(?:so|pyd)$")
+_SHIV = "_bootstrap/"
+
+
+def needs_of_pyz(path: Path, requires_python: str, tags: Iterable[str]) -> Needs:
+    """What the zip application ``path`` needs.
+
+    Args:
+        path: the .pyz.
+        requires_python: the project's version range.
+        tags: platform tags that its wheels were resolved for; () when it has no native code.
+    """
+    return survey_pyz(path, requires_python, tags).needs
+
+
+def survey_pyz(path: Path, requires_python: str, tags: Iterable[str]) -> Survey:
+    """As :func:`needs_of_pyz`, with the reasons."""
+    listed = list(members(path))
+    natives, names, warnings = scan(listed)
+    survey = summarize([native for native in natives if native.loadable], names, warnings)
+    needs = msgspec.structs.replace(
+        survey.needs,
+        python=_python(requires_python, natives),
+        runtime=_runtime(tags, natives, shiv=any(member.name.startswith(_SHIV) for member in listed)),
+    )
+    return msgspec.structs.replace(survey, needs=needs)
+
+
+def _python(requires_python: str, natives: Sequence[Native]) -> str:
+    """The project's range, narrowed to the one version whose extension modules are inside."""
+    pins = sorted({f"=={found[1]}.{found[2]}.*" for n in natives if (found := _PINNED.search(n.name))})
+    return ",".join(part for part in (requires_python.replace(" ", ""), *pins) if part)
+
+
+def _runtime(tags: Iterable[str], natives: Sequence[Native], *, shiv: bool) -> tuple[str, ...]:
+    needs = [f"a Python for {', '.join(sorted(tags))}"] if natives and (tags := tuple(tags)) else []
+    if shiv:
+        needs.append("a writable folder to unpack into (SHIV_ROOT or HOME)")
+    return tuple(needs)
