@@ -21,6 +21,8 @@ class Kind(StrEnum):
 
 
 class Smoke(StrEnum):
+    """How a smoke test ended. An artifact that FAILED is never delivered."""
+
     PASSED = "passed"
     FAILED = "failed"
     UNTESTED = "untested"
@@ -30,7 +32,7 @@ class Struct(msgspec.Struct, frozen=True, kw_only=True, rename="kebab", forbid_u
     """Base of everything in the manifest: immutable, keyword-only, kebab-case, no unknown fields."""
 
 
-class SmokeCheck(Struct, kw_only=True):
+class SmokeCheck(Struct, frozen=True, kw_only=True):
     """One command or service run of a smoke test: what was run, whether it held, how long it took (seconds)."""
 
     name: str
@@ -39,7 +41,7 @@ class SmokeCheck(Struct, kw_only=True):
     detail: str = ""
 
 
-class SmokeResult(Struct, kw_only=True):
+class SmokeResult(Struct, frozen=True, kw_only=True):
     """``status`` untested has a ``reason``; ``environment`` says what the run was denied (noexec tmp, empty home …)."""
 
     status: Smoke
@@ -49,7 +51,7 @@ class SmokeResult(Struct, kw_only=True):
     checks: tuple[SmokeCheck, ...] = ()
 
 
-class Needs(Struct, kw_only=True):
+class Needs(Struct, frozen=True, kw_only=True):
     """What an artifact needs of its machine, measured from its bytes.
 
     ``floor`` maps glibc/macos/windows to the lowest version that has every symbol used; ``libraries`` are the shared
@@ -63,7 +65,7 @@ class Needs(Struct, kw_only=True):
     runtime: tuple[str, ...] = ()
 
 
-class Artifact(Struct, kw_only=True):
+class Artifact(Struct, frozen=True, kw_only=True):
     """One file in dist/. ``path`` is relative to the manifest; ``size`` in bytes; ``seconds`` spent building it."""
 
     kind: Kind
@@ -79,7 +81,7 @@ class Artifact(Struct, kw_only=True):
     smoke: SmokeResult = SmokeResult(status=Smoke.UNTESTED, reason="not run yet")
 
 
-class Source(Struct, kw_only=True):
+class Source(Struct, frozen=True, kw_only=True):
     """Where the program came from. ``dirty`` is true when the checkout differs from ``commit``; no git: commit ''."""
 
     commit: str = ""
@@ -88,12 +90,14 @@ class Source(Struct, kw_only=True):
     epoch: int = 0
 
 
-class ProjectInfo(Struct, kw_only=True):
+class ProjectInfo(Struct, frozen=True, kw_only=True):
+    """Which program: the names of `[project]`, as the built wheel has them."""
+
     name: str
     version: str
 
 
-class Manifest(Struct, kw_only=True):
+class Manifest(Struct, frozen=True, kw_only=True):
     """dist/manifest.json. ``tools`` maps a tool that took part (python, pyinstaller, uv, shiv …) to its version."""
 
     schema_version: int = SCHEMA_VERSION

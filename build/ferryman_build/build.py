@@ -26,7 +26,7 @@ from ferryman_build.errors import BlockedError, SpaceError
 from ferryman_build.inspect import floor_problems
 from ferryman_build.interpreter import Interpreter, find_interpreter
 from ferryman_build.locking import Lock, resolve
-from ferryman_build.pipeline import Pipeline
+from ferryman_build.pipeline import Job, Pipeline, Step
 from ferryman_build.plan import Plan, Status, plan_project
 from ferryman_build.project import Project
 from ferryman_build.settings import Settings
@@ -67,7 +67,8 @@ def build(project: Project, options: Options, ui: Ui) -> Built:
         cache = Cache(options.out / "cache")
         jobs = preflight(project, options, cache, runner, ui)
         pipeline = Pipeline(cache, runner, ui, workers=max(2, os.cpu_count() or 2))
-        pipeline.run([(job, steps_for(job.kinds)) for job in jobs])
+        work: list[tuple[Job, Sequence[Step]]] = [(job, steps_for(job.kinds)) for job in jobs]
+        pipeline.run(work)
         built = _deliver(jobs, options, ui)
         cache.sweep()
         return built
@@ -119,7 +120,8 @@ class Interpreters:
     """The interpreter that each target's settings name, and the lock for its version; each is looked for once."""
 
     def __init__(self, project: Project, options: Options, cache: Cache, runner: Runner, ui: Ui) -> None:
-        self._project, self._options, self._cache, self._runner, self._ui = project, options, cache, runner, ui
+        self._project, self._options = project, options
+        self._cache, self._runner, self._ui = cache, runner, ui
         self._found: dict[str, tuple[Interpreter, Lock]] = {}
 
     def for_settings(self, settings: Settings) -> tuple[Interpreter, Lock]:
@@ -221,8 +223,8 @@ def tools(interpreter: Interpreter) -> dict[str, str]:
 
 def closing_table(built: Built) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Columns and rows of the table that ends a build."""
-    columns = ("target", "kind", "size", "sha256", "smoke", "file")
-    rows = [
+    columns: tuple[str, ...] = ("target", "kind", "size", "sha256", "smoke", "file")
+    rows: list[tuple[str, ...]] = [
         (artifact.target, str(artifact.kind), human_size(artifact.size), artifact.sha256[:12],
          _smoke_word(artifact), artifact.path)
         for artifact in built.made
@@ -236,4 +238,3 @@ def _smoke_word(artifact: Artifact) -> str:
         if artifact.smoke.checks
         else artifact.smoke.status
     )
-

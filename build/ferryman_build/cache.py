@@ -48,12 +48,13 @@ def tree_digest(root: Path, paths: Iterable[Path] | None = None) -> str:
     sums = hashlib.sha256()
     for path in found:
         if path.is_symlink():
-            kind, content = "link", os.readlink(path)
+            kind, content = "link", str(path.readlink())
         elif path.is_file():
             kind, content = ("exec" if path.stat().st_mode & 0o111 else "file"), file_digest(path)
         else:
             continue
-        sums.update(f"{path.relative_to(root).as_posix()}\0{kind}\0{content}\n".encode())
+        line = f"{path.relative_to(root).as_posix()}\0{kind}\0{content}\n"
+        sums.update(line.encode("utf-8", "surrogateescape"))  # a file's name may be no text
     return sums.hexdigest()
 
 
@@ -110,18 +111,20 @@ class Cache:
     def sweep(self) -> int:
         """Remove drafts of dead runs and all but the newest few results of each step; the number removed.
 
-        Call it only while holding the checkout's lock.
+        Call it only while holding the checkout's lock. What is no result of a step (blobs, answers of the index) has
+        its own rules and stays.
         """
         removed = 0
-        for step in self.root.iterdir() if self.root.exists() else ():
-            drafts = list(step.glob(".draft-*"))
-            kept = sorted(
-                (path for path in step.iterdir() if path not in drafts), key=_last_used, reverse=True
-            )
+        for drafts, results in map(_drafts_and_results, self.root.iterdir() if self.root.exists() else ()):
+            kept = sorted(results, key=_last_used, reverse=True)
             for path in (*drafts, *(path for path in kept[_KEPT_PER_STEP:] if path not in self.used)):
                 shutil.rmtree(path, ignore_errors=True)
                 removed += 1
         return removed
+
+
+def _drafts_and_results(step: Path) -> tuple[list[Path], list[Path]]:
+    return list(step.glob(".draft-*/")), [found.parent for found in step.glob(f"[!.]*/{_RESULT}")]
 
 
 def _last_used(path: Path) -> float:
@@ -147,6 +150,6 @@ class Blobs:
         handle, draft = tempfile.mkstemp(prefix=".draft-", dir=path.parent)
         with os.fdopen(handle, "wb") as file:
             file.write(content)
-        os.chmod(draft, 0o644)
+        Path(draft).chmod(0o644)
         Path(draft).replace(path)
         return path

@@ -18,11 +18,17 @@ import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import msgspec
 
-from ferryman_build.errors import BuildStepError, FerrymanError, SpaceError, ToolMissingError
+from ferryman_build.errors import (
+    BuildStepError,
+    FerrymanError,
+    InterruptedBuildError,
+    SpaceError,
+    ToolMissingError,
+)
 
 # What a child may see of the caller's environment. Everything else would make two builds differ for no reason
 # (PYTHONPATH, LD_LIBRARY_PATH, locale) or leak a secret into a log.
@@ -35,7 +41,9 @@ PASSED_THROUGH = (
 )  # fmt: skip
 
 _SECRET_NAME = re.compile(r"(?i)(secret|token|passw|private|credential|api_?key|access_?key)")
-_URL_PASSWORD = re.compile(r"(?<=://)([^/\s:@]+):([^/\s@]+)(?=@)")
+# user:password, or a token alone or in front of the colon, as some package indexes want it.
+_URL_PASSWORD = re.compile(r"(?<=://)([^/\s:@]*)(?::([^/\s@]*))?(?=@)")
+_FULL = ("No space left on device", "Disk quota exceeded", "ENOSPC")
 _GRACE_SECONDS = 3.0
 _TAIL_LINES = 20
 
@@ -60,7 +68,7 @@ class Redactor:
     def __call__(self, text: str) -> str:
         for value, name in self._secrets:
             text = text.replace(value, f"${name}")
-        return _URL_PASSWORD.sub(r"\1:***", text)
+        return _URL_PASSWORD.sub(lambda found: f"{found[1]}:***" if found[2] else "***", text)
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -95,6 +103,7 @@ class Runner:
         self._children: set[subprocess.Popen[bytes]] = set()
         self._lock = threading.Lock()
         self._number = 0
+        self._closed = False
 
     def run(
         self,
@@ -120,14 +129,15 @@ class Runner:
         Raises:
             ToolMissingError: the program does not exist.
             SpaceError: the child said that the disk is full.
+            InterruptedBuildError: :meth:`end_all` has been called; nothing is started any more.
             FerrymanError: ``failure``, with the log's last lines.
         """
         words = [which(args[0], path=(env or os.environ).get("PATH")), *map(str, args[1:])]
         log = self._open_log(name)
-        done = self._execute(words, log, cwd, dict(environment() if env is None else env), timeout)
-        if done.returncode in tuple(ok):
+        done, late = self._execute(words, log, cwd, dict(environment() if env is None else env), timeout)
+        if done.returncode in tuple(ok) and not late:  # a child may answer TERM with exit code 0
             return done
-        raise self._explain(done, name, timeout, failure, advice)
+        raise self._explain(done, name, timeout if late else None, failure, advice)
 
     def _open_log(self, name: str) -> Path | None:
         if self.log_dir is None:
@@ -140,20 +150,20 @@ class Runner:
 
     def _execute(
         self, words: list[str], log: Path | None, cwd: Path | None, env: dict[str, str], timeout: float | None
-    ) -> Completed:
+    ) -> tuple[Completed, bool]:
+        """What the child left, and whether its time was over."""
         echo = self._redact(f"+ {shlex.join(words)}\n")
         if self.verbose:
             sys.stderr.write(echo)
         # stdout and stderr share one pipe so that their order survives.
-        child = subprocess.Popen(
-            words, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            **new_group(),
-        )  # fmt: skip
-        with self._lock:
+        with self._lock:  # held while starting: end_all sees every child, or the child is never started
+            if self._closed:
+                raise InterruptedBuildError(f"{words[0]} was not started, since the build is being ended.")
+            child = _start(words, cwd, env)
             self._children.add(child)
         deadline = None if timeout is None else time.monotonic() + timeout
         try:
-            output = self._collect(child, deadline)
+            output, late = self._collect(child, deadline)
         except BaseException:
             end_group(child)
             raise
@@ -161,12 +171,14 @@ class Runner:
             with self._lock:
                 self._children.discard(child)
         if log is not None:
-            log.write_text(f"{echo}{output}\n[exit code {child.returncode}]\n", encoding="utf-8")
-        return Completed(child.returncode, output, log)
+            text = f"{echo}{output}\n[exit code {child.returncode}]\n"
+            log.write_text(text, encoding="utf-8", errors="backslashreplace")  # a path may be no text
+        return Completed(child.returncode, output, log), late
 
-    def _collect(self, child: subprocess.Popen[bytes], deadline: float | None) -> str:
+    def _collect(self, child: subprocess.Popen[bytes], deadline: float | None) -> tuple[str, bool]:
         assert child.stdout is not None
         chunks: list[bytes] = []
+        late = False
         reader = threading.Thread(target=_drain, args=(child.stdout, chunks), daemon=True)
         reader.start()
         while True:
@@ -175,43 +187,59 @@ class Runner:
                 break
             except subprocess.TimeoutExpired:
                 if deadline is not None and time.monotonic() >= deadline:
+                    late = True
                     end_group(child)
                     chunks.append(b"\n[ended: it took longer than its time limit]\n")
                     break
         # A grandchild may hold the pipe open for ever; its output is not ours to wait for.
         reader.join(2.0)
-        return self._redact(b"".join(chunks).decode("utf-8", "replace"))
+        return self._redact(b"".join(chunks).decode("utf-8", "replace")), late
 
     def _explain(
-        self, done: Completed, name: str, timeout: float | None, failure: type[FerrymanError], advice: str
+        self, done: Completed, name: str, exceeded: float | None, failure: type[FerrymanError], advice: str
     ) -> FerrymanError:
         tail = [line for line in done.output.splitlines() if line.strip()][-_TAIL_LINES:]
-        if "No space left on device" in done.output or "ENOSPC" in done.output:
+        if any(words in done.output for words in _FULL):
             return SpaceError(
                 f"The disk is full: {name} could not write.",
                 advice="Free some space, or move the cache with --out.", details=tail, log=done.log,
             )  # fmt: skip
-        if "[ended: it took longer" in done.output:
-            message = f"{name} did not finish within {timeout:g} s and was ended with its children."
+        if exceeded is not None:
+            message = f"{name} did not finish within {exceeded:g} s and was ended with its children."
         else:
             message = f"{name} failed with exit code {done.returncode}."
         return failure(message, advice=advice or "Read the log's last lines.", details=tail, log=done.log)
 
     def end_all(self) -> int:
-        """End every child that still runs; the number of them."""
+        """End every child that still runs, and start none any more; the number of them."""
         with self._lock:
+            self._closed = True
             children = tuple(self._children)
         for child in children:
             end_group(child)
         return len(children)
 
 
+def _start(words: list[str], cwd: Path | None, env: dict[str, str]) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(
+            words, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            **new_group(),
+        )  # fmt: skip
+    except OSError as error:
+        raise ToolMissingError(
+            f"The program {words[0]!r} cannot be started: {error.strerror}.",
+            advice="See that it belongs to this machine and, if it is a script, that its interpreter is there.",
+        ) from error
+
+
 def _drain(pipe: IO[bytes], chunks: list[bytes]) -> None:
-    while chunk := pipe.read1(65536):  # type: ignore[attr-defined]
-        chunks.append(chunk)
+    with pipe:
+        while chunk := pipe.read1(65536):  # type: ignore[attr-defined]
+            chunks.append(chunk)
 
 
-def new_group() -> dict[str, object]:
+def new_group() -> dict[str, Any]:
     """Popen arguments that put a child into a process group of its own."""
     if os.name == "nt":
         return {"creationflags": 0x200}  # CREATE_NEW_PROCESS_GROUP

@@ -12,7 +12,6 @@ Rules:
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -49,7 +48,7 @@ def deliver(manifest: Manifest, files: Mapping[str, Path], dist: Path) -> tuple[
         drafts.append((draft_copy(sums_text(_sums(whole)).encode(), dist / SUMS, False), dist / SUMS))
         drafts.append((draft_copy(manifest_bytes(whole), dist / MANIFEST, False), dist / MANIFEST))
         for draft, target in drafts:  # rule 2: the manifest is the last one
-            os.replace(draft, target)
+            draft.replace(target)
     for name in stale:
         (dist / name).unlink(missing_ok=True)
     return whole, stale

@@ -49,8 +49,12 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 class Job(Protocol):
     """What one target's steps share. ``results`` is filled by the pipeline alone, under each step's name."""
 
-    label: str
     results: dict[str, Finished]
+
+    @property
+    def label(self) -> str:
+        """What a person sees: the target's id."""
+        ...
 
 
 class Finished(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,6 +90,8 @@ class Pipeline:
             try:
                 while waiting or running:
                     self._start_ready(pool, waiting, running)
+                    if not running:
+                        raise ValueError(f"these steps wait for a step that nobody runs: {_names(waiting)}")
                     done, _ = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
                     for future in done:
                         job, step = running.pop(future)
@@ -114,15 +120,13 @@ class Pipeline:
             return Finished(skipped=reason)
         try:
             return self._cached_or_made(job, step, started)
-        except OSError as error:
-            if error.errno in NO_SPACE:
+        except Exception as error:
+            self._ui.end(job.label, step.name, Mark.FAILED, time.monotonic() - started)
+            if isinstance(error, OSError) and error.errno in NO_SPACE:
                 raise SpaceError(
                     f"No space left while writing {step.name} for {job.label}.",
                     advice="Free some space or move the cache with --out; what was finished is kept.",
                 ) from error
-            raise
-        except Exception:
-            self._ui.end(job.label, step.name, Mark.FAILED, time.monotonic() - started)
             raise
 
     def _cached_or_made(self, job: Job, step: Step, started: float) -> Finished:
@@ -141,6 +145,10 @@ class Pipeline:
         )
         self._ui.end(job.label, step.name, Mark.DONE, time.monotonic() - started, result.note)
         return Finished(folder=folder, result=result, key=key)
+
+
+def _names(waiting: Sequence[tuple[Job, Step]]) -> str:
+    return ", ".join(f"{job.label} {step.name}" for job, step in waiting)
 
 
 def _skipped_before(job: Job, step: Step) -> str:

@@ -38,14 +38,14 @@ ModuleName = Annotated[
 ]
 
 
-class Data(Table, kw_only=True):
+class Data(Table, frozen=True, kw_only=True):
     """Files to put into the tree: ``source`` is a glob relative to pyproject.toml, ``into`` a folder of the tree."""
 
     source: str
     into: str = "."
 
 
-class Service(Table, kw_only=True):
+class Service(Table, frozen=True, kw_only=True):
     """The smoke test that starts the program, waits until it is ready, reads it and stops it.
 
     In ``args``, ``ready`` and ``get`` the words ``{port}`` (a free port on loopback), ``{project}`` (the folder of
@@ -62,7 +62,7 @@ class Service(Table, kw_only=True):
     timeout: Seconds = 20.0  # for start-up, and again for the stop
 
 
-class SmokeSettings(Table, kw_only=True):
+class SmokeSettings(Table, frozen=True, kw_only=True):
     """How to see that an artifact runs. `commands` must each exit 0 within `timeout`."""
 
     commands: tuple[tuple[str, ...], ...] = (("--version",),)
@@ -70,7 +70,7 @@ class SmokeSettings(Table, kw_only=True):
     timeout: Seconds = 30.0
 
 
-class TargetSettings(Table, kw_only=True):
+class TargetSettings(Table, frozen=True, kw_only=True):
     """Overrides for one target, in `[tool.ferryman.target.<id or alias>]`; what is not set is taken from above."""
 
     collector: Collector | UnsetType = UNSET
@@ -81,7 +81,7 @@ class TargetSettings(Table, kw_only=True):
     exclude_modules: tuple[ModuleName, ...] | UnsetType = UNSET  # added to the project's
 
 
-class Settings(Table, kw_only=True):
+class Settings(Table, frozen=True, kw_only=True):
     """`[tool.ferryman]` of an agent's pyproject.toml."""
 
     entry_point: str = ""  # "package.module:function"; default: from `script`
@@ -119,7 +119,7 @@ class Settings(Table, kw_only=True):
     target: dict[str, TargetSettings] = {}
 
 
-class WorkspaceSettings(Table, kw_only=True):
+class WorkspaceSettings(Table, frozen=True, kw_only=True):
     """`[tool.ferryman.workspace]` in the pyproject.toml of a repository that is not itself an agent."""
 
     project: str = "."  # folder of the agent that `ferryman build` builds when --project is not given

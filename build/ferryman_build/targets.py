@@ -21,12 +21,16 @@ from ferryman_build.errors import UsageError
 
 
 class Os(StrEnum):
+    """Operating systems in Go's words."""
+
     LINUX = "linux"
     WINDOWS = "windows"
     DARWIN = "darwin"
 
 
 class Libc(StrEnum):
+    """C libraries of Linux."""
+
     GNU = "gnu"
     MUSL = "musl"
 
@@ -82,32 +86,44 @@ def parse_target(name: str, targets: Iterable[Target] | None = None) -> Target:
     """The target that ``name`` means: its id, one of its aliases, or ``host``.
 
     Raises:
-        UsageError: no such target; the message ends with the nearest names.
+        UsageError: no such target (the advice has the nearest names), or a tag that several targets accept.
     """
     known = all_targets() if targets is None else tuple(targets)
     wanted = name.strip().lower()
     if wanted == "host":
         return host_target(known)
-    for target in known:
-        if wanted == target.id or wanted in target.aliases:
-            return target
+    found = [target for target in known if wanted == target.id]
+    found = found or [target for target in known if wanted in target.aliases]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        ids = " or ".join(target.id for target in found)
+        raise UsageError(f"{name!r} is not one target: it fits {ids}.", advice="Name the one you mean.")
     raise UsageError(f"There is no target called {name!r}.", advice=_nearest(wanted, known))
 
 
 def _nearest(wanted: str, known: tuple[Target, ...]) -> str:
-    owner = {alias: target.id for target in known for alias in (*target.aliases, target.id)}
-    near = dict.fromkeys(owner[match] for match in difflib.get_close_matches(wanted, owner, n=4, cutoff=0.55))
+    owners: dict[str, list[str]] = {}
+    for target in known:
+        for alias in (target.id, *target.aliases):
+            owners.setdefault(alias, []).append(target.id)
+    matches = difflib.get_close_matches(wanted, owners, n=4, cutoff=0.55)
+    near = dict.fromkeys(owner for match in matches for owner in owners[match])
     if near:
         return f"Did you mean {' or '.join(near)}? `ferryman targets` lists all of them."
     return f"Targets are {', '.join(target.id for target in known)}."
 
 
-def parse_targets(text: str) -> tuple[Target, ...]:
-    """A comma-separated list of target names, without repetition and in the order given; ``all`` is every row."""
+def parse_targets(text: str, targets: Iterable[Target] | None = None) -> tuple[Target, ...]:
+    """A comma-separated list of target names, without repetition and in the order given; ``all`` is every row.
+
+    Raises:
+        UsageError: one of them is no target.
+    """
+    known = all_targets() if targets is None else tuple(targets)
     names = [part for part in (piece.strip() for piece in text.split(",")) if part]
-    if "all" in names:
-        return all_targets()
-    return tuple(dict.fromkeys(parse_target(name) for name in names))
+    parsed = dict.fromkeys(parse_target(name, known) for name in names if name.lower() != "all")
+    return known if any(name.lower() == "all" for name in names) else tuple(parsed)
 
 
 def select(targets: Iterable[Target], selector: Selector) -> tuple[Target, ...]:

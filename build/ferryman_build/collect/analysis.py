@@ -15,6 +15,8 @@ import msgspec
 
 
 class Origin(StrEnum):
+    """Which folder a source path is relative to; see the head of this module."""
+
     APP = "app"
     ENV = "env"
     WORK = "work"

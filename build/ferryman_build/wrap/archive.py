@@ -29,7 +29,7 @@ def _tar_gz(tree: Tree, top: str, epoch: int, level: int, path: Path) -> None:
         path.open("wb") as raw,
         gzip.GzipFile(filename="", fileobj=raw, mode="wb", compresslevel=level, mtime=0) as packed,
         # Written in large blocks: GzipFile handles each of tarfile's 512-byte writes on its own otherwise.
-        io.BufferedWriter(packed, 1 << 20) as buffered,  # type: ignore[type-var]
+        io.BufferedWriter(packed, 1 << 20) as buffered,
         tarfile.open(fileobj=buffered, mode="w", format=tarfile.PAX_FORMAT) as tar,
     ):
         for file in tree.files:

@@ -30,8 +30,11 @@ class BundleJob(msgspec.Struct, frozen=True, kw_only=True):
 class BundlerKind(Protocol):
     """``needs_exec_tmp``: the result unpacks itself into the temporary folder and executes what it unpacked."""
 
-    needs_exec_tmp: bool
-    runtime_needs: tuple[str, ...]
+    @property
+    def needs_exec_tmp(self) -> bool: ...
+
+    @property
+    def runtime_needs(self) -> tuple[str, ...]: ...
 
     def write(self, job: BundleJob, runner: Runner) -> None:
         """Write ``job.output``."""
