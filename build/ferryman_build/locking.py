@@ -124,22 +124,22 @@ def resolve_alone(
     runner: Runner,
     cache: Path,
     refresh: bool = False,
-) -> dict[str, str] | None:
+) -> dict[str, str]:
     """Name and version of each package when ``target`` is asked for alone and from wheels only.
 
-    None when there is no such set, or uv has no name for the target.
+    Empty when there is no such set, or uv has no name for the target.
 
     Raises:
         PackageIndexError: the index gave no usable answer.
     """
     if not target.uv_platform:
-        return None
+        return {}
 
     def ask() -> dict[str, str]:
         return _ask_alone(dependencies, python, target, runner)
 
     question = [*_question(dependencies, python, ()), target.uv_platform]
-    return cached(cache, "alone", question, ask, dict[str, str], refresh=refresh) or None
+    return cached(cache, "alone", question, ask, dict[str, str], refresh=refresh)
 
 
 def _ask(dependencies: Sequence[str], python: str, pins: Sequence[Pin], runner: Runner) -> Lock:

@@ -46,8 +46,8 @@ _PARALLEL = 8  # questions at once; they wait for the network and not for the pr
 
 Progress = Callable[[int, int, str], None]
 LockFor = Callable[[str], Lock]
-Alternatives = Mapping[str, Mapping[str, str] | None]
-"""Per target id: the versions that resolve there from wheels alone; empty when none do, None when nobody could say."""
+Alternatives = Mapping[str, Mapping[str, str]]
+"""Per target id: the versions that resolve there from wheels alone; empty when none do or nobody could say."""
 
 
 class Status(StrEnum):
@@ -165,7 +165,7 @@ def _cases(
                 python=python,
                 packages=packages,
                 own_wheel_tag=own_wheel_tag,
-                alternatives=alternatives.get(target.id),
+                alternatives=alternatives.get(target.id, {}),
             )
 
 
@@ -313,14 +313,14 @@ def plan_project(
         say(number, len(pythons), f"dependencies for Python {short_python(python)}")
     asked = list(dict.fromkeys(case.target for case in first if lacks_wheel(case)))
 
-    def ask(target: Target) -> Mapping[str, str] | None:
+    def ask(target: Target) -> Mapping[str, str]:
         python = python_of(project.for_target(target))
         try:
             return resolve_alone(
                 project.dependencies, python, target, runner=runner, cache=cache, refresh=refresh
             )
         except PackageIndexError:
-            return None  # the plan stands without this answer; only a cure is less exact
+            return {}  # the plan stands without this answer; only a cure is less exact
 
     answers = _ask_all(asked, ask, runner, say, len(pythons)) if asked else {}
     return make_plan(
@@ -341,29 +341,25 @@ def _silent(_done: int, _total: int, _label: str) -> None:
 
 def _ask_all(
     targets: Sequence[Target],
-    ask: Callable[[Target], Mapping[str, str] | None],
+    ask: Callable[[Target], Mapping[str, str]],
     runner: Runner,
     say: Progress,
     before: int,
 ) -> Alternatives:
-    answers: dict[str, Mapping[str, str] | None] = {}
+    answers: dict[str, Mapping[str, str]] = {}
     with ThreadPoolExecutor(_PARALLEL, thread_name_prefix="plan") as pool:
         waiting = {pool.submit(ask, target): target for target in targets}
         try:
             for done, future in enumerate(as_completed(waiting), before + 1):
                 target = waiting[future]
                 found = future.result()
-                answers[target.id] = found
+                answers[target.id] = {canonicalize_name(name): version for name, version in found.items()}
                 say(done, before + len(targets), f"other versions for {target}")
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             runner.end_all()  # the threads wait for their children, and leaving the pool waits for the threads
             raise
-    return {name: _by_name(answer) for name, answer in answers.items()}
-
-
-def _by_name(answer: Mapping[str, str] | None) -> Mapping[str, str] | None:
-    return None if answer is None else {canonicalize_name(name): version for name, version in answer.items()}
+    return answers
 
 
 def _python_version(wanted: str, runner: Runner) -> str:

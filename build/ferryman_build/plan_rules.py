@@ -52,7 +52,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     python: str
     packages: tuple[LockedPackage, ...]
     own_wheel_tag: str
-    alternatives: Mapping[str, str] | None
+    alternatives: Mapping[str, str]
 
     @property
     def from_tree(self) -> bool:
@@ -163,7 +163,7 @@ def _wheel_cure(missing: Sequence[LockedPackage], case: Case) -> str:
 def _specific_cure(package: LockedPackage, case: Case) -> str:
     if fitting_wheels(package, case.target, case.python):
         return "If the index is trusted, write the lock file anew with `ferryman lock`."
-    other = (case.alternatives or {}).get(package.name)
+    other = case.alternatives.get(package.name)
     if other and other != package.version:
         sign = "<=" if Version(other) < Version(package.version) else ">="
         return f"{package.name} {other} has one: constrain {package.name}{sign}{other}."

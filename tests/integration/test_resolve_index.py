@@ -230,7 +230,7 @@ def test_a_wheel_changed_in_the_index_is_refused(index: Index, tmp_path: Path) -
 def test_a_target_alone_finds_the_older_version_that_has_a_wheel(index: Index, tmp_path: Path) -> None:
     """uv passes over core 2.0, which has no wheel for it; where no version has one the answer is empty."""
 
-    def alone(name: str) -> dict[str, str] | None:
+    def alone(name: str) -> dict[str, str]:
         return resolve_alone(["app"], PYTHON, parse_target(name), runner=Runner(), cache=tmp_path / "cache")
 
     assert alone("windows-arm64") == {"app": "1.0", "core": "1.0", "winonly": "3.0"}

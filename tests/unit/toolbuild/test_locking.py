@@ -470,7 +470,7 @@ def test_one_target_alone_is_asked_from_wheels_only(tmp_path: Path) -> None:
     assert uv.asked[0][uv.asked[0].index("--only-binary") + 1] == ":all:"
     assert uv.asked[0][uv.asked[0].index("--python-platform") + 1] == windows.uv_platform
     nameless = msgspec.structs.replace(windows, uv_platform="")
-    assert locking.resolve_alone(["alpha"], "3.11", nameless, runner=uv, cache=tmp_path) is None
+    assert locking.resolve_alone(["alpha"], "3.11", nameless, runner=uv, cache=tmp_path) == {}
     assert len(uv.asked) == 1
 
 

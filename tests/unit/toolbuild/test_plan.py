@@ -135,10 +135,10 @@ def test_another_version_that_has_a_wheel_is_the_cure(other: str, advice: str) -
     assert advice in row.cure
 
 
-@pytest.mark.parametrize("answer", [None, {}])
-def test_without_an_answer_the_general_cure_is_given(answer: Any) -> None:
-    """Nobody could say, or there is none."""
-    assert "drop the target" in one(LINUX_ONLY, target=WINDOWS, alternatives={"windows-amd64": answer}).cure
+@pytest.mark.parametrize("answers", [{}, {"windows-amd64": {}}])
+def test_without_an_answer_the_general_cure_is_given(answers: Any) -> None:
+    """Nobody was asked, or there is none."""
+    assert "drop the target" in one(LINUX_ONLY, target=WINDOWS, alternatives=answers).cure
 
 
 @pytest.mark.parametrize(
@@ -322,7 +322,14 @@ def test_the_matrix_of_ci_leaves_out_what_is_blocked_everywhere() -> None:
 def rendered(made: Plan, *, terminal: bool) -> str:
     stream = io.StringIO()
     render_plan(
-        made, Console(file=stream, force_terminal=terminal, width=130, color_system="standard", _environ={})
+        made,
+        Console(
+            file=stream,
+            force_terminal=terminal,
+            width=130 if terminal else 40,
+            color_system="standard",
+            _environ={},
+        ),
     )
     return stream.getvalue()
 
