@@ -8,6 +8,7 @@ tools ─▶ site ─▶ pyz (with the wheel) ─▶ smoke pyz
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -87,7 +88,10 @@ class TargetJob:
     @property
     def origins(self) -> Origins:
         return Origins(
-            app=self.folder("wheel") / "app", env=self.folder("env") / "env", work=self.folder("analyse")
+            app=self.folder("wheel") / "app",
+            env=self.folder("env") / "env",
+            work=self.folder("analyse"),
+            project=self.project.root,
         )
 
     @property
@@ -173,6 +177,11 @@ def _data_files(job: TargetJob) -> tuple[tuple[str, str], ...]:
     )
 
 
+def _data_places(job: TargetJob) -> list[tuple[str, str]]:
+    """The same with sources relative to the project: where the checkout lies makes no difference."""
+    return [(os.path.relpath(source, job.project.root), into) for source, into in _data_files(job)]
+
+
 # In a wheel's packages, these are code or what code is made from; everything else is data that the package reads.
 _NOT_DATA = frozenset({".py", ".pyc", ".pyi", ".pyx", ".pxd", ".c", ".h", ".cpp", ".so", ".pyd", ".dylib"})
 
@@ -207,7 +216,7 @@ def _analyse_inputs(job: TargetJob) -> Mapping[str, object]:
     return {
         "env": job.results["env"].key, "own": own, "other": other, "entry": job.project.entry_point,
         "excluded": _excluded(job), "hidden": job.settings.hidden_imports, "plugins": job.settings.plugins,
-        "collect": [job.settings.collect_data, job.settings.collect_submodules], "metadata": job.settings.metadata, "data": _data_files(job), "optimize": job.settings.optimize,
+        "collect": [job.settings.collect_data, job.settings.collect_submodules], "metadata": job.settings.metadata, "data": _data_places(job), "optimize": job.settings.optimize,
         "spec": file_digest(collector.inside("analyse.spec")), "libpython": str(job.interpreter.libpython),
         "hooks": file_digest(Path(str(collector.inside("../../resources/runtime_hooks.toml")))),
     }  # fmt: skip
@@ -225,7 +234,9 @@ def _analyse(job: TargetJob, into: Path) -> str:
         data=(*_data_files(job), *_own_data(job)), collect_data=job.settings.collect_data,
         collect_submodules=job.settings.collect_submodules,
     )  # fmt: skip
-    origins = Origins(app=job.folder("wheel") / "app", env=job.folder("env") / "env", work=into)
+    origins = Origins(
+        app=job.folder("wheel") / "app", env=job.folder("env") / "env", work=into, project=job.project.root
+    )
     analysis = collector.analyse(request, origins, into, job.runner)
     (into / "analysis.json").write_bytes(msgspec.json.encode(analysis))
     return f"{len(analysis.entries)} files, {len(analysis.missing)} optional modules not found"
@@ -267,7 +278,7 @@ def _launcher(job: TargetJob, into: Path) -> str:
 
 
 def _tree_inputs(job: TargetJob) -> Mapping[str, object]:
-    data = {source: file_digest(Path(source)) for source, _ in _data_files(job)}
+    data = [(into, file_digest(Path(source))) for source, into in _data_files(job)]
     return {
         "analysis": job.results["analyse"].key, "wheel": job.made("wheel"), "launcher": job.made("launcher"),
         "data": data, "optimize": job.settings.optimize, "strip": job.settings.strip, "tag": job.interpreter.tag,

@@ -1,8 +1,8 @@
 """What a collector found: a list of files with their origin, independent of where the origins lie on disk.
 
 An analysis outlives the folders that it was made in. So every source path is kept as an origin and a path below it:
-``app`` (the unpacked wheel of the project), ``env`` (the locked dependencies), ``work`` (made by the analysis itself)
-or ``host`` (absolute: the interpreter and the system's libraries).
+``app`` (the unpacked wheel of the project), ``project`` (its folder, for files that `data` names), ``env`` (the locked
+dependencies), ``work`` (made by the analysis itself) or ``host`` (absolute: the interpreter and the system's libraries).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ class Origin(StrEnum):
     APP = "app"
     ENV = "env"
     WORK = "work"
+    PROJECT = "project"
     HOST = "host"
 
 
@@ -60,6 +61,7 @@ class Origins(msgspec.Struct, frozen=True, kw_only=True):
     app: Path
     env: Path
     work: Path
+    project: Path
 
     def source(self, entry: Entry) -> Path:
         """The file that ``entry`` is made from."""
@@ -69,7 +71,12 @@ class Origins(msgspec.Struct, frozen=True, kw_only=True):
 
     def classify(self, path: str) -> tuple[Origin, str]:
         """Origin and relative path of an absolute ``path``; the longest root wins."""
-        roots: Mapping[Origin, Path] = {Origin.APP: self.app, Origin.ENV: self.env, Origin.WORK: self.work}
+        roots: Mapping[Origin, Path] = {
+            Origin.APP: self.app,
+            Origin.ENV: self.env,
+            Origin.WORK: self.work,
+            Origin.PROJECT: self.project,
+        }
         for origin, root in sorted(roots.items(), key=lambda item: -len(str(item[1]))):
             if Path(path).is_relative_to(root):
                 return origin, PurePosixPath(Path(path).relative_to(root)).as_posix()
