@@ -19,12 +19,17 @@ if TYPE_CHECKING:
 
 _NAME = re.compile(r"[A-Z0-9]|[A-Z0-9][A-Z0-9._-]*[A-Z0-9]", re.IGNORECASE | re.ASCII)
 _RELEASE = r"\d+(?:\.\d+)*(?:(?:a|b|rc)\d+)?(?:\.post\d+)?(?:\.dev\d+)?"
-_CLAUSE = rf"(?:[<>=!]=|[<>]|~=(?=\s*\d+\.\d))\s*{_RELEASE}"
-_CLAUSES = rf"{_CLAUSE}(?:\s*,\s*{_CLAUSE})*"
+_CLAUSE = rf"(?:(?:[<>=!]=|[<>]) *{_RELEASE}|~= *\d+\.{_RELEASE})"
+_CLAUSES = rf"{_CLAUSE}(?: *, *{_CLAUSE})*"
 PLAIN_VERSION = re.compile(_RELEASE, re.ASCII)
 PLAIN_SPECIFIER = re.compile(_CLAUSES, re.ASCII)
+_MARKER = (
+    r"(?:python_version|python_full_version|os_name|sys_platform|platform_machine|platform_system|extra)"
+    r" *(?:[<>=!]=|[<>]) *(?:'[A-Za-z0-9._-]*'|\"[A-Za-z0-9._-]*\")"
+)
 PLAIN_REQUIREMENT = re.compile(
-    rf"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?(?:\[[A-Za-z0-9]+(?:,[A-Za-z0-9]+)*\])?\s*(?:{_CLAUSES})?",
+    rf"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?(?:\[[A-Za-z0-9]+(?:,[A-Za-z0-9]+)*\])? *(?:{_CLAUSES})?"
+    rf" *(?:; *{_MARKER}(?: +(?:and|or) +{_MARKER})*)?",
     re.ASCII,
 )
 _MINIMUM = re.compile(r">=\s*3\.(\d+)", re.ASCII)

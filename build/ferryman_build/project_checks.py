@@ -185,7 +185,7 @@ def _no_start(subject: Subject) -> Mistake:
         cure = 'the scripts are dynamic, so write entry-point = "package.module:function"'
     else:
         cure = 'add a [project.scripts] table, or entry-point = "package.module:function"'
-    return Mistake(FERRYMAN, f"nothing says how the program starts — {cure}")
+    return Mistake(("project",), f"nothing says how the program starts — {cure}")
 
 
 def _reference(text: str, path: KeyPath) -> Iterator[Mistake]:

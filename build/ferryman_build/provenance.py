@@ -207,8 +207,11 @@ def _unknown_variables(environ: Mapping[str, str], others: Iterable[str]) -> Ite
     known = (*(option.variable for option in OPTIONS), *others)
     for name in sorted(environ):
         if name.startswith("FERRYMAN_") and name not in known:
-            listed = f" — the variables are {', '.join(known)}"
-            yield f"{name} has no meaning and was ignored{suggest(name, known, otherwise=listed)}"
+            # Without the prefix, which all of them share and which would make all of them near.
+            short = [variable.removeprefix("FERRYMAN_") for variable in known]
+            listed = f" — after FERRYMAN_ may stand {', '.join(short)}"
+            hint = suggest(name.removeprefix("FERRYMAN_"), short, otherwise=listed)
+            yield f"{name} has no meaning and was ignored{hint}".replace(" '", " 'FERRYMAN_")
 
 
 def _with(settings: Settings, changes: Mapping[str, Any]) -> Settings:

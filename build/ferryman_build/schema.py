@@ -35,6 +35,8 @@ DESCRIPTIONS: Mapping[str, Mapping[str, str]] = {
         "compress-level": "The gzip or zip level of archives, from 1 (fast) to 9 (small).",
         "data": "Files to put into the tree beside the code.",
         "hidden-imports": "Modules that are imported only by name at run time.",
+        "collect-submodules": "Packages of which every module is collected.",
+        "collect-data": "Dependencies whose package data is collected although no hook says so.",
         "exclude-modules": "Modules that are never collected, with everything below them.",
         "keep-modules": "Modules that are collected although Ferryman would leave them out.",
         "plugins": "Entry-point groups whose every module is collected.",

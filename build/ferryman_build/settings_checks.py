@@ -103,7 +103,7 @@ def kinds(settings: Settings, _: Surroundings) -> Iterator[Mistake]:
 def pythons(settings: Settings, around: Surroundings) -> Iterator[Mistake]:
     """Each Python has the form of the project's, and is one that requires-python allows."""
     for path, python in _each(settings, "python"):
-        malformed = check(python, _python_type(), path)
+        malformed = check(python, _python_type(), path) if python else []
         yield from malformed
         if not malformed and not pep_checks.allows_python(around.requires_python, python):
             yield Mistake(
@@ -201,12 +201,14 @@ def names(settings: Settings, _: Surroundings) -> Iterator[Mistake]:
 
 def modules(settings: Settings, _: Surroundings) -> Iterator[Mistake]:
     """Nothing is both left out and asked for; metadata names are names of distributions."""
-    for key, wanted in (("hidden-imports", settings.hidden_imports), ("keep-modules", settings.keep_modules)):
-        for number, module in enumerate(wanted):
+    for key in ("hidden_imports", "keep_modules", "collect_data", "collect_submodules"):
+        for number, module in enumerate(getattr(settings, key)):
             for excluded in settings.exclude_modules:
                 if f"{module}.".startswith(f"{excluded}."):
                     what = f"exclude-modules leaves out {excluded!r} with all below it — take one of the two away"
-                    yield Mistake((*FERRYMAN, key, number), f"{module!r} is asked for, but {what}")
+                    yield Mistake(
+                        (*FERRYMAN, key.replace("_", "-"), number), f"{module!r} is asked for, but {what}"
+                    )
     for number, name in enumerate(settings.metadata):
         yield from pep_checks.name_mistakes(name, (*FERRYMAN, "metadata", number))
 

@@ -31,12 +31,12 @@ def smoke(settings: Settings, around: Surroundings) -> Iterator[Mistake]:
         )
     if service is None:
         return
-    unread = {path[-1] for path in around.unread if path[: len(_SERVICE)] == _SERVICE}
-    if service.get and not service.ready and "ready" not in unread:
+    clear = not any(path[: len(_SERVICE)] == _SERVICE for path in around.unread)
+    if clear and service.get and not service.ready:
         yield Mistake(
             (*_SERVICE, "get"), "needs ready — write the URL that answers 200 once the program can be read"
         )
-    if service.expect and not service.get and "get" not in unread:
+    if clear and service.expect and not service.get:
         yield Mistake(
             (*_SERVICE, "expect"), "needs get — write the URLs in whose answers these words must occur"
         )

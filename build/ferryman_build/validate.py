@@ -7,6 +7,7 @@ round; a test holds the two together.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -30,8 +31,11 @@ def check(value: object, expected: type | inspect.Type, path: KeyPath = ()) -> l
     Raises:
         TypeError: ``expected`` holds a type that this walk does not know (a defect of the settings, not of a user).
     """
-    kind = expected if isinstance(expected, inspect.Type) else inspect.type_info(expected)
+    kind = expected if isinstance(expected, inspect.Type) else _type_info(expected)
     return list(_walk(value, kind, path, ""))
+
+
+_type_info = functools.cache(inspect.type_info)
 
 
 def prune(data: Mapping[str, Any], mistakes: Iterable[Mistake]) -> dict[str, Any]:
