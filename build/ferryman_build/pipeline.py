@@ -90,8 +90,6 @@ class Pipeline:
             try:
                 while waiting or running:
                     self._start_ready(pool, waiting, running)
-                    if not running:
-                        raise ValueError(f"these steps wait for a step that nobody runs: {_names(waiting)}")
                     done, _ = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
                     for future in done:
                         job, step = running.pop(future)
@@ -111,6 +109,9 @@ class Pipeline:
             if all(name in job.results for name in step.after):
                 waiting.remove((job, step))
                 running[pool.submit(self._one, job, step)] = (job, step)
+        if not running:
+            names = ", ".join(f"{job.label} {step.name}" for job, step in waiting)
+            raise ValueError(f"these steps wait for a step that nobody runs: {names}")
 
     def _one(self, job: Job, step: Step) -> Finished:
         started = time.monotonic()
@@ -145,10 +146,6 @@ class Pipeline:
         )
         self._ui.end(job.label, step.name, Mark.DONE, time.monotonic() - started, result.note)
         return Finished(folder=folder, result=result, key=key)
-
-
-def _names(waiting: Sequence[tuple[Job, Step]]) -> str:
-    return ", ".join(f"{job.label} {step.name}" for job, step in waiting)
 
 
 def _skipped_before(job: Job, step: Step) -> str:
