@@ -14,13 +14,18 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from ferryman_build import __version__
 from ferryman_build.errors import FerrymanError, InterruptedBuildError, UsageError
+
+if TYPE_CHECKING:
+    from ferryman_build.artifacts import Kind
+    from ferryman_build.project import Project
+    from ferryman_build.provenance import Effective
 
 _ISSUES = "Run it again with --verbose and send the output with the issue."
 
@@ -33,13 +38,18 @@ class Parser(argparse.ArgumentParser):
 
     def _suggestion(self, message: str) -> str:
         wrong = re.search(r"'([^']*)' \(choose from", message) or re.search(r"arguments: (\S+)", message)
-        known = [*self._option_string_actions, *_choices(self)]
+        known = [name for name in self._known() if wrong and name != wrong.group(1)]
         near = difflib.get_close_matches(wrong.group(1), known, n=1, cutoff=0.5) if wrong else []
         return f"Did you mean {near[0]}?" if near else f"`{self.prog} --help` shows what there is."
 
-
-def _choices(parser: argparse.ArgumentParser) -> list[str]:
-    return [str(choice) for action in parser._actions for choice in action.choices or ()]
+    def _known(self) -> Iterator[str]:
+        """Options and choices, those of the commands as well: argparse reports their unknown options from here."""
+        yield from self._option_string_actions
+        for action in self._actions:
+            yield from map(str, action.choices or ())
+            if isinstance(action, argparse._SubParsersAction):
+                for command in action.choices.values():
+                    yield from command._option_string_actions
 
 
 def make_parser() -> Parser:
@@ -96,7 +106,7 @@ def _json_option(parser: argparse.ArgumentParser) -> None:
 # --- commands ---------------------------------------------------------------------------------------------------------
 
 
-def _project(args: argparse.Namespace, *, lock_required: bool = True):  # type: ignore[no-untyped-def]
+def _project(args: argparse.Namespace, *, lock_required: bool = True) -> tuple[Project, Effective]:
     """(Project with environment and command line applied, Effective)."""
     from ferryman_build.project import find_project, load_project
     from ferryman_build.provenance import effective
@@ -111,6 +121,11 @@ def _project(args: argparse.Namespace, *, lock_required: bool = True):  # type: 
         project, os.environ, {name: value for name, value in given.items() if value is not None}
     )
     return found.project, found
+
+
+def _kinds(args: argparse.Namespace, project: Project) -> tuple[Kind, ...] | None:
+    """The kinds asked for on the command line; None lets each target's own settings decide."""
+    return project.settings.kinds if args.kind is not None else None
 
 
 def _target_names(args: argparse.Namespace) -> list[str] | None:
@@ -132,7 +147,7 @@ def run_build(args: argparse.Namespace) -> int:
     started = time.monotonic()
     project, _ = _project(args)
     options = Options(
-        targets=parse_targets(",".join(project.settings.targets)), kinds=project.settings.kinds,
+        targets=parse_targets(",".join(project.settings.targets)), kinds=_kinds(args, project),
         out=args.out.absolute(), dist=args.dist.absolute(), strict=args.strict, verbose=args.verbose,
         refresh=args.refresh,
     )  # fmt: skip
@@ -161,7 +176,7 @@ def run_plan(args: argparse.Namespace) -> int:
     targets = parse_targets(",".join(project.settings.targets))
     with make_progress("asking the package index", plain=args.plain or args.json) as progress:
         plan = plan_project(
-            project, targets, project.settings.kinds, host_target(), runner=Runner(out / "logs", verbose=args.verbose),
+            project, targets, _kinds(args, project), host_target(), runner=Runner(out / "logs", verbose=args.verbose),
             cache=out / "cache" / "index", progress=progress, refresh=args.refresh,
         )  # fmt: skip
     if args.json:
@@ -227,7 +242,7 @@ def run_lock(args: argparse.Namespace) -> int:
         project.settings.python, runner, args.out.absolute() / "cache", lambda _: None
     )
     lock = resolve(
-        project.dependencies, interpreter.version, runner=runner, cache=index, requires_python=project.requires_python,
+        project.dependencies, interpreter.short, runner=runner, cache=index, requires_python=project.requires_python,
         refresh=True,
     )  # fmt: skip
     path = project.root / (project.settings.lock or "ferryman.lock.txt")

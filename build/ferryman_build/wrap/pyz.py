@@ -16,6 +16,7 @@ from ferryman_build.cmd import Runner, environment
 from ferryman_build.collect.environment import env_python
 from ferryman_build.errors import ResolutionError
 from ferryman_build.targets import Target
+from ferryman_build.wheeltags import accepted_platforms
 
 
 def install_site_packages(
@@ -28,7 +29,7 @@ def install_site_packages(
     """
     listed = into / "requirements.txt"
     listed.write_text(requirements, encoding="utf-8")
-    platforms = [word for tag in target.wheel_tags for word in ("--platform", tag)]
+    platforms = [word for tag in accepted_platforms(target) for word in ("--platform", tag)]
     abis = [word for abi in (f"cp{python.replace('.', '')}", "abi3", "none") for word in ("--abi", abi)]
     runner.run(
         [env_python(env), "-m", "pip", "install", "--quiet", "--no-deps", "--require-hashes", "--no-compile",

@@ -19,6 +19,11 @@ def _restore_environment():
         os.environ.pop(name, None)
         if before is not None:
             os.environ[name] = before
+    if "_PYI_APPLICATION_HOME_DIR" not in os.environ:
+        # A tree: the bootloader's notes to itself are of no use to anybody. A one-file program keeps them, so that a
+        # worker of multiprocessing uses the files that are unpacked already.
+        for name in [name for name in os.environ if name.startswith("_PYI_")]:
+            del os.environ[name]
 
 
 def _is_multiprocessing_helper(arguments):

@@ -1,4 +1,4 @@
-"""lantern --version | check | where | serve"""
+"""lantern --version | check | where | serve | child COMMAND | pool."""
 
 import argparse
 import sys
@@ -58,14 +58,38 @@ def serve(port):
     HTTPServer(("127.0.0.1", port), Handler).serve_forever()
 
 
+def child(words):
+    import subprocess
+
+    return subprocess.run(words, check=False).returncode
+
+
+def square(number):
+    """Runs in a process that multiprocessing has spawned."""
+    return number * number
+
+
+def pool():
+    import multiprocessing
+
+    with multiprocessing.get_context("spawn").Pool(2) as workers:
+        print(workers.map(square, [1, 2, 3]))
+    return 0
+
+
 def main():
     parser = argparse.ArgumentParser(prog="lantern")
     parser.add_argument("--version", action="version", version=metadata.version("lantern-keeper"))
-    parser.add_argument("command", choices=("check", "where", "serve"))
+    parser.add_argument("command", choices=("check", "where", "serve", "child", "pool"))
+    parser.add_argument("words", nargs="*")
     parser.add_argument("--port", type=int, default=0)
     args = parser.parse_args()
     if args.command == "serve":
         return serve(args.port)
+    if args.command == "child":
+        return child(args.words)
+    if args.command == "pool":
+        return pool()
     if args.command == "where":
         print(sys.executable, getattr(sys, "frozen", False))
         return 0

@@ -1,0 +1,24 @@
+"""`nox -s bench [-- NAME …]`: run the named benches, or all of them. Each prints ratios against a peer of the same run."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+BENCHES = ("spine",)
+
+
+def main(names: list[str]) -> int:
+    """Exit code 1 when any promise is not kept."""
+    unknown = sorted(set(names) - set(BENCHES))
+    if unknown:
+        sys.stderr.write(f"There is no bench called {', '.join(unknown)}. Benches are {', '.join(BENCHES)}.\n")
+        return 2
+    codes = [subprocess.run([sys.executable, HERE / f"{name}.py"], check=False).returncode for name in names or BENCHES]
+    return max(codes)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

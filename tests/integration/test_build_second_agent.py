@@ -1,0 +1,175 @@
+"""An agent of another team is built and run with nothing but its own pyproject."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from support.ferryman import Workshop, lantern
+
+REPORT = {
+    "motto": "Keep it burning.",
+    "checks": {"oil": {"lit": True, "colour": "green"}, "wick": {"lit": True, "colour": "amber"}},
+}
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory, shared_out: Path) -> Workshop:
+    """The second agent, built for this machine and, as .pyz, for Windows; the folder's name is awkward on purpose."""
+    workshop = lantern(tmp_path_factory.mktemp("mes agents é 灯"), shared_out)
+    outcome = workshop.run("build", "--target", "host,windows-amd64")
+    assert outcome.code == 0, outcome.err
+    assert "windows-amd64 archive: BLOCKED" in outcome.err
+    return workshop
+
+
+@pytest.fixture(scope="module")
+def tree(built: Workshop, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The executable of the unpacked archive."""
+    folder = tmp_path_factory.mktemp("unpacked")
+    with tarfile.open(built.artifact("archive", built.manifest()["artifacts"][0]["target"])) as archive:
+        archive.extractall(folder, filter="data")
+    return next(folder.glob("*/lantern"))
+
+
+def run(command: list[str | Path], **options: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, **options)  # type: ignore[call-overload, no-any-return]
+
+
+def forms(built: Workshop, tree: Path) -> Iterator[list[str | Path]]:
+    yield [tree]
+    yield [built.artifact("executable")]
+    yield [sys.executable, built.artifact("pyz", built.manifest()["artifacts"][0]["target"])]
+
+
+def test_every_form_finds_plugins_data_hidden_imports_and_the_compiled_dependency(
+    built: Workshop, tree: Path
+) -> None:
+    """What lantern's analysis cannot see (plugins, a module imported by name, package data) is in all three forms."""
+    for command in forms(built, tree):
+        done = run([*command, "check"], env={"HOME": tempfile.gettempdir(), "PATH": os.defpath})
+
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout) == REPORT
+
+
+def test_the_tree_holds_neither_the_build_tools_nor_what_was_excluded(tree: Path) -> None:
+    """Only the program is in the tree: no PyInstaller, pip or setuptools, nothing of `exclude-modules`."""
+    names = {path.relative_to(tree.parent / "_internal").parts[0] for path in tree.parent.rglob("*.pyc")}
+
+    assert {"lantern", "yaml", "msgspec"} <= names
+    assert not names & {"PyInstaller", "pip", "setuptools", "shiv", "pkg_resources", "ftplib.pyc", "tkinter"}
+
+
+def test_nothing_in_the_tree_names_the_build_machine(built: Workshop, tree: Path) -> None:
+    """Bytecode and metadata carry no path of the machine that built them."""
+    suspects = [str(built.project), str(built.out), sys.prefix]
+    for path in tree.parent.rglob("*"):
+        if path.suffix == ".pyc" or ".dist-info" in str(path):
+            content = path.read_bytes() if path.is_file() else b""
+            assert not [place for place in suspects if place.encode() in content], path
+
+
+def test_children_get_the_environment_that_the_program_got(tree: Path, tmp_path: Path) -> None:
+    """The loader's search path that the bootloader sets for itself is not inherited (pyinstaller#2237)."""
+    probe = "import os, json; print(json.dumps({k: v for k, v in os.environ.items() if k.startswith('LD_')}))"
+    script = tmp_path / "probe.py"
+    script.write_text(probe, encoding="utf-8")
+    done = run([tree, "child", sys.executable, script], env={"PATH": "", "LD_LIBRARY_PATH": "/nowhere"})
+
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {"LD_LIBRARY_PATH": "/nowhere"}
+
+
+def test_multiprocessing_spawns_from_the_tree(tree: Path) -> None:
+    """A pool with the spawn method works although sys.executable is the program itself."""
+    done = run([tree, "pool"])
+
+    assert (done.returncode, done.stdout.strip()) == (0, "[1, 4, 9]"), done.stderr
+
+
+def test_the_manifest_says_what_was_built_and_what_was_not_run(built: Workshop) -> None:
+    """Sizes and hashes are those of the files; the Windows .pyz is listed as untested with a reason."""
+    manifest = built.manifest()
+
+    assert manifest["project"] == {"name": "lantern-keeper", "version": "2.3.0"}
+    assert manifest["source"]["commit"] == ""  # a folder without git is no failure
+    for row in manifest["artifacts"]:
+        content = (built.dist / row["path"]).read_bytes()
+        assert (row["size"], row["sha256"]) == (len(content), hashlib.sha256(content).hexdigest())
+    smoke = {(row["target"], row["kind"]): row["smoke"] for row in manifest["artifacts"]}
+    assert smoke["windows-amd64", "pyz"]["status"] == "untested"
+    assert smoke["windows-amd64", "pyz"]["reason"]
+    tested = [value for (target, _), value in smoke.items() if target != "windows-amd64"]
+    assert [value["status"] for value in tested] == ["passed"] * 3
+    assert all(len(value["checks"]) >= 4 for value in tested)
+
+
+def test_markers_are_evaluated_for_the_target(built: Workshop) -> None:
+    """A dependency for Windows alone is in the Windows .pyz and not in this machine's."""
+    import zipfile
+
+    names = {
+        target: {
+            name.split("/")[1]
+            for name in zipfile.ZipFile(built.artifact("pyz", target)).namelist()
+            if "/" in name
+        }
+        for target in {row["target"] for row in built.manifest()["artifacts"]}
+    }
+    windows = names.pop("windows-amd64")
+    (host,) = names.values()
+
+    assert "colorama" in windows
+    assert "colorama" not in host
+
+
+def test_sha256sums_is_what_sha256sum_reads(built: Workshop) -> None:
+    """`sha256sum -c SHA256SUMS` holds in dist/."""
+    if not shutil.which("sha256sum"):
+        pytest.skip("no sha256sum here")
+    done = run(["sha256sum", "-c", "SHA256SUMS"], cwd=built.dist)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count(": OK") == len(built.manifest()["artifacts"])
+
+
+def test_a_second_build_runs_no_step_and_a_third_elsewhere_gives_the_same_bytes(
+    built: Workshop, make_lantern: Callable[..., Workshop], tmp_path: Path
+) -> None:
+    """Nothing changed: no step. Another path and another out/ with an empty cache: the same bytes."""
+    again = built.run("build", "--target", "host,windows-amd64")
+    elsewhere = make_lantern("elsewhere")
+    fresh = Workshop(project=elsewhere.project, out=tmp_path / "fresh", dist=tmp_path / "fresh dist")
+    outcome = fresh.run("build", "--target", "host,windows-amd64", env={"TZ": "Asia/Tokyo"})
+
+    assert "no step run" in again.err
+    assert outcome.code == 0, outcome.err
+    assert fresh.delivered() | {"manifest.json": ""} == built.delivered() | {"manifest.json": ""}
+
+
+def test_an_edited_line_makes_the_tree_again_without_an_analysis(
+    built: Workshop, make_lantern: Callable[..., Workshop]
+) -> None:
+    """The program has the new line, and PyInstaller was not started for it; a new import starts it."""
+    workshop = make_lantern()
+    workshop.edit("src/lantern/checks/oil.py", "return True", "return False")
+    edited = workshop.run("build", "--kind", "executable")
+    seen = json.loads(run([workshop.artifact("executable"), "check"]).stdout)
+    workshop.edit("src/lantern/checks/oil.py", "class Oil", "import graphlib\n\n\nclass Oil")
+    imported = workshop.run("build", "--kind", "executable")
+
+    assert edited.code == 0, edited.err
+    assert seen["checks"]["oil"]["lit"] is False
+    assert "analyse" not in [line.split()[2] for line in edited.err.splitlines() if line.startswith("✓")]
+    assert "analyse" in [line.split()[2] for line in imported.err.splitlines() if line.startswith("✓")]
