@@ -22,6 +22,7 @@ from ferryman_build.cmd import Runner
 from ferryman_build.collect import environment, imports
 from ferryman_build.collect import pyinstaller as collector
 from ferryman_build.collect.analysis import Analysis, Entry, Origins
+from ferryman_build.data_files import data_files
 from ferryman_build.inspect import needs_of_pyz, needs_of_tree
 from ferryman_build.interpreter import Interpreter
 from ferryman_build.locking import Lock, packages_for, requirements_text
@@ -170,10 +171,9 @@ def _own_modules(job: TargetJob) -> list[Path]:
 def _data_files(job: TargetJob) -> tuple[tuple[str, str], ...]:
     """(absolute source, folder in the tree) of every file that `data` names."""
     return tuple(
-        (str(path), item.into)
-        for item in job.settings.data
-        for path in sorted(job.project.root.glob(item.source))
-        if path.is_file()
+        (str(source), place.parent.as_posix())
+        for row in job.settings.data
+        for source, place in data_files(job.project.root, row)
     )
 
 
