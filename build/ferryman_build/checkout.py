@@ -69,16 +69,18 @@ def draft_copy(content: bytes, target: Path, executable: bool) -> Path:
     Raises:
         SpaceError: no space left; the draft is gone again.
     """
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-    draft = Path(name)
+    draft: Path | None = None
     try:
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+        draft = Path(name)
         with os.fdopen(handle, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         draft.chmod(0o755 if executable else 0o644)
     except BaseException as error:
-        draft.unlink(missing_ok=True)
+        if draft is not None:
+            draft.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.errno in NO_SPACE:
             raise SpaceError(
                 f"No space left while writing {target}.",

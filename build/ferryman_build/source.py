@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -12,8 +13,14 @@ from ferryman_build.errors import ConfigError
 
 # The date of an archive member when neither SOURCE_DATE_EPOCH nor git says one: the oldest that a .zip can hold.
 _DEFAULT_EPOCH = 315_532_800  # 1980-01-01
-_NEVER_SOURCE = {".git", ".hg", ".venv", "venv", ".nox", ".tox", "__pycache__", "out", "dist", "build", ".cache",
-                 ".mypy_cache", ".ruff_cache", ".pytest_cache", "node_modules"}  # fmt: skip
+_LATEST_EPOCH = 4_354_819_198  # 2107-12-31, the newest
+_NEVER_SOURCE = {".git", ".hg", ".venv", ".nox", ".tox", "__pycache__", ".cache", ".mypy_cache", ".ruff_cache",
+                 ".pytest_cache", "node_modules"}  # fmt: skip
+# Only at the top: further down a folder of such a name may well be source.
+_PRODUCTS = {"out", "dist", "build", "venv"}
+# Inside a git hook these name the repository that the hook is for, which need not be ours.
+_GIT_PLACES = {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY",
+               "GIT_NAMESPACE"}  # fmt: skip
 
 
 def read_source(root: Path) -> Source:
@@ -22,7 +29,7 @@ def read_source(root: Path) -> Source:
     No git, no repository and a repository without a commit are all fine: then ``commit`` is ''.
 
     Raises:
-        ConfigError: SOURCE_DATE_EPOCH is not a number of seconds.
+        ConfigError: SOURCE_DATE_EPOCH is not a number of seconds, or later than an archive can say.
     """
     commit = _git(root, "rev-parse", "HEAD").strip()
     dirty = bool(commit) and bool(
@@ -37,28 +44,36 @@ def source_files(root: Path) -> list[Path]:
     """Every file below ``root`` that is source: what git tracks or would track; without git, all but usual products."""
     listed = _git(root, "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", ".")
     if listed:
-        paths = (root / name for name in listed.split("\0") if name)
-        return [path for path in paths if path.is_symlink() or path.is_file()]
+        # A file in conflict is listed once for each side; a submodule as a path without what is in it.
+        paths = dict.fromkeys(root / name for name in listed.split("\0") if name and not name.endswith("/"))
+        return [file for path in paths for file in _files_at(path)]
     found: list[Path] = []
     for folder, folders, names in os.walk(root):
         folders[:] = sorted(
             name for name in folders if name not in _NEVER_SOURCE and not name.endswith(".egg-info")
-        )
+            and not (name in _PRODUCTS and Path(folder) == root)
+        )  # fmt: skip
         found += (Path(folder, name) for name in names)
     return found
+
+
+def _files_at(path: Path) -> list[Path]:
+    if path.is_symlink() or path.is_file():
+        return [path]
+    return source_files(path) if (path / ".git").exists() else []
 
 
 def _epoch(root: Path, commit: str) -> int:
     given = os.environ.get("SOURCE_DATE_EPOCH", "")
     if given:
-        if not given.isdigit():
+        if not re.fullmatch("[0-9]{1,10}", given) or int(given) > _LATEST_EPOCH:
             raise ConfigError(
-                f"SOURCE_DATE_EPOCH is {given!r}, which is not a number of seconds since 1970.",
+                f"SOURCE_DATE_EPOCH is {given!r}, which is not a number of seconds since 1970 and before 2108.",
                 advice="Unset it, or set it to what `git log -1 --format=%ct` prints.",
             )
         return max(int(given), _DEFAULT_EPOCH)
-    stamp = _git(root, "log", "-1", "--format=%ct").strip() if commit else ""
-    return max(int(stamp), _DEFAULT_EPOCH) if stamp else _DEFAULT_EPOCH
+    stamp = _git(root, "-c", "log.showSignature=false", "log", "-1", "--format=%ct").strip() if commit else ""
+    return min(max(int(stamp), _DEFAULT_EPOCH), _LATEST_EPOCH) if stamp else _DEFAULT_EPOCH
 
 
 def _git(root: Path, *words: str) -> str:
@@ -66,7 +81,8 @@ def _git(root: Path, *words: str) -> str:
 
     Not through cmd.Runner: a missing git is no failure here, and five log files per build would help nobody.
     """
-    env = {**os.environ, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
+    caller = {name: value for name, value in os.environ.items() if name not in _GIT_PLACES}
+    env = {**caller, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
     try:
         done = subprocess.run(["git", "-C", root, *words], capture_output=True, env=env, check=False)
     except FileNotFoundError:
