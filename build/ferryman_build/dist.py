@@ -2,8 +2,8 @@
 
 Rules:
 
-1. Every product is copied to a hidden name beside its place first; only when all copies are there is the first one
-   renamed. A full disk or Ctrl-C while copying leaves dist/ as it was.
+1. Every product is copied to a hidden name beside its place first; only when all copies are there, and nothing but
+   files is in their way, is the first one renamed. A full disk or Ctrl-C while copying leaves dist/ as it was.
 2. The manifest is renamed into place last. A file that it does not list was not delivered.
 3. Artifacts of an earlier build of the same project, version and source stay listed (one machine may build target after
    target). Those of another source are taken out of the manifest, and their files removed, but only files that the old
@@ -12,14 +12,14 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from ferryman_build.artifacts import Artifact, Kind, Manifest
 from ferryman_build.cache import file_digest
 from ferryman_build.checkout import draft_copy, drafts_removed_on_error
 from ferryman_build.checksums import sums_text
-from ferryman_build.errors import ManifestError
+from ferryman_build.errors import ConfigError, ManifestError
 from ferryman_build.manifest import manifest_bytes, read_manifest
 
 MANIFEST = "manifest.json"
@@ -33,8 +33,10 @@ def deliver(manifest: Manifest, files: Mapping[str, Path], dist: Path) -> tuple[
 
     Raises:
         SpaceError: no space left; dist/ is as it was.
+        ConfigError: a folder has the name of a product; dist/ is as it was.
     """
     dist.mkdir(parents=True, exist_ok=True)
+    _refuse_folders(dist, (*files, SUMS, MANIFEST))
     earlier = _earlier(dist)
     whole = _joined(manifest, earlier, dist)
     stale = _stale(earlier, whole, dist)
@@ -52,6 +54,15 @@ def deliver(manifest: Manifest, files: Mapping[str, Path], dist: Path) -> tuple[
     for name in stale:
         (dist / name).unlink(missing_ok=True)
     return whole, stale
+
+
+def _refuse_folders(dist: Path, names: Iterable[str]) -> None:
+    for name in names:
+        if (dist / name).is_dir():
+            raise ConfigError(
+                f"{dist / name} is a folder, and a product is to have that name.",
+                advice="Move it away, or build elsewhere with --dist.",
+            )
 
 
 def _earlier(dist: Path) -> Manifest | None:
@@ -89,7 +100,7 @@ def _intact(artifact: Artifact, dist: Path) -> bool:
 
 
 def _same(target: Path, product: Path) -> bool:
-    if not target.is_file() or target.stat().st_size != product.stat().st_size:
+    if target.is_symlink() or not target.is_file() or target.stat().st_size != product.stat().st_size:
         return False
     return file_digest(target) == file_digest(product)
 
