@@ -357,7 +357,7 @@ def _pyz_inputs(job: TargetJob) -> Mapping[str, object]:
 def _pyz(job: TargetJob, into: Path) -> str:
     path = into / f"{job.stem}.pyz"
     write_pyz(
-        job.folder("site") / "site", job.folder("wheel") / "app", job.project.entry_point, job.python,
+        job.folder("site") / "site", job.folder("wheel") / "app", job.project.entry_point, job.interpreter,
         job.source.epoch, job.folder("tools") / "env", path, job.runner,
     )  # fmt: skip
     return human_size(path.stat().st_size)

@@ -117,7 +117,8 @@ def _compile(
             modules[key] = (source, shown)
     missing = {key: modules[key] for key in blobs.missing(modules)}
     if missing:
-        compile_modules(missing, recipe.optimize, origins.env, blobs, work, runner)
+        jobs = [(source, shown, blobs.path(key)) for key, (source, shown) in missing.items()]
+        compile_modules(jobs, recipe.optimize, origins.env, work, runner)
     return keys
 
 

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
 
 import msgspec
 
-from ferryman_build.cache import Blobs
 from ferryman_build.cmd import Runner, environment
 from ferryman_build.collect.analysis import Analysis, Entry, EntryKind, Origin, Origins
 from ferryman_build.collect.environment import env_python, run_inside
@@ -35,11 +34,19 @@ def exclusions(imported: Iterable[str], keep: Iterable[str]) -> dict[str, str]:
     """Module → reason, of resources/exclusions.toml less what the project imports or keeps."""
     text = resources.files("ferryman_build").joinpath("resources/exclusions.toml").read_text(encoding="utf-8")
     spared = {*imported, *keep}
-    return {name: why for name, why in _flat(tomllib.loads(text)) if not _spared(name, spared)}
+    rows = {name: _Exclusion(why=row) if isinstance(row, str) else msgspec.convert(row, _Exclusion)
+            for name, row in tomllib.loads(text).items()}  # fmt: skip
+    excluded = {name: row.why for name, row in rows.items() if not _spared(name, spared)}
+    # What a spared module imports is spared too: tkinter without its native half is a traceback at start.
+    while needed := [name for name in excluded if not excluded.keys() >= set(rows[name].used_by)]:
+        for name in needed:
+            del excluded[name]
+    return excluded
 
 
-def _flat(table: Mapping[str, object]) -> Iterable[tuple[str, str]]:
-    return ((name, str(why)) for name, why in table.items())
+class _Exclusion(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="kebab"):
+    why: str
+    used_by: tuple[str, ...] = ()
 
 
 def _spared(module: str, spared: set[str]) -> bool:
@@ -189,15 +196,13 @@ def pack(request: PackRequest, env: Path, into: Path, runner: Runner) -> None:
 
 
 def compile_modules(
-    modules: Mapping[str, tuple[Path, str]],
-    optimize: int,
-    env: Path,
-    blobs: Blobs,
-    into: Path,
-    runner: Runner,
+    modules: Iterable[tuple[Path, str, Path]], optimize: int, env: Path, into: Path, runner: Runner
 ) -> None:
-    """Compile blob key → (source, shown name) into ``blobs``, all in one process of the target's interpreter."""
-    jobs = [(str(source), shown, str(blobs.path(key))) for key, (source, shown) in modules.items()]
+    """Compile (source, shown name, destination), all in one process of the target's interpreter.
+
+    A module that does not compile gets no destination; the log names it.
+    """
+    jobs = [(str(source), shown, str(destination)) for source, shown, destination in modules]
     asked = into / "compile.json"
     asked.write_bytes(msgspec.json.encode({"optimize": optimize, "modules": jobs}))
     run_inside(env, inside("compile.py"), asked, runner, name="compile")

@@ -15,6 +15,7 @@ from pathlib import Path
 from ferryman_build.cmd import Runner, environment
 from ferryman_build.collect.environment import env_python
 from ferryman_build.errors import ResolutionError
+from ferryman_build.interpreter import Interpreter
 from ferryman_build.targets import Target
 from ferryman_build.wheeltags import accepted_platforms
 
@@ -43,22 +44,38 @@ def install_site_packages(
 
 
 def write_pyz(
-    site: Path, app: Path, entry_point: str, python: str, epoch: int, env: Path, output: Path, runner: Runner
+    site: Path,
+    app: Path,
+    entry_point: str,
+    interpreter: Interpreter,
+    epoch: int,
+    env: Path,
+    output: Path,
+    runner: Runner,
 ) -> None:
     """Write the .pyz at ``output`` from installed dependencies (``site``) and the unpacked wheel (``app``).
 
-    ``epoch`` (seconds since 1970) is the date of every member; bytecode is compiled for CPython ``python``.
+    ``epoch`` (seconds since 1970) is the date of every member; the result runs on ``interpreter``'s X.Y.
+
+    shiv never packs bytecode; ``--compile-pyc`` makes the first start compile what it has unpacked.
     """
     with tempfile.TemporaryDirectory(prefix="pyz-", dir=output.parent) as temporary:
         joined = Path(temporary) / "site-packages"
         shutil.copytree(site, joined, symlinks=True, copy_function=_link_or_copy)
         shutil.copytree(app, joined, symlinks=True, copy_function=_link_or_copy, dirs_exist_ok=True)
-        stamp = max(epoch, 315_532_800)
+        _plain_modes(joined)
         runner.run(
             [env_python(env), "-m", "shiv", "--site-packages", joined, "--entry-point", entry_point, "--python",
-             f"/usr/bin/env python{python}", "--reproducible", "--compressed", "--output-file", output],
-            name="shiv", env=environment({"SOURCE_DATE_EPOCH": str(stamp)}),
+             f"/usr/bin/env python{interpreter.short}", "--reproducible", "--compressed", "--compile-pyc", "--output-file", output],
+            name="shiv", env=environment({"SOURCE_DATE_EPOCH": str(epoch)}),
         )  # fmt: skip
+
+
+def _plain_modes(root: Path) -> None:
+    """755 or 644, whatever the umask was when a file was installed: shiv keeps the modes that it finds."""
+    for path in (root, *root.rglob("*")):
+        if not path.is_symlink():
+            path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
 
 
 def _link_or_copy(source: str, target: str) -> str:

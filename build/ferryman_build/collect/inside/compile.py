@@ -13,7 +13,12 @@ import json
 import marshal
 import os
 import sys
+import traceback
 from importlib import _bootstrap_external as external
+
+# A package may ship files for another Python (async generators of the future, Python 2 leftovers) or no Python at all;
+# for null bytes Python 3.11 has a ValueError.
+NOT_PYTHON = (SyntaxError, ValueError)
 
 
 def compile_one(source, shown, destination, optimize):
@@ -38,11 +43,13 @@ def compile_forked(jobs, optimize):
             try:
                 compile_one(*job, optimize)
                 status = 0
-            except SyntaxError as error:
-                # A package may ship files for another Python (async generators of the future, Python 2 leftovers).
+            except NOT_PYTHON as error:
                 sys.stderr.write(f"cannot compile {job[0]}: {error}\n")
                 status = 3
+            except BaseException:  # noqa: BLE001  # whatever it is, its parent only sees an exit code
+                traceback.print_exc()  # the child ends without the interpreter's own last words
             finally:
+                sys.stderr.flush()
                 os._exit(status)
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         if status not in (0, 3):
@@ -53,7 +60,7 @@ def compile_in_turn(jobs, optimize):
     for job in jobs:
         try:
             compile_one(*job, optimize)
-        except SyntaxError as error:
+        except NOT_PYTHON as error:
             sys.stderr.write(f"cannot compile {job[0]}: {error}\n")
 
 
