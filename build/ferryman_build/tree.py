@@ -97,7 +97,7 @@ def _describe(root: Path, path: Path) -> TreeFile:
     name = path.relative_to(root).as_posix()
     if path.is_symlink():
         link = str(path.readlink())
-        return TreeFile(name, 0, 0o777, hashlib.sha256(link.encode()).hexdigest(), link)
+        return TreeFile(name, 0, 0o777, hashlib.sha256(os.fsencode(link)).hexdigest(), link)
     status = path.stat()
     return TreeFile(name, status.st_size, 0o755 if status.st_mode & 0o111 else 0o644, file_digest(path))
 
