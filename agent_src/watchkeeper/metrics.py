@@ -1,0 +1,128 @@
+"""What /metrics says: one registry of the agent's own, and the functions that write to it.
+
+Labels are names from the configuration and closed lists, so the number of series is bounded by the configuration;
+what is no longer configured is taken out.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+
+import prometheus_client
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from watchkeeper._version import __version__
+from watchkeeper.errors import ErrorClass
+
+DURATION_BUCKETS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0)
+
+
+class Metrics:
+    """The registry and everything in it that is written to; reading happens in exposition.py."""
+
+    def __init__(self) -> None:
+        prometheus_client.disable_created_metrics()
+        registry = self.registry = CollectorRegistry()
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"watchkeeper_{name}", text, labels, registry=registry)
+
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(f"watchkeeper_{name}", text, labels, registry=registry)
+
+        build = gauge("build_info", "Constant 1; the labels say what runs.", "version", "python")
+        build.labels(__version__, ".".join(map(str, sys.version_info[:3]))).set(1)
+        self.check_runs = counter("check_runs_total", "Checks made, by outcome.", "check", "outcome")
+        self.check_success = gauge("check_success", "Verdict: 1 success, 0 failure or not yet known.", "check", "role")
+        self.check_duration = Histogram(
+            "watchkeeper_check_duration_seconds",
+            "How long a check took.",
+            ("check",),
+            buckets=DURATION_BUCKETS,
+            registry=registry,
+        )
+        self.service_state = gauge("service_state", "1 for the state that a service is in.", "service", "state")
+        self.restarts = counter("service_restarts_total", "Starts of a service after its first.", "service")
+        self.exits = counter("service_exits_total", "Ends of a service's process.", "service", "expected")
+        self.reloads = counter("config_reloads_total", "Configurations taken or refused.", "result")
+        for result in ("success", "unchanged", "failure"):
+            self.reloads.labels(result)
+        self.reload_time = gauge(
+            "config_last_reload_success_timestamp_seconds", "When a configuration was last taken, since the epoch."
+        )
+        self.reload_ok = gauge("config_last_reload_successful", "Whether the newest configuration is in force.")
+        self.generation = gauge("config_generation", "Counts the configurations that have been in force.")
+        self.loop_lag = gauge("loop_lag_seconds", "How late the event loop last woke up.")
+        self.loop_lag_max = gauge("loop_lag_max_seconds", "How late it ever woke up.")
+        self.task_crashes = counter("task_crashes_total", "Ends of a long-lived task by an exception.", "task")
+        self.reconciles = counter("reconciles_total", "Calls of a reconciler.", "kind", "outcome")
+        self.reconcile_duration = Histogram(
+            "watchkeeper_reconcile_duration_seconds",
+            "How long a call took.",
+            ("kind",),
+            buckets=DURATION_BUCKETS,
+            registry=registry,
+        )
+        self.errors = counter("errors_total", "Failures, by class.", "error_class")
+        registry.register(ProcessCollector())
+
+    def watch(self, *, queue_depth: Callable[[], int], tasks_alive: Callable[[], int]) -> None:
+        """Gauges that are read when they are asked for."""
+        for name, text, function in (
+            ("queue_depth", "Keys that wait for a reconciler.", queue_depth),
+            ("tasks_alive", "Long-lived tasks that run.", tasks_alive),
+        ):
+            Gauge(f"watchkeeper_{name}", text, registry=self.registry).set_function(function)
+
+    def error(self, error_class: ErrorClass) -> None:
+        self.errors.labels(error_class.value).inc()
+
+    def reconciled(self, kind: str, outcome: str, seconds: float) -> None:
+        self.reconciles.labels(kind, outcome).inc()
+        self.reconcile_duration.labels(kind).observe(seconds)
+
+    def lagged(self, seconds: float) -> None:
+        """Note how late the loop woke up."""
+        self.loop_lag.set(seconds)
+        self._lag_max = max(getattr(self, "_lag_max", 0.0), seconds)
+        self.loop_lag_max.set(self._lag_max)
+
+    def remove(self, label: str, name: str) -> None:
+        """Take out every series of a check or a service that is no longer configured."""
+        for family in (
+            (self.check_runs, self.check_success, self.check_duration)
+            if label == "check"
+            else (self.service_state, self.restarts, self.exits)
+        ):
+            _remove(family, label, name)
+
+
+def _remove(family: Counter | Gauge | Histogram, label: str, name: str) -> None:
+    at = family._labelnames.index(label)  # noqa: SLF001  prometheus_client has no public way to list the children
+    for values in [values for values in list(family._metrics) if values[at] == name]:  # noqa: SLF001
+        family.remove(*values)
+
+
+class ProcessCollector:
+    """process_*, through psutil so that every platform has it; psutil is imported at the first scrape."""
+
+    def collect(self) -> Iterator[Metric]:
+        import psutil
+
+        process = psutil.Process()
+        with process.oneshot():
+            cpu = process.cpu_times()
+            memory = process.memory_info()
+            started = process.create_time()
+            threads = process.num_threads()
+            files = process.num_fds() if hasattr(process, "num_fds") else process.num_handles()
+        yield CounterMetricFamily(
+            "process_cpu_seconds", "Processor time used, user and system.", value=cpu.user + cpu.system
+        )
+        yield GaugeMetricFamily("process_resident_memory_bytes", "Resident memory.", value=memory.rss)
+        yield GaugeMetricFamily("process_virtual_memory_bytes", "Virtual memory.", value=memory.vms)
+        yield GaugeMetricFamily("process_start_time_seconds", "Start of the process, since the epoch.", value=started)
+        yield GaugeMetricFamily("process_threads", "Threads.", value=threads)
+        yield GaugeMetricFamily("process_open_fds", "Open file descriptors; on Windows, handles.", value=files)

@@ -1,0 +1,82 @@
+"""What is there: one record per service and per check. Reconcilers write here, status and metrics read."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+
+from watchkeeper.checks import Outcome
+from watchkeeper.checks.gate import Gate, Verdict
+from watchkeeper.config.model import AnyCheck, Role
+from watchkeeper.config.snapshot import BoundCheck, Snapshot
+from watchkeeper.supervise.lifecycle import Record
+
+STANDALONE = 0
+"""The instance of a check that belongs to no service: it is always there, and always the same."""
+
+
+@dataclass
+class CheckRecord:
+    """What is known of one check."""
+
+    bound: BoundCheck
+    gate: Gate
+    probe: asyncio.Task[None] | None = None
+    """The look that is under way."""
+    outcome: Outcome | None = None
+    """The last look, once it is over."""
+    unread: bool = False
+    """Whether the last outcome has not been taken by the gate yet."""
+    next_due: float = 0.0
+    """The loop's clock."""
+    since: float = 0.0
+    """When the verdict last changed, in seconds since the epoch; `last_run` likewise."""
+    last_run: float | None = None
+
+    @property
+    def spec(self) -> AnyCheck:
+        return self.bound.spec
+
+
+@dataclass
+class Observed:
+    """Everything that was observed."""
+
+    services: dict[str, Record] = field(default_factory=dict)
+    checks: dict[str, CheckRecord] = field(default_factory=dict)
+    draining: bool = False
+    started: bool = False
+
+    def failed_check(self, service: str, instance: int) -> str | None:
+        """Why this instance has to be replaced: the liveness or startup check that failed on it."""
+        for name, record in self.checks.items():
+            if record.bound.service == service and record.gate.on_hold and record.gate.instance == instance:
+                detail = record.outcome.detail if record.outcome else ""
+                return f"check {name} ({record.spec.role}) failed: {detail}"
+        return None
+
+    def has_started(self, snapshot: Snapshot, service: str, instance: int) -> bool:
+        """Whether all startup checks of this instance have passed; without any, it has started as soon as it runs."""
+        records = (self.checks.get(name) for name in snapshot.checks_of(service, Role.STARTUP))
+        return all(
+            record is not None and record.gate.instance == instance and record.gate.verdict is Verdict.SUCCESS
+            for record in records
+        )
+
+    def failing_readiness(self) -> list[str]:
+        """The readiness checks that do not pass."""
+        return sorted(
+            name
+            for name, record in self.checks.items()
+            if record.spec.role is Role.READINESS and record.gate.verdict is not Verdict.SUCCESS
+        )
+
+    def processes(self) -> list[Record]:
+        """The services of which something still runs."""
+        return [record for record in self.services.values() if record.process is not None]
+
+
+def wall_clock() -> float:
+    """Seconds since the epoch; for people. Nothing is timed by it."""
+    return time.time()

@@ -1,0 +1,89 @@
+"""From what is wanted and what is observed to the structs of status.py."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import cast
+
+from watchkeeper.checks.gate import Verdict
+from watchkeeper.config.model import ReadyWhen, Role
+from watchkeeper.config.store import Store
+from watchkeeper.errors import ConfigInvalidError
+from watchkeeper.observed import CheckRecord, Observed, wall_clock
+from watchkeeper.status import CheckStatus, ConfigStatus, ServiceStatus, rfc3339
+from watchkeeper.supervise.child import Child
+from watchkeeper.supervise.lifecycle import Record, State
+
+
+def not_ready_because(store: Store, observed: Observed) -> list[str]:
+    """Why /readyz would say no; empty: it says yes."""
+    if observed.draining:
+        return ["the agent is draining"]
+    if not observed.started:
+        return ["the agent is starting"]
+    if store.snapshot.settings.ready_when is ReadyWhen.CHECKS:
+        return [f"readiness check {name} does not pass" for name in observed.failing_readiness()]
+    return []
+
+
+def service_status(record: Record, store: Store, observed: Observed) -> ServiceStatus:
+    """One service as it is now."""
+    now = asyncio.get_running_loop().time()
+    waiting = record.state is State.BACKOFF
+    return ServiceStatus(
+        name=record.name,
+        state=record.state.value,
+        why=record.why,
+        since=rfc3339(wall_clock() - (now - record.since)),
+        ready=_service_ready(record, store, observed),
+        pid=cast(Child, record.process).pid if record.process else None,
+        instance=record.instance,
+        restarts=record.restarts,
+        failures_in_a_row=record.failures,
+        last_exit=record.last_exit,
+        last_error=record.last_error,
+        next_try_in=round(max(0.0, record.next_start - now), 3) if waiting else None,
+    )
+
+
+def _service_ready(record: Record, store: Store, observed: Observed) -> bool:
+    """It runs, has started, and its readiness checks pass."""
+    names = store.snapshot.checks_of(record.name, Role.READINESS)
+    records = (observed.checks.get(name) for name in names)
+    passing = all(each is not None and each.gate.verdict is Verdict.SUCCESS for each in records)
+    return record.state is State.RUNNING and passing
+
+
+def check_status(name: str, record: CheckRecord) -> CheckStatus:
+    """One check as it is now."""
+    now = asyncio.get_running_loop().time()
+    outcome = record.outcome
+    idle = record.probe is not None or record.gate.finished
+    return CheckStatus(
+        name=name,
+        service=record.bound.service,
+        role=record.spec.role.value,
+        state=record.gate.verdict.value,
+        why=outcome.detail if outcome else "not checked yet",
+        since=rfc3339(record.since),
+        on_hold=record.gate.on_hold,
+        run=record.gate.run,
+        last_run=None if record.last_run is None else rfc3339(record.last_run),
+        last_error=outcome.detail if outcome and not outcome.success else None,
+        next_try_in=None if idle else round(max(0.0, record.next_due - now), 3),
+    )
+
+
+def config_status(store: Store, file: str, needs_restart: list[str]) -> ConfigStatus:
+    """The configuration in force and the newest one that was refused."""
+    error = store.last_error
+    return ConfigStatus(
+        file=file,
+        generation=store.snapshot.generation,
+        digest=store.snapshot.digest,
+        loaded_at=None if store.last_success is None else rfc3339(store.last_success),
+        from_last_good=store.from_last_good,
+        last_reload_error=None if error is None else str(error).splitlines()[0],
+        problems=list(error.problems) if isinstance(error, ConfigInvalidError) else [],
+        needs_restart=needs_restart,
+    )

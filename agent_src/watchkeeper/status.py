@@ -1,0 +1,73 @@
+"""What /status says: structs, so that the server writes and the command line reads the same thing."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from msgspec import Struct
+
+
+class ServiceStatus(Struct, kw_only=True):
+    """One service. Times are RFC 3339 in UTC, durations are seconds."""
+
+    name: str
+    state: str
+    why: str
+    since: str
+    ready: bool
+    pid: int | None
+    instance: int
+    restarts: int
+    failures_in_a_row: int
+    last_exit: str | None
+    last_error: str | None
+    next_try_in: float | None
+
+
+class CheckStatus(Struct, kw_only=True):
+    """One check."""
+
+    name: str
+    service: str | None
+    role: str
+    state: str
+    why: str
+    since: str
+    on_hold: bool
+    run: int
+    last_run: str | None
+    last_error: str | None
+    next_try_in: float | None
+
+
+class ConfigStatus(Struct, kw_only=True):
+    """Which configuration is in force, and what was wrong with a newer one."""
+
+    file: str
+    generation: int
+    digest: str
+    loaded_at: str | None
+    from_last_good: bool
+    last_reload_error: str | None
+    problems: list[str]
+    needs_restart: list[str]
+
+
+class AgentStatus(Struct, kw_only=True):
+    """The agent and everything it looks after."""
+
+    version: str
+    pid: int
+    state: str
+    ready: bool
+    not_ready_because: list[str]
+    started_at: str
+    listen: str
+    config: ConfigStatus
+    services: list[ServiceStatus]
+    checks: list[CheckStatus]
+
+
+def rfc3339(seconds: float) -> str:
+    """A time since the epoch, in UTC with milliseconds."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,131 @@
+"""Everything that differs between operating systems.
+
+The Windows branches are written from the documentation of Windows and of CPython. They are type-checked and not run by
+the tests, which run on Linux; nothing outside this module asks which platform it is on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+WINDOWS = sys.platform == "win32"
+
+
+def spawn_options() -> dict[str, Any]:
+    """How a child gets a process group of its own: a session on POSIX (pgid = pid), a console group on Windows."""
+    if sys.platform == "win32":
+        return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
+    return {"start_new_session": True}
+
+
+def child_environment() -> dict[str, str]:
+    """The agent's environment as a child should see it.
+
+    A PyInstaller executable points the dynamic linker at its own libraries and keeps what was there before under
+    another name; a child that inherited that would load the agent's libraries instead of the host's.
+    """
+    environment = dict(os.environ)
+    bundle = getattr(sys, "_MEIPASS", None)
+    if bundle is None:
+        return environment
+    for name in ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "LIBPATH"):
+        original = environment.pop(f"{name}_ORIG", None)
+        if original is not None:
+            environment[name] = original
+        elif bundle in environment.get(name, ""):
+            del environment[name]
+    return {name: value for name, value in environment.items() if not name.startswith(("_PYI_", "_MEIPASS"))}
+
+
+def terminate_group(pid: int) -> bool:
+    """Ask a child and all of its group to end; whether there was anybody to ask."""
+    if sys.platform == "win32":
+        return _windows_signal(pid, signal.CTRL_BREAK_EVENT)
+    return _signal_group(pid, signal.SIGTERM)
+
+
+def kill_group(pid: int) -> bool:
+    """End a child and all of its group without asking; whether there was anybody to end."""
+    if sys.platform == "win32":
+        # A console group cannot be killed as such; taskkill ends the tree of children.
+        taskkill = os.path.join(os.environ.get("SYSTEMROOT", r"C:\Windows"), "System32", "taskkill.exe")  # noqa: PTH118
+        command = [taskkill, "/T", "/F", "/PID", str(pid)]
+        return subprocess.run(command, capture_output=True, check=False, timeout=10).returncode == 0
+    return _signal_group(pid, signal.SIGKILL)
+
+
+def group_alive(pid: int) -> bool:
+    """Whether anybody of a child's group is left, the child itself or what it has started.
+
+    Linux gives no new process a pid that is still the id of a group, so a group that answers is the one that was meant.
+    """
+    if sys.platform == "win32":
+        return False
+    return _signal_group(pid, 0)
+
+
+def _signal_group(pid: int, number: int) -> bool:
+    if sys.platform == "win32":
+        return False
+    try:
+        os.killpg(pid, number)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        # macOS answers so for a group in which only zombies are left; elsewhere, a child that has changed its user.
+        return sys.platform != "darwin"
+    return True
+
+
+def _windows_signal(pid: int, number: int) -> bool:
+    try:
+        os.kill(pid, number)
+    except OSError:
+        return False
+    return True
+
+
+def ignore_early_reload() -> None:
+    """A SIGHUP that comes before its handler is there must not end the agent; the file is about to be read anyway."""
+    if sys.platform != "win32":
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
+def handle_signals(
+    loop: asyncio.AbstractEventLoop, *, stop: Callable[[str], None], reload: Callable[[], None]
+) -> None:
+    """SIGTERM and SIGINT (CTRL-C and CTRL-BREAK on Windows) call `stop`, SIGHUP calls `reload`, in the loop."""
+    if sys.platform == "win32":
+        for number in (signal.SIGINT, signal.SIGBREAK):
+            name = signal.Signals(number).name
+            signal.signal(number, lambda _number, _frame, name=name: loop.call_soon_threadsafe(stop, name))
+        return
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop, signal.Signals(number).name)
+    loop.add_signal_handler(signal.SIGHUP, reload)
+
+
+def watch_children_by_pidfd() -> None:
+    """Let Python 3.11 learn of a child's end from the kernel and not from a thread per child, as later ones do."""
+    if sys.platform == "linux" and sys.version_info < (3, 12) and hasattr(os, "pidfd_open"):
+        try:
+            os.close(os.pidfd_open(os.getpid()))
+        except OSError:
+            return  # an old kernel, or a sandbox: the threads do
+        asyncio.set_child_watcher(asyncio.PidfdChildWatcher())
+
+
+def describe_exit(code: int) -> str:
+    """How a process ended, in words; `code` is subprocess's: negative for a signal."""
+    if code >= 0:
+        return f"exit status {code}"
+    try:
+        return f"signal {signal.Signals(-code).name}"
+    except ValueError:
+        return f"signal {-code}"
