@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import msgspec
@@ -20,6 +20,7 @@ import msgspec
 from ferryman_build.cmd import Runner, environment
 from ferryman_build.errors import ToolMissingError
 
+_BY_HAND = "Install it by hand as root (`apt-get install %s`), or name another interpreter with --python."
 _PROBE = """
 import json, os, platform, sys, sysconfig
 var = sysconfig.get_config_var
@@ -166,6 +167,19 @@ def _fetch_package(package: str, version: str, home: Path, runner: Runner) -> No
     """Download and unpack with apt's lists in a private folder: works for any user and changes nothing outside it."""
     draft = home.with_name(f".draft-{home.name}-{os.getpid()}")
     shutil.rmtree(draft, ignore_errors=True)
+    try:
+        _download(package, version, draft, runner)
+        for archive in _same_release(draft.glob("*.deb"), package, version):
+            runner.run(["dpkg-deb", "-x", archive, draft / "root"], name="dpkg-deb", failure=ToolMissingError)
+        home.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(home, ignore_errors=True)
+        (draft / "root").rename(home)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _download(package: str, version: str, draft: Path, runner: Runner) -> None:
+    """The installed version; where the mirror has dropped it for a security update, the update."""
     for folder in ("lists/partial", "cache/archives/partial"):
         (draft / folder).mkdir(parents=True)
     options = [
@@ -173,24 +187,27 @@ def _fetch_package(package: str, version: str, home: Path, runner: Runner) -> No
         f"-oDir::Cache={draft}/cache",
         "-oAPT::Sandbox::User=root",
     ]
-    advice = f"Install it by hand as root (`apt-get install {package}`), or name another interpreter with --python."
-    try:
-        for words in (
-            ["update", "-q"],
-            ["download", "-q", f"{package}={version}"],
-            ["download", "-q", package],
-        ):
-            if words[0] == "download" and list(draft.glob("*.deb")):
-                break
-            last = words[0] == "update" or words[-1] == package
-            runner.run(
-                ["apt-get", *options, *words], name=f"apt-{words[0]}", cwd=draft, ok=(0,) if last else (0, 100),
-                env=environment({"DEBIAN_FRONTEND": "noninteractive"}), failure=ToolMissingError, advice=advice,
-            )  # fmt: skip
-        for archive in draft.glob("*.deb"):
-            runner.run(["dpkg-deb", "-x", archive, draft / "root"], name="dpkg-deb", failure=ToolMissingError)
-        home.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(home, ignore_errors=True)
-        (draft / "root").rename(home)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+
+    def apt(*words: str, ok: tuple[int, ...] = (0,)) -> None:
+        runner.run(
+            ["apt-get", *options, *words], name=f"apt-{words[0]}", cwd=draft, ok=ok,
+            env=environment({"DEBIAN_FRONTEND": "noninteractive"}), failure=ToolMissingError, advice=_BY_HAND % package,
+        )  # fmt: skip
+
+    apt("update", "-q")
+    apt("download", "-q", f"{package}={version}", ok=(0, 100))
+    if not list(draft.glob("*.deb")):
+        apt("download", "-q", package)
+
+
+def _same_release(archives: Iterable[Path], package: str, version: str) -> list[Path]:
+    """A library of another CPython release than the installed modules would be a program that nobody has tested."""
+    upstream = version.rpartition("-")[0]
+    found = list(archives)
+    other = [path.name for path in found if not path.name.startswith(f"{package}_{upstream}-")]
+    if other:
+        raise ToolMissingError(
+            f"The distribution offers {other[0]} and the installed python3 is {version}.",
+            advice="Upgrade python3 (`apt-get upgrade`), or name another interpreter with --python.",
+        )
+    return found
