@@ -194,7 +194,7 @@ def human_size(size: int) -> str:
     """Bytes as people read them, in powers of 1000: 26.1 MB."""
     amount = float(size)
     for unit in ("B", "kB", "MB"):
-        if amount < 1000:
+        if amount < (1000 if unit == "B" else 999.95):  # what would be shown as 1000.0 is 1.0 of the next
             return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
         amount /= 1000
     return f"{amount:.1f} GB"

@@ -60,7 +60,7 @@ def canonical(name: str) -> str:
 def _blocks(text: str) -> Iterator[tuple[str, str]]:
     """(canonical name, its lines) of each entry of a requirements file with hashes."""
     for block in re.split(r"(?m)^(?=[A-Za-z0-9])", text):
-        if "==" in block:
+        if "==" in block and block[0].isalnum():  # what stands before the first entry is none
             yield canonical(block.split("==", 1)[0].strip()), block.rstrip() + "\n"
 
 
