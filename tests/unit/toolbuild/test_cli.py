@@ -9,6 +9,7 @@ import pytest
 
 from ferryman_build import cli
 from ferryman_build.errors import BuildStepError, FerrymanError
+from support.ferryman import environment
 
 
 @pytest.mark.parametrize(
@@ -96,6 +97,8 @@ def test_the_help_imports_nothing_heavy() -> None:
         "except SystemExit: pass\n"
         "print([name for name in ('rich', 'msgspec', 'packaging', 'asyncio') if name in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment()
+    )
 
     assert done.stdout.splitlines()[-1] == "[]"
