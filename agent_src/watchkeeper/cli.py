@@ -24,11 +24,11 @@ def main(argv: list[str] | None = None) -> None:
 
 def _run(arguments: list[str]) -> int:
     """Carry out a command that needs more than the version, and print what it answers."""
-    from watchkeeper import commands
+    import watchkeeper.commands
     from watchkeeper.errors import AgentError
 
     try:
-        answer = commands.execute(arguments)
+        answer = watchkeeper.commands.execute(arguments)
     except AgentError as error:
         print(f"watchkeeper: {error}", file=sys.stderr)
         if error.advice:

@@ -47,7 +47,9 @@ def parser() -> argparse.ArgumentParser:
 
     run_parser = commands.add_parser("run", help="run the agent until SIGTERM or SIGINT; SIGHUP reloads")
     run_parser.add_argument("--config", required=True, metavar="FILE", help="configuration in YAML or TOML")
-    run_parser.add_argument("--listen", metavar="HOST:PORT", help="where the endpoints are; port 0 takes a free one")
+    run_parser.add_argument(
+        "--listen", metavar="HOST:PORT", help="where the endpoints are; port 0 takes a free one"
+    )
     run_parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"))
     run_parser.add_argument(
         "--state-dir",
@@ -56,7 +58,9 @@ def parser() -> argparse.ArgumentParser:
     )
     run_parser.set_defaults(command=run)
 
-    check_parser = commands.add_parser("check-config", help="say whether a configuration is right, without running it")
+    check_parser = commands.add_parser(
+        "check-config", help="say whether a configuration is right, without running it"
+    )
     check_parser.add_argument("file", metavar="FILE")
     check_parser.add_argument("--json", action="store_true", help="print one JSON object")
     check_parser.set_defaults(command=check_config)

@@ -22,7 +22,9 @@ def parse_duration(value: object) -> float:
             raise ValueError("a duration is a finite number of seconds")
         return float(value)
     if not isinstance(value, str):
-        raise ValueError(f"a duration is a number of seconds or text such as 500ms, 5s or 2m, not {kind_of(value)}")
+        raise ValueError(
+            f"a duration is a number of seconds or text such as 500ms, 5s or 2m, not {kind_of(value)}"
+        )
     text = value.strip()
     parts = _PART.findall(text)
     if not parts or "".join(number + unit for number, unit in parts) != text:
@@ -44,5 +46,12 @@ def format_duration(seconds: float) -> str:
 
 def kind_of(value: object) -> str:
     """What people call the type of a decoded value."""
-    names = {dict: "a mapping", list: "a list", str: "text", bool: "true or false", int: "a number", float: "a number"}
+    names = {
+        dict: "a mapping",
+        list: "a list",
+        str: "text",
+        bool: "true or false",
+        int: "a number",
+        float: "a number",
+    }
     return "nothing" if value is None else names.get(type(value), type(value).__name__)

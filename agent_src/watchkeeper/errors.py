@@ -85,7 +85,9 @@ class ConfigInvalidError(AgentError):
         noun = "problem" if len(problems) == 1 else "problems"
         listing = "\n".join(problems)
         super().__init__(f"{file} has {len(problems)} {noun}:\n{listing}")
-        self.advice = "Correct the lines above; `watchkeeper check-config FILE` checks a file without running it."
+        self.advice = (
+            "Correct the lines above; `watchkeeper check-config FILE` checks a file without running it."
+        )
         self.problems = problems
 
 

@@ -89,6 +89,8 @@ def _listen_error(error: OSError, listen: str) -> ListenError:
         return ListenError(message, "Stop that program, or choose another port with --listen HOST:PORT.")
     if error.errno == errno.EACCES:
         message = f"this user may not listen on {listen}"
-        return ListenError(message, "Choose a port above 1023 with --listen HOST:PORT, or grant the right to this one.")
+        return ListenError(
+            message, "Choose a port above 1023 with --listen HOST:PORT, or grant the right to this one."
+        )
     message = f"cannot listen on {listen}: {error.strerror or error}"
     return ListenError(message, "Choose an address of this machine with --listen HOST:PORT.")

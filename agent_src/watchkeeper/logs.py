@@ -38,7 +38,7 @@ class JsonFormatter(logging.Formatter):
 
 
 class Log:
-    """A logger whose keyword arguments become fields: `log.info("listening", address=...)`."""
+    """A logger whose keyword arguments become fields: `journal.info("listening", address=...)`."""
 
     def __init__(self, name: str) -> None:
         self._logger = logging.getLogger(name)
@@ -55,7 +55,7 @@ class Log:
     def error(self, message: str, /, **fields: Any) -> None:
         self._log(logging.ERROR, message, fields)
 
-    def exception(self, message: str, /, **fields: Any) -> None:
+    def crash(self, message: str, /, **fields: Any) -> None:
         """An error with the traceback of the exception that is being handled."""
         self._log(logging.ERROR, message, fields, trace=True)
 

@@ -23,7 +23,7 @@ class Metrics:
     """The registry and everything in it that is written to; reading happens in exposition.py."""
 
     def __init__(self) -> None:
-        prometheus_client.disable_created_metrics()
+        prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
         registry = self.registry = CollectorRegistry()
 
         def counter(name: str, text: str, *labels: str) -> Counter:
@@ -35,7 +35,9 @@ class Metrics:
         build = gauge("build_info", "Constant 1; the labels say what runs.", "version", "python")
         build.labels(__version__, ".".join(map(str, sys.version_info[:3]))).set(1)
         self.check_runs = counter("check_runs_total", "Checks made, by outcome.", "check", "outcome")
-        self.check_success = gauge("check_success", "Verdict: 1 success, 0 failure or not yet known.", "check", "role")
+        self.check_success = gauge(
+            "check_success", "Verdict: 1 success, 0 failure or not yet known.", "check", "role"
+        )
         self.check_duration = Histogram(
             "watchkeeper_check_duration_seconds",
             "How long a check took.",
@@ -43,20 +45,27 @@ class Metrics:
             buckets=DURATION_BUCKETS,
             registry=registry,
         )
-        self.service_state = gauge("service_state", "1 for the state that a service is in.", "service", "state")
+        self.service_state = gauge(
+            "service_state", "1 for the state that a service is in.", "service", "state"
+        )
         self.restarts = counter("service_restarts_total", "Starts of a service after its first.", "service")
         self.exits = counter("service_exits_total", "Ends of a service's process.", "service", "expected")
         self.reloads = counter("config_reloads_total", "Configurations taken or refused.", "result")
         for result in ("success", "unchanged", "failure"):
             self.reloads.labels(result)
         self.reload_time = gauge(
-            "config_last_reload_success_timestamp_seconds", "When a configuration was last taken, since the epoch."
+            "config_last_reload_success_timestamp_seconds",
+            "When a configuration was last taken, since the epoch.",
         )
-        self.reload_ok = gauge("config_last_reload_successful", "Whether the newest configuration is in force.")
+        self.reload_ok = gauge(
+            "config_last_reload_successful", "Whether the newest configuration is in force."
+        )
         self.generation = gauge("config_generation", "Counts the configurations that have been in force.")
         self.loop_lag = gauge("loop_lag_seconds", "How late the event loop last woke up.")
         self.loop_lag_max = gauge("loop_lag_max_seconds", "How late it ever woke up.")
-        self.task_crashes = counter("task_crashes_total", "Ends of a long-lived task by an exception.", "task")
+        self.task_crashes = counter(
+            "task_crashes_total", "Ends of a long-lived task by an exception.", "task"
+        )
         self.reconciles = counter("reconciles_total", "Calls of a reconciler.", "kind", "outcome")
         self.reconcile_duration = Histogram(
             "watchkeeper_reconcile_duration_seconds",
@@ -100,8 +109,8 @@ class Metrics:
 
 
 def _remove(family: Counter | Gauge | Histogram, label: str, name: str) -> None:
-    at = family._labelnames.index(label)  # noqa: SLF001  prometheus_client has no public way to list the children
-    for values in [values for values in list(family._metrics) if values[at] == name]:  # noqa: SLF001
+    at = family._labelnames.index(label)
+    for values in [values for values in list(family._metrics) if values[at] == name]:
         family.remove(*values)
 
 
@@ -117,12 +126,16 @@ class ProcessCollector:
             memory = process.memory_info()
             started = process.create_time()
             threads = process.num_threads()
-            files = process.num_fds() if hasattr(process, "num_fds") else process.num_handles()
+            files = getattr(process, "num_fds" if hasattr(process, "num_fds") else "num_handles")()
         yield CounterMetricFamily(
             "process_cpu_seconds", "Processor time used, user and system.", value=cpu.user + cpu.system
         )
         yield GaugeMetricFamily("process_resident_memory_bytes", "Resident memory.", value=memory.rss)
         yield GaugeMetricFamily("process_virtual_memory_bytes", "Virtual memory.", value=memory.vms)
-        yield GaugeMetricFamily("process_start_time_seconds", "Start of the process, since the epoch.", value=started)
+        yield GaugeMetricFamily(
+            "process_start_time_seconds", "Start of the process, since the epoch.", value=started
+        )
         yield GaugeMetricFamily("process_threads", "Threads.", value=threads)
-        yield GaugeMetricFamily("process_open_fds", "Open file descriptors; on Windows, handles.", value=files)
+        yield GaugeMetricFamily(
+            "process_open_fds", "Open file descriptors; on Windows, handles.", value=files
+        )

@@ -8,7 +8,7 @@ to it and does not matter.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -18,7 +18,7 @@ from watchkeeper.logs import get_logger
 from watchkeeper.metrics import Metrics
 from watchkeeper.queue import ShutDownError, WorkQueue
 
-log = get_logger("reconcile")
+journal = get_logger("reconcile")
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,16 @@ class Reconciler(Protocol):
         """Bring what is there closer to what is wanted. An exception means: try again, later each time."""
 
 
-async def work(queue: WorkQueue[Key], reconcilers: Mapping[Kind, Reconciler], metrics: Metrics) -> None:
-    """Take keys until the queue is shut down and empty. Several of these may run side by side."""
+async def work(
+    queue: WorkQueue[Key],
+    reconcilers: Mapping[Kind, Reconciler],
+    metrics: Metrics,
+    looked_at: Callable[[Key], None],
+) -> None:
+    """Take keys until the queue is shut down and empty. Several of these may run side by side.
+
+    `looked_at` hears of every key after its call, however that ended.
+    """
     while True:
         try:
             key = await queue.get()
@@ -46,6 +54,7 @@ async def work(queue: WorkQueue[Key], reconcilers: Mapping[Kind, Reconciler], me
             await _one(key, queue, reconcilers[key.kind], metrics)
         finally:
             queue.done(key)
+            looked_at(key)
 
 
 async def _one(key: Key, queue: WorkQueue[Key], reconciler: Reconciler, metrics: Metrics) -> None:
@@ -53,11 +62,11 @@ async def _one(key: Key, queue: WorkQueue[Key], reconciler: Reconciler, metrics:
     started = time.perf_counter()
     try:
         result = await reconciler.reconcile(key)
-    except Exception as error:  # noqa: BLE001  a defect in one reconciler must not end the agent; it is logged and retried
+    except Exception as error:  # noqa: BLE001 - a defect in one reconciler must not end the agent
         queue.add_rate_limited(key)
         metrics.reconciled(key.kind, "error", time.perf_counter() - started)
         metrics.error(ErrorClass.RECONCILE_FAILED)
-        log.exception(
+        journal.crash(
             f"reconciling {key} failed and is tried again: {error}",
             error_class=ErrorClass.RECONCILE_FAILED,
             retry_count=queue.delays.failures(key),

@@ -36,7 +36,7 @@ def service_status(record: Record, store: Store, observed: Observed) -> ServiceS
         why=record.why,
         since=rfc3339(wall_clock() - (now - record.since)),
         ready=_service_ready(record, store, observed),
-        pid=cast(Child, record.process).pid if record.process else None,
+        pid=cast("Child", record.process).pid if record.process else None,
         instance=record.instance,
         restarts=record.restarts,
         failures_in_a_row=record.failures,
@@ -54,17 +54,20 @@ def _service_ready(record: Record, store: Store, observed: Observed) -> bool:
     return record.state is State.RUNNING and passing
 
 
-def check_status(name: str, record: CheckRecord) -> CheckStatus:
+def check_status(name: str, record: CheckRecord, observed: Observed) -> CheckStatus:
     """One check as it is now."""
     now = asyncio.get_running_loop().time()
     outcome = record.outcome
-    idle = record.probe is not None or record.gate.finished
+    service = observed.services.get(record.bound.service) if record.bound.service else None
+    stopped = record.bound.service is not None and (service is None or not service.running)
+    idle = stopped or record.probe is not None or record.gate.finished
+    why = "its service does not run" if stopped else outcome.detail if outcome else "not checked yet"
     return CheckStatus(
         name=name,
         service=record.bound.service,
         role=record.spec.role.value,
         state=record.gate.verdict.value,
-        why=outcome.detail if outcome else "not checked yet",
+        why=why,
         since=rfc3339(record.since),
         on_hold=record.gate.on_hold,
         run=record.gate.run,

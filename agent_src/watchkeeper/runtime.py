@@ -24,7 +24,7 @@ from watchkeeper.logs import configure, get_logger
 from watchkeeper.metrics import Metrics
 from watchkeeper.observed import Observed, wall_clock
 from watchkeeper.queue import WorkQueue
-from watchkeeper.reconcile import work
+from watchkeeper.reconcile import Reconciler, work
 from watchkeeper.reconcilers.checks import CheckReconciler
 from watchkeeper.reconcilers.services import ServiceReconciler
 from watchkeeper.report import check_status, config_status, not_ready_because, service_status
@@ -32,7 +32,7 @@ from watchkeeper.status import AgentStatus, rfc3339
 from watchkeeper.supervise.child import Child
 from watchkeeper.tasks import Tasks
 
-log = get_logger("agent")
+journal = get_logger("agent")
 
 WORKERS = 4
 LAG_INTERVAL = 0.5
@@ -78,10 +78,16 @@ class Agent:
         await self._start()
         await self._stop_asked
         drain = asyncio.create_task(self._drain(), name="drain")
-        await asyncio.wait({drain, self._abort_asked}, return_when=asyncio.FIRST_COMPLETED)
-        if not drain.done():
-            return self._abort(drain)
-        return drain.result()
+        self._abort_asked.add_done_callback(lambda _asked: drain.cancel())
+        try:
+            return await drain
+        except asyncio.CancelledError:
+            journal.error(
+                "aborted by a second signal; services are killed", signal=self._abort_asked.result()
+            )
+            return ExitCode.ABORTED
+        finally:
+            self._kill_all()
 
     async def _start(self) -> None:
         """Read the configuration, listen, and let the work begin."""
@@ -92,15 +98,19 @@ class Agent:
         settings = self._store.snapshot.settings
         self._listening_on = self._listen or settings.listen
         await self._exposition.start(self._listening_on, settings.request_timeout)
-        log.info("listening", address=self._exposition.address, version=__version__, pid=os.getpid())
-        reconcilers = {Kind.SERVICE: self._services, Kind.CHECK: self._checks}
+        journal.info("listening", address=self._exposition.address, version=__version__, pid=os.getpid())
+        reconcilers: dict[Kind, Reconciler] = {Kind.SERVICE: self._services, Kind.CHECK: self._checks}
+        self._first_round = set(changed)
         for key in changed:
             self._queue.add(key)
+        if not changed:
+            self._observed.started = True
         for number in range(1, WORKERS + 1):
-            self._tasks.start(f"reconcile-{number}", lambda: work(self._queue, reconcilers, self._metrics))
+            self._tasks.start(
+                f"reconcile-{number}", lambda: work(self._queue, reconcilers, self._metrics, self._looked_at)
+            )
         self._tasks.start("configuration", self._watch_configuration)
         self._tasks.start("loop-lag", self._measure_lag)
-        self._tasks.start("startup", self._await_first_round)
 
     async def _first_configuration(self) -> list[Key]:
         """From the file; when that is wrong, the last good copy, if there is one."""
@@ -113,7 +123,7 @@ class Agent:
         changed = self._take(last_good, save=False)
         self._refuse(answer)
         self._store.from_last_good = True
-        log.warning("started with the last good configuration", error_class=answer.error_class)
+        journal.warning("started with the last good configuration", error_class=answer.error_class)
         return changed
 
     async def _watch_configuration(self) -> None:
@@ -137,7 +147,9 @@ class Agent:
         self._metrics.generation.set(now.generation)
         self._apply_settings(now.settings)
         message = "configuration in force" if new else "configuration unchanged"
-        log.info(message, generation=now.generation, digest=now.digest[:12], changed=[str(key) for key in changed])
+        journal.info(
+            message, generation=now.generation, digest=now.digest[:12], changed=[str(key) for key in changed]
+        )
         if save:
             self._save(loaded)
         return changed
@@ -147,7 +159,7 @@ class Agent:
             self._store.save(loaded)
         except StateError as error:
             self._metrics.error(error.error_class)
-            log.error(str(error), error_class=error.error_class, advice=error.advice)
+            journal.error(str(error), error_class=error.error_class, advice=error.advice)
 
     def _apply_settings(self, settings: AgentSettings) -> None:
         """What can change while the agent runs does; of the rest it is said that it does not."""
@@ -156,7 +168,7 @@ class Agent:
         listening = getattr(self, "_listening_on", None)
         moved = self._listen is None and listening is not None and settings.listen != listening
         if moved and not self._needs_restart:
-            log.warning("agent.listen has changed; that takes effect when the agent is started anew")
+            journal.warning("agent.listen has changed; that takes effect when the agent is started anew")
         self._needs_restart = ["agent.listen"] if moved else []
 
     def _refuse(self, error: AgentError) -> None:
@@ -166,9 +178,9 @@ class Agent:
         self._metrics.reload_ok.set(0)
         self._metrics.error(error.error_class)
         problems = list(error.problems) if isinstance(error, ConfigInvalidError) else []
-        log.error(
-            f"configuration refused, generation {self._store.snapshot.generation} stays in force: "
-            + str(error).splitlines()[0],
+        reason, kept = str(error).splitlines()[0], self._store.snapshot.generation
+        journal.error(
+            f"configuration refused, generation {kept} stays in force: {reason}",
             error_class=error.error_class,
             problems=problems,
         )
@@ -180,12 +192,12 @@ class Agent:
             await asyncio.sleep(LAG_INTERVAL)
             self._metrics.lagged(max(0.0, clock() - due))
 
-    async def _await_first_round(self) -> None:
+    def _looked_at(self, key: Key) -> None:
         """The agent has started when every key of its first configuration has been looked at once."""
-        while len(self._queue) or self._queue.processing:
-            await asyncio.sleep(0.005)
-        self._observed.started = True
-        log.info("started", services=len(self._observed.services), checks=len(self._observed.checks))
+        self._first_round.discard(key)
+        if not self._first_round and not self._observed.started:
+            self._observed.started = True
+            journal.info("started", services=len(self._observed.services), checks=len(self._observed.checks))
 
     def _on_stop(self, signal: str) -> None:
         """The first signal drains, the second aborts."""
@@ -199,17 +211,19 @@ class Agent:
         clock = asyncio.get_running_loop().time
         deadline = clock() + settings.drain_timeout
         self._observed.draining = True
-        log.info("draining", signal=self._stop_asked.result(), limit=settings.drain_timeout)
+        journal.info("draining", signal=self._stop_asked.result(), limit=settings.drain_timeout)
         reserve = min(settings.request_timeout, settings.drain_timeout / 2)
         late = await self._stop_services(deadline - reserve)
-        in_time = await self._exposition.stop(min(settings.request_timeout + 0.5, max(0.1, deadline - clock())))
+        in_time = await self._exposition.stop(
+            min(settings.request_timeout + 0.5, max(0.1, deadline - clock()))
+        )
         self._queue.shut_down()
         late += await self._tasks.stop(min(TASK_LIMIT, max(0.1, deadline - clock())))
         if late or not in_time:
             self._metrics.error(ErrorClass.DRAIN_TIMEOUT)
-            log.error("stopped, but not in order", late=late, error_class=ErrorClass.DRAIN_TIMEOUT)
+            journal.error("stopped, but not in order", late=late, error_class=ErrorClass.DRAIN_TIMEOUT)
             return ExitCode.DRAIN_INCOMPLETE
-        log.info("stopped")
+        journal.info("stopped")
         return ExitCode.OK
 
     async def _stop_services(self, deadline: float) -> list[str]:
@@ -227,7 +241,9 @@ class Agent:
         late = [record.name for record in self._observed.processes()]
         self._kill_all()
         if late:
-            log.error("services outlived the drain limit and were killed", services=late, at=round(clock(), 3))
+            journal.error(
+                "services outlived the drain limit and were killed", services=late, at=round(clock(), 3)
+            )
         return late
 
     def _keys(self) -> list[Key]:
@@ -236,13 +252,7 @@ class Agent:
 
     def _kill_all(self) -> None:
         for record in self._observed.processes():
-            cast(Child, record.process).kill()
-
-    def _abort(self, drain: asyncio.Task[int]) -> int:
-        drain.cancel()
-        self._kill_all()
-        log.error("aborted by a second signal; services were killed", signal=self._abort_asked.result())
-        return ExitCode.ABORTED
+            cast("Child", record.process).kill()
 
     def _not_ready_because(self) -> list[str]:
         return not_ready_because(self._store, self._observed)
@@ -259,6 +269,9 @@ class Agent:
             started_at=rfc3339(self._started_at),
             listen=self._exposition.address,
             config=config_status(self._store, self._file, self._needs_restart),
-            services=[service_status(observed.services[name], self._store, observed) for name in sorted(observed.services)],
-            checks=[check_status(name, observed.checks[name]) for name in sorted(observed.checks)],
+            services=[
+                service_status(observed.services[name], self._store, observed)
+                for name in sorted(observed.services)
+            ],
+            checks=[check_status(name, observed.checks[name], observed) for name in sorted(observed.checks)],
         )

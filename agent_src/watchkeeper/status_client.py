@@ -34,12 +34,16 @@ def fetch(url: str) -> bytes:
             answer: bytes = response.read()
     except urllib.error.HTTPError as error:
         error.close()
-        raise AgentUnreachableError(f"{base} answers with status {error.code}: not an agent", ADVICE) from None
+        raise AgentUnreachableError(
+            f"{base} answers with status {error.code}: not an agent", ADVICE
+        ) from None
     except urllib.error.URLError as error:
         reason = getattr(error.reason, "strerror", None) or error.reason
         raise AgentUnreachableError(f"no agent answers at {base}: {reason}", ADVICE) from None
     except (OSError, ValueError, http.client.HTTPException) as error:
-        raise AgentUnreachableError(f"no agent answers at {base}: {error or type(error).__name__}", ADVICE) from None
+        raise AgentUnreachableError(
+            f"no agent answers at {base}: {str(error) or type(error).__name__}", ADVICE
+        ) from None
     decode(answer, base)
     return answer
 
@@ -53,7 +57,9 @@ def decode(answer: bytes, url: str) -> AgentStatus:
     try:
         return msgspec.json.decode(answer, type=AgentStatus)
     except msgspec.MsgspecError:
-        raise AgentUnreachableError(f"what answers at {url} is not an agent of this version", ADVICE) from None
+        raise AgentUnreachableError(
+            f"what answers at {url} is not an agent of this version", ADVICE
+        ) from None
 
 
 def table(answer: bytes) -> str:
@@ -61,7 +67,9 @@ def table(answer: bytes) -> str:
     status = decode(answer, "this address")
     lines = [f"watchkeeper {status.version}  pid {status.pid}  {status.state}  {_readiness(status)}"]
     if status.config.last_reload_error:
-        lines.append(f"configuration: the newest was refused, generation {status.config.generation} is in force")
+        lines.append(
+            f"configuration: the newest was refused, generation {status.config.generation} is in force"
+        )
         lines += [f"  {problem}" for problem in status.config.problems or [status.config.last_reload_error]]
     services = [
         (
@@ -76,11 +84,20 @@ def table(answer: bytes) -> str:
         for service in status.services
     ]
     checks = [
-        (check.name, check.role, check.state, _next(check.next_try_in), check.why.splitlines()[0] if check.why else "")
+        (
+            check.name,
+            check.role,
+            check.state,
+            _next(check.next_try_in),
+            check.why.splitlines()[0] if check.why else "",
+        )
         for check in status.checks
     ]
     if services:
-        lines += ["", *_columns(("SERVICE", "STATE", "READY", "PID", "RESTARTS", "NEXT TRY", "WHY"), services)]
+        lines += [
+            "",
+            *_columns(("SERVICE", "STATE", "READY", "PID", "RESTARTS", "NEXT TRY", "WHY"), services),
+        ]
     if checks:
         lines += ["", *_columns(("CHECK", "ROLE", "STATE", "NEXT LOOK", "WHY"), checks)]
     return "\n".join(lines)
@@ -96,4 +113,7 @@ def _next(seconds: float | None) -> str:
 
 def _columns(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     widths = [max(len(row[index]) for row in (head, *rows)) for index in range(len(head))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in (head, *rows)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in (head, *rows)
+    ]

@@ -54,7 +54,7 @@ def kill_group(pid: int) -> bool:
     """End a child and all of its group without asking; whether there was anybody to end."""
     if sys.platform == "win32":
         # A console group cannot be killed as such; taskkill ends the tree of children.
-        taskkill = os.path.join(os.environ.get("SYSTEMROOT", r"C:\Windows"), "System32", "taskkill.exe")  # noqa: PTH118
+        taskkill = os.environ.get("SYSTEMROOT", r"C:\Windows") + r"\System32\taskkill.exe"
         command = [taskkill, "/T", "/F", "/PID", str(pid)]
         return subprocess.run(command, capture_output=True, check=False, timeout=10).returncode == 0
     return _signal_group(pid, signal.SIGKILL)

@@ -16,7 +16,7 @@ from watchkeeper.errors import ErrorClass
 from watchkeeper.logs import get_logger
 from watchkeeper.metrics import Metrics
 
-log = get_logger("tasks")
+journal = get_logger("tasks")
 
 FIRST_DELAY = 1.0
 MAX_DELAY = 30.0
@@ -50,7 +50,7 @@ class Tasks:
             if pending:
                 late.append(name)
         if late:
-            log.error("tasks did not end in time", tasks=late, error_class=ErrorClass.DRAIN_TIMEOUT)
+            journal.error("tasks did not end in time", tasks=late, error_class=ErrorClass.DRAIN_TIMEOUT)
         return late
 
     async def _guard(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
@@ -61,12 +61,12 @@ class Tasks:
             try:
                 await run()
                 return  # T2
-            except Exception as error:  # noqa: BLE001  T1: this is the guard that everything else relies on
+            except Exception as error:  # noqa: BLE001 - rule T1; this is the guard that all else relies on  # noqa: BLE001  T1: this is the guard that everything else relies on
                 crashes = 1 if clock() - started >= STABLE_RUN else crashes + 1
                 delay = min(FIRST_DELAY * 2.0 ** min(crashes - 1, 10), MAX_DELAY)
                 self._metrics.task_crashes.labels(name).inc()
                 self._metrics.error(ErrorClass.TASK_CRASHED)
-                log.exception(
+                journal.crash(
                     f"task {name} crashed and starts again in {delay:g} s: {error}",
                     task=name,
                     error_class=ErrorClass.TASK_CRASHED,

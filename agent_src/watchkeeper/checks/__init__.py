@@ -85,7 +85,9 @@ async def look(spec: AnyCheck) -> Outcome:
     seconds = clock() - started
     if not done:
         task.add_done_callback(_retrieve)
-        return Outcome(False, f"no answer within {format_duration(spec.timeout)}", ErrorClass.CHECK_TIMEOUT, seconds)
+        return Outcome(
+            False, f"no answer within {format_duration(spec.timeout)}", ErrorClass.CHECK_TIMEOUT, seconds
+        )
     error = None if task.cancelled() else task.exception()
     if task.cancelled() or error is not None:
         return Outcome(None, f"the check itself failed: {error!r}", ErrorClass.CHECK_INTERNAL, seconds)

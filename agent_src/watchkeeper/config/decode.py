@@ -28,7 +28,7 @@ def decode(document: Document, target: type[T]) -> T | None:
     """The struct, or None when something is wrong; what is wrong is added to the document's problems."""
     decoder = Decoder(document)
     value = decoder.value(inspect.type_info(target), document.data or {}, ())
-    return None if value is INVALID or document.problems else cast(T, value)
+    return None if value is INVALID or document.problems else cast("T", value)
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:
@@ -53,7 +53,11 @@ class Decoder:
     def value(self, kind: inspect.Type, data: Any, path: Path) -> Any:
         """The value as the type wants it, or INVALID."""
         if isinstance(kind, inspect.Metadata):
-            return self.duration(kind.type, data, path) if kind.extra == DURATION else self.value(kind.type, data, path)
+            return (
+                self.duration(kind.type, data, path)
+                if kind.extra == DURATION
+                else self.value(kind.type, data, path)
+            )
         return READERS[type(kind)](self, kind, data, path)
 
     def struct(self, kind: inspect.StructType, data: Any, path: Path) -> Any:
@@ -85,7 +89,9 @@ class Decoder:
             return self.tagged(structs, data, path)
         if data is None:
             return None
-        return self.value(next(each for each in kind.types if not isinstance(each, inspect.NoneType)), data, path)
+        return self.value(
+            next(each for each in kind.types if not isinstance(each, inspect.NoneType)), data, path
+        )
 
     def tagged(self, structs: list[inspect.StructType], data: Any, path: Path) -> Any:
         if not isinstance(data, dict):
@@ -128,7 +134,9 @@ class Decoder:
             hint = " (put it in quotes)" if isinstance(data, (bool, int, float)) else ""
             return self.problem(path, f"expected text, found {kind_of(data)}{hint}")
         if not (kind.min_length or 0) <= len(data) <= (kind.max_length or len(data)):
-            return self.problem(path, "the text is empty" if not data else f"longer than {kind.max_length} characters")
+            return self.problem(
+                path, "the text is empty" if not data else f"longer than {kind.max_length} characters"
+            )
         if "\0" in data:
             return self.problem(path, "text with a NUL character cannot be given to a program")
         if kind.pattern and not re.fullmatch(kind.pattern, data):
@@ -156,7 +164,11 @@ class Decoder:
         return self.problem(path, f"{show(number)} is out of range; it is {show(low)} to {show(high)}")
 
     def boolean(self, _kind: inspect.BoolType, data: Any, path: Path) -> Any:
-        return data if isinstance(data, bool) else self.problem(path, f"expected true or false, found {describe(data)}")
+        return (
+            data
+            if isinstance(data, bool)
+            else self.problem(path, f"expected true or false, found {describe(data)}")
+        )
 
     def choice(self, kind: inspect.EnumType, data: Any, path: Path) -> Any:
         # YAML 1.1 reads a bare `no` as false; for a policy it is the word that was meant.

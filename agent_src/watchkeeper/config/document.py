@@ -30,7 +30,9 @@ class Problem:
     def render(self, file: str) -> str:
         """One line, in the form that editors and CI systems turn into a link."""
         where = f"{file}:{self.position.line}:{self.position.column}"
-        return f"{where}: {render_path(self.path)}: {self.message}" if self.path else f"{where}: {self.message}"
+        return (
+            f"{where}: {render_path(self.path)}: {self.message}" if self.path else f"{where}: {self.message}"
+        )
 
 
 @dataclass

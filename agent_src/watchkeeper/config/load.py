@@ -46,20 +46,26 @@ def read_bytes(path: str) -> bytes:
         with pathlib.Path(path).open("rb") as stream:
             content = stream.read(SIZE_LIMIT + 1)
     except FileNotFoundError:
-        raise ConfigUnreadableError(f"there is no file {path}", "Name an existing file after --config.") from None
+        raise ConfigUnreadableError(
+            f"there is no file {path}", "Name an existing file after --config."
+        ) from None
     except IsADirectoryError:
         raise ConfigUnreadableError(f"{path} is a directory", "Name the file inside it.") from None
     except PermissionError as error:
         if pathlib.Path(path).is_dir():  # Windows says so for a directory
             raise ConfigUnreadableError(f"{path} is a directory", "Name the file inside it.") from None
         raise ConfigUnreadableError(
-            f"{path} may not be read by this user: {error.strerror}", "Change its mode or owner, or run as another user."
+            f"{path} may not be read by this user: {error.strerror}",
+            "Change its mode or owner, or run as another user.",
         ) from None
     except (OSError, ValueError) as error:
-        raise ConfigUnreadableError(f"{path} cannot be read: {error}", "Look at the path and the file system.") from None
+        raise ConfigUnreadableError(
+            f"{path} cannot be read: {error}", "Look at the path and the file system."
+        ) from None
     if len(content) > SIZE_LIMIT:
         raise ConfigUnreadableError(
-            f"{path} is larger than {SIZE_LIMIT >> 20} MiB", "It is probably not a configuration; look at the path."
+            f"{path} is larger than {SIZE_LIMIT >> 20} MiB",
+            "It is probably not a configuration; look at the path.",
         )
     return content
 
@@ -74,7 +80,8 @@ def parse(content: bytes, *, file: str) -> Loaded:
     suffix = pathlib.PurePath(file).suffix.lower()
     if suffix not in READERS:
         raise ConfigUnreadableError(
-            f"{file} is neither YAML nor TOML by its name", f"Give it one of the suffixes {', '.join(sorted(READERS))}."
+            f"{file} is neither YAML nor TOML by its name",
+            f"Give it one of the suffixes {', '.join(sorted(READERS))}.",
         )
     document = _document(content, READERS[suffix])
     config = decode(document, Config)

@@ -40,7 +40,9 @@ def _check(path: Path, check: AnyCheck) -> Iterator[Finding]:
         # kubernetes pkg/apis/core/validation: success threshold of liveness and startup must be 1.
         yield (*path, "success_threshold"), f"a {check.role} check takes only 1"
     if check.role is not Role.READINESS and path[0] == "checks":
-        message = f"a check outside a service has the role readiness; a {check.role} check has nothing to act on"
+        message = (
+            f"a check outside a service has the role readiness; a {check.role} check has nothing to act on"
+        )
         yield (*path, "role"), message
 
 

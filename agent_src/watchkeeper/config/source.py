@@ -77,7 +77,7 @@ class FileSource:
 
     def _fingerprint(self) -> Fingerprint | None:
         try:
-            found = os.stat(self.path)  # noqa: PTH116  one system call, no object in between
+            found = os.stat(self.path)  # noqa: PTH116 - one system call, no object in between
         except (OSError, ValueError):
             return None
         # Two writes within one tick of the file system's clock look alike; so young a file is looked into again.

@@ -75,7 +75,7 @@ class Store:
         partial = self.state_dir / f".{LAST_GOOD}.{os.getpid()}"
         try:
             with partial.open("wb") as stream:
-                os.chmod(partial, 0o600)  # noqa: PTH101  the descriptor's file, before anything is in it
+                partial.chmod(0o600)  # before anything is in it
                 stream.write(loaded.content)
                 stream.flush()
                 os.fsync(stream.fileno())

@@ -109,7 +109,7 @@ class _Index:
 
     def key(self) -> list[tuple[str, Position]]:
         """The parts of a dotted key, each with its position."""
-        parts = []
+        parts: list[tuple[str, Position]] = []
         while True:
             self.blanks()
             where = self.position()

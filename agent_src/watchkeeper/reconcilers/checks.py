@@ -20,7 +20,7 @@ from watchkeeper.metrics import Metrics
 from watchkeeper.observed import STANDALONE, CheckRecord, Observed, wall_clock
 from watchkeeper.reconcile import Result
 
-log = get_logger("check")
+journal = get_logger("check")
 
 
 class CheckReconciler:
@@ -125,14 +125,20 @@ class CheckReconciler:
             record.since = wall_clock()
             self._changed(name, record, outcome)
         elif outcome.success is not True:
-            log.debug(f"check {name}: {outcome.detail}", check=name, error_class=outcome.error_class)
+            journal.debug(f"check {name}: {outcome.detail}", check=name, error_class=outcome.error_class)
 
     def _changed(self, name: str, record: CheckRecord, outcome: Outcome) -> None:
         """A new verdict: say so, and let those look who depend on it."""
         verdict = record.gate.verdict
-        write = log.info if verdict is Verdict.SUCCESS else log.warning
+        write = journal.info if verdict is Verdict.SUCCESS else journal.warning
         fields = {} if outcome.error_class is None else {"error_class": outcome.error_class}
-        write(f"check {name} is now {verdict}", check=name, role=record.spec.role, detail=outcome.detail, **fields)
+        write(
+            f"check {name} is now {verdict}",
+            check=name,
+            role=record.spec.role,
+            detail=outcome.detail,
+            **fields,
+        )
         service = record.bound.service
         if service is not None and record.spec.role is not Role.READINESS:
             self._add(Key(Kind.SERVICE, service))

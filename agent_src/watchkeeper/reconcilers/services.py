@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import cast
 
 from watchkeeper.config.model import ServiceSpec
@@ -19,7 +20,7 @@ from watchkeeper.supervise.child import Child, LineReader, SpawnError, spawn
 from watchkeeper.supervise.lifecycle import Decision, Do, Record, State, Stop, decide, enter, fail, settle
 from watchkeeper.system import describe_exit
 
-log = get_logger("service")
+journal = get_logger("service")
 STREAMS = {1: "stdout", 2: "stderr"}
 
 
@@ -51,6 +52,8 @@ class ServiceReconciler:
             record = self._observed.services[key.name] = Record(key.name, since=_now())
         failed = self._observed.failed_check(key.name, record.instance)
         decision = decide(record, wanted, failed, _now())
+        if self._observed.draining and decision.do is Do.STOP:
+            decision = replace(decision, why="the agent is stopping")
         result = await self._act(record, wanted, decision)
         self._finish(record, wanted)
         return result
@@ -91,7 +94,9 @@ class ServiceReconciler:
             record.restarts += 1
             self._metrics.restarts.labels(record.name).inc()
         enter(record, State.STARTING, "started", _now())
-        log.info(f"service {record.name} started", service=record.name, pid=child.pid, instance=record.instance)
+        journal.info(
+            f"service {record.name} started", service=record.name, pid=child.pid, instance=record.instance
+        )
         self._wake_checks(record.name)
         # A child may have ended before its record was complete; one look right away misses nothing.
         return Result(0.0) if child.exit_code is not None else Result()
@@ -101,7 +106,7 @@ class ServiceReconciler:
         record.last_error = why
         fail(record, why, now, now, self._chance())
         self._metrics.error(ErrorClass.SERVICE_SPAWN_FAILED)
-        log.error(
+        journal.error(
             f"service {record.name} cannot be started: {why}",
             service=record.name,
             error_class=ErrorClass.SERVICE_SPAWN_FAILED,
@@ -121,22 +126,22 @@ class ServiceReconciler:
 
     def _stop(self, record: Record, decision: Decision) -> Result:
         """S3, S4, S5, S7."""
-        child = cast(Child, record.process)
+        child = cast("Child", record.process)
         grace = record.spec.stop_grace if record.spec else 0.0
         record.stop = Stop(decision.cause, decision.why, _now(), grace)
         enter(record, State.STOPPING, decision.why, _now())
-        log.info(f"service {record.name} is stopped: {decision.why}", service=record.name, pid=child.pid)
+        journal.info(f"service {record.name} is stopped: {decision.why}", service=record.name, pid=child.pid)
         child.terminate()
         self._wake_checks(record.name)
         return Result(grace if child.exit_code is None else min(grace, 0.05))
 
     def _kill(self, record: Record) -> Result:
         """S6."""
-        child, stop = cast(Child, record.process), record.stop
+        child, stop = cast("Child", record.process), record.stop
         assert stop is not None
         stop.killed_at = _now()
         self._metrics.error(ErrorClass.SERVICE_STOP_TIMEOUT)
-        log.warning(
+        journal.warning(
             f"service {record.name} did not end within its grace of {stop.grace:g} s and is killed",
             service=record.name,
             pid=child.pid,
@@ -147,7 +152,7 @@ class ServiceReconciler:
 
     def _settle(self, record: Record, wanted: ServiceSpec | None) -> Result:
         """S8: the process is gone; what now?"""
-        child, stop = cast(Child, record.process), record.stop
+        child, stop = cast("Child", record.process), record.stop
         child.close()
         now = _now()
         settle(record, wanted, now, self._chance())
@@ -155,9 +160,9 @@ class ServiceReconciler:
         if record.state in (State.BACKOFF, State.FAILED):
             self._metrics.error(ErrorClass.SERVICE_EXITED)
             message = f"service {record.name} ended: {record.why}"
-            log.warning(message, **fields, error_class=ErrorClass.SERVICE_EXITED, **_retry(record, now))
+            journal.warning(message, **fields, error_class=ErrorClass.SERVICE_EXITED, **_retry(record, now))
         else:
-            log.info(f"service {record.name} ended", **fields, why=stop.why if stop else record.why)
+            journal.info(f"service {record.name} ended", **fields, why=stop.why if stop else record.why)
         self._wake_checks(record.name)
         if wanted is None or record.final:
             return Result()
@@ -167,7 +172,9 @@ class ServiceReconciler:
         """Show the state; forget what is neither wanted nor there."""
         started = self._observed.has_started(self._store.snapshot, record.name, record.instance)
         if record.running and record.state is State.STARTING and started:
-            enter(record, State.RUNNING, "its startup checks have passed" if record.spec else "started", _now())
+            enter(
+                record, State.RUNNING, "its startup checks have passed" if record.spec else "started", _now()
+            )
         for state in State:
             self._metrics.service_state.labels(record.name, state.value).set(record.state is state)
         if record.process is None:
@@ -185,7 +192,7 @@ class _Output:
     """What a service writes, line by line, in the agent's log."""
 
     def __init__(self, service: str, limit: int) -> None:
-        self._log = get_logger(f"output.{service}")
+        self._journal = get_logger(f"output.{service}")
         self._readers = {
             fd: LineReader(limit, lambda line, cut, fd=fd: self._line(service, fd, line, cut))  # type: ignore[misc]
             for fd in STREAMS
@@ -196,7 +203,7 @@ class _Output:
 
     def _line(self, service: str, stream: int, line: str, cut: bool) -> None:
         fields: Mapping[str, object] = {"truncated": True} if cut else {}
-        self._log.info(line, service=service, stream=STREAMS[stream], **fields)
+        self._journal.info(line, service=service, stream=STREAMS[stream], **fields)
 
 
 def _retry(record: Record, now: float) -> dict[str, object]:

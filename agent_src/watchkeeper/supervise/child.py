@@ -7,7 +7,7 @@ grandchild that keeps them would otherwise hide the end of the child.
 from __future__ import annotations
 
 import asyncio
-import os
+import pathlib
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from typing import cast
@@ -36,7 +36,7 @@ class Child(asyncio.SubprocessProtocol):
         self.exited_at: float | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.SubprocessTransport, transport)
+        self._transport = cast("asyncio.SubprocessTransport", transport)
         self.pid = self._transport.get_pid()
         self.started_at = asyncio.get_running_loop().time()
 
@@ -47,7 +47,7 @@ class Child(asyncio.SubprocessProtocol):
         self._on_output(fd, b"")
 
     def process_exited(self) -> None:
-        transport = cast(asyncio.SubprocessTransport, self._transport)
+        transport = cast("asyncio.SubprocessTransport", self._transport)
         self.exit_code = transport.get_returncode()
         self.exited_at = asyncio.get_running_loop().time()
         self._on_exit(self)
@@ -102,7 +102,7 @@ async def spawn(
 
 def _reason(error: Exception, program: str, working_directory: str | None) -> str:
     """Python names the directory or the program in the same way; people need to know which of them it is."""
-    if working_directory is not None and not os.path.isdir(working_directory):  # noqa: PTH112
+    if working_directory is not None and not pathlib.Path(working_directory).is_dir():
         return f"the working directory {working_directory} is not there"
     if isinstance(error, FileNotFoundError):
         return f"the program {program} is not there"

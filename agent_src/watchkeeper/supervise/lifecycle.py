@@ -127,11 +127,15 @@ def decide(record: Record, wanted: ServiceSpec | None, failed_check: str | None,
     if process is None:
         return _start(record, wanted, now)
     if record.stop is not None:
-        return _stopping(record, record.stop, process, now)
+        return _stopping(record.stop, process, now)
+    return _running(record, process, wanted, failed_check)
+
+
+def _running(
+    record: Record, process: Process, wanted: ServiceSpec | None, failed_check: str | None
+) -> Decision:
     if process.exit_code is not None:
-        if process.group_alive():
-            return Decision(Do.STOP, "it ended, and others of its process group are left", Cause.LEFTOVERS)  # S7
-        return Decision(Do.SETTLE)
+        return _ended(process)
     if wanted is None:
         return Decision(Do.STOP, "it is no longer wanted")  # S3
     if wanted != record.spec:
@@ -139,6 +143,12 @@ def decide(record: Record, wanted: ServiceSpec | None, failed_check: str | None,
     if failed_check is not None:
         return Decision(Do.STOP, failed_check, Cause.CHECK)  # S5
     return Decision(Do.NOTHING)
+
+
+def _ended(process: Process) -> Decision:
+    if process.group_alive():
+        return Decision(Do.STOP, "it ended, and others of its process group are left", Cause.LEFTOVERS)  # S7
+    return Decision(Do.SETTLE)
 
 
 def _start(record: Record, wanted: ServiceSpec | None, now: float) -> Decision:
@@ -153,14 +163,16 @@ def _start(record: Record, wanted: ServiceSpec | None, now: float) -> Decision:
     return Decision(Do.START)  # S1
 
 
-def _stopping(record: Record, stop: Stop, process: Process, now: float) -> Decision:
+def _stopping(stop: Stop, process: Process, now: float) -> Decision:
     if not process.group_alive():
         return Decision(Do.SETTLE)
     # The end of a child is reported; the end of the last of its group is not, and has to be asked for.
     poll = 0.05 if process.exit_code is not None else None
     if stop.killed_at is not None:
         left = stop.killed_at + KILL_PATIENCE - now
-        return Decision(Do.SETTLE) if left <= 0 else Decision(Do.NOTHING, again=min(left, poll or left))  # S10
+        return (
+            Decision(Do.SETTLE) if left <= 0 else Decision(Do.NOTHING, again=min(left, poll or left))
+        )  # S10
     left = stop.at + stop.grace - now
     if left <= 0:
         return Decision(Do.KILL)  # S6
