@@ -13,12 +13,14 @@ from pathlib import Path, PurePosixPath
 import msgspec
 
 from ferryman_build.cmd import Runner, environment
+from ferryman_build.collect.environment import canonical
 from ferryman_build.errors import BuildStepError
 from ferryman_build.interpreter import Interpreter
 from ferryman_build.source import source_files
 
 # Backends' helpers that ask git for the version: for them the copy would have no history.
-_ASKS_GIT = ("setuptools-scm", "setuptools_scm", "hatch-vcs", "versioningit", "dunamai", "pbr", "versioneer")
+_ASKS_GIT = ("setuptools-scm", "setuptools-git", "hatch-vcs", "versioningit", "vcs-versioning", "dunamai", "pbr",
+             "versioneer", "poetry-dynamic-versioning", "uv-dynamic-versioning")  # fmt: skip
 
 
 class Wheel(msgspec.Struct, frozen=True):
@@ -45,7 +47,7 @@ def build_wheel(root: Path, build_requires: tuple[str, ...], pins: str, python: 
     """
     import uv
 
-    asks_git = any(required.startswith(_ASKS_GIT) for required in build_requires)
+    asks_git = any(canonical(required).startswith(_ASKS_GIT) for required in build_requires)
     source = root if asks_git else _copy(root, into / "source")
     pinned = into / "backend.txt"
     pinned.write_text(pins, encoding="utf-8")
@@ -74,7 +76,7 @@ def read_wheel(folder: Path) -> Wheel:
     """The wheel that :func:`build_wheel` left in ``folder``."""
     path = _only_wheel(folder)
     app = folder / "app"
-    metadata = next(app.glob("*.dist-info")) / "METADATA"
+    metadata = app / f"{'-'.join(path.stem.split('-')[:2])}.dist-info" / "METADATA"
     headers = HeaderParser().parsestr(metadata.read_text(encoding="utf-8"))
     return Wheel(path, app, headers["Name"], headers["Version"], "-".join(path.stem.split("-")[-3:]))
 
@@ -103,7 +105,7 @@ def _unpack(wheel: Path, into: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         for member in archive.infolist():
             parts = PurePosixPath(member.filename).parts
-            if member.is_dir() or ".." in parts:
+            if member.is_dir() or ".." in parts or parts[0] == "/":
                 continue
             if parts[0].endswith(".data"):
                 if len(parts) < 3 or parts[1] not in ("purelib", "platlib"):

@@ -10,7 +10,7 @@ import msgspec
 from ferryman_build.cmd import Runner
 from ferryman_build.collect.pyinstaller import CONTENTS, PackRequest, pack
 from ferryman_build.settings import Bundler
-from ferryman_build.tree import Tree
+from ferryman_build.tree import Tree, TreeFile
 
 
 class BundleJob(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,7 +53,7 @@ class PyInstallerOneFile:
             (
                 file.path.removeprefix(inner),
                 file.link or str(job.tree.root / file.path),
-                self._type(file.path, file.link),
+                self._type(file),
             )
             for file in job.tree.files
             if file.path.startswith(inner)
@@ -65,11 +65,13 @@ class PyInstallerOneFile:
         pack(request, job.env, job.work, runner)
 
     @staticmethod
-    def _type(path: str, link: str) -> str:
-        if link:
+    def _type(file: TreeFile) -> str:
+        if file.link:
             return "n"
         # The bootloader gives "b" (binary) the executable bit and unpacks "x" (data) without it.
-        return "b" if ".so" in path.rsplit("/", 1)[-1] or path.endswith((".dll", ".pyd", ".dylib")) else "x"
+        name = file.path.rsplit("/", 1)[-1]
+        native = ".so" in name or name.endswith((".dll", ".pyd", ".dylib"))
+        return "b" if native or file.mode & 0o111 else "x"
 
 
 BUNDLERS: dict[Bundler, BundlerKind] = {Bundler.PYINSTALLER: PyInstallerOneFile()}

@@ -79,6 +79,7 @@ def _plain_modes(root: Path) -> None:
 
 
 def _link_or_copy(source: str, target: str) -> str:
+    Path(target).unlink(missing_ok=True)  # it may be a link into the cache, which a copy would write through
     try:
         os.link(source, target)
     except OSError:
