@@ -102,10 +102,10 @@ def _program(program: Program) -> Finding:
 
 def _version(path: str, option: Iterable[str]) -> str:
     try:
-        done = subprocess.run([path, *option], capture_output=True, text=True, timeout=10, check=False)
+        done = subprocess.run([path, *option], capture_output=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return path
-    return ((done.stdout or done.stderr).strip().splitlines() or [path])[0]
+    return ((done.stdout or done.stderr).decode("utf-8", "replace").strip().splitlines() or [path])[0]
 
 
 def _free(folder: Path) -> str:

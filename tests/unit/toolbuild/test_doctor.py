@@ -1,0 +1,139 @@
+"""doctor: what is missing is told from what Ferryman can do without, each with the way to get it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from ferryman_build import doctor
+from ferryman_build.artifacts import Kind
+from ferryman_build.cmd import Runner
+from ferryman_build.collect.environment import tool_version
+from ferryman_build.doctor import PROGRAMS, Finding, Program, State, examine, problems
+from ferryman_build.errors import ToolMissingError
+from ferryman_build.interpreter import Interpreter
+
+PYTHON = Interpreter(
+    path=Path("/x/python"), version="3.11.2", tag="t", identity="i", libpython=Path("/x/libpython.so")
+)
+
+
+def project(*kinds: Kind, python: str = "") -> Any:
+    """As much of a project as the doctor looks at."""
+    return SimpleNamespace(settings=SimpleNamespace(kinds=kinds or tuple(Kind), python=python))
+
+
+@pytest.fixture(autouse=True)
+def machine(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Programs of a machine, by name; this one's Python stands for all of them."""
+    programs = {program.name: sys.executable for program in PROGRAMS}
+    monkeypatch.setattr(doctor.shutil, "which", programs.get)
+    monkeypatch.setattr(doctor, "find_interpreter", lambda *_: PYTHON)
+    return programs
+
+
+def examined(tmp_path: Path, *kinds: Kind) -> dict[str, Finding]:
+    return {found.name: found for found in examine(project(*kinds), tmp_path / "out", Runner())}
+
+
+def test_all_is_there(tmp_path: Path) -> None:
+    """Every tool with the version that answers; nothing to do, nothing in the way."""
+    found = examined(tmp_path)
+
+    assert {
+        "python",
+        "uv",
+        "pyinstaller",
+        "shiv",
+        "disk space",
+        *(program.name for program in PROGRAMS),
+    } == found.keys()
+    assert {finding.state for finding in found.values()} == {State.FOUND}
+    assert not any(finding.advice for finding in found.values())
+    assert found["git"].found == f"Python {sys.version.split()[0]}"
+    assert found["python"].found == "3.11.2 at /x/python, /x/libpython.so"
+    assert found["shiv"].found.startswith(tool_version("shiv"))
+    assert problems(found.values()) == ()
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.name)
+def test_missing_program(tmp_path: Path, machine: dict[str, str], program: Program) -> None:
+    """Missing is only what nothing else can do; either way the advice says how to get it."""
+    del machine[program.name]
+    found = examined(tmp_path)
+
+    assert found[program.name].state is (State.OPTIONAL if program.optional else State.MISSING)
+    assert found[program.name].advice == program.advice != ""
+    assert [finding.name for finding in problems(found.values())] == (
+        [] if program.optional else [program.name]
+    )
+
+
+def test_something_is_indispensable() -> None:
+    """The table tells the two apart: PyInstaller does not start without ldd, and has a stand-in for objdump."""
+    assert {program.name: program.optional for program in PROGRAMS}.items() >= {
+        ("ldd", False),
+        ("objdump", True),
+    }
+
+
+def test_only_what_the_kinds_need(tmp_path: Path, machine: dict[str, str]) -> None:
+    """A project that ships only a .pyz needs no tool of PyInstaller's analysis."""
+    del machine["ldd"]
+    found = examined(tmp_path, Kind.PYZ)
+
+    assert "ldd" not in found
+    assert "git" in found
+    assert problems(found.values()) == ()
+
+
+def test_missing_interpreter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is wrong with the interpreter is a finding, not the end of the report."""
+
+    def refuse(*_: object) -> Interpreter:
+        raise ToolMissingError("There is no interpreter at /x.", advice="Correct `python`.")
+
+    monkeypatch.setattr(doctor, "find_interpreter", refuse)
+    found = examined(tmp_path)
+
+    assert (found["python"].state, found["python"].found) == (State.MISSING, "There is no interpreter at /x.")
+    assert [finding.advice for finding in problems(found.values())] == ["Correct `python`."]
+
+
+def test_no_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Too little room is a problem with a cure."""
+    monkeypatch.setattr(doctor, "space_problem", lambda folder: "it is full")
+    (problem,) = problems(examined(tmp_path).values())
+
+    assert (problem.name, problem.found) == ("disk space", "it is full")
+    assert "--out" in problem.advice
+
+
+@pytest.mark.parametrize(
+    ("script", "wanted"),
+    [
+        ("echo 'tool 1.2'; echo more", "tool 1.2"),
+        ("echo 'tool 1.3' >&2", "tool 1.3"),
+        ("exit 3", None),
+        ("printf 'tool \\377\\n'", "tool \ufffd"),
+    ],
+)
+def test_version(tmp_path: Path, machine: dict[str, str], script: str, wanted: str | None) -> None:
+    """The first line, from either stream; a tool that says nothing is named by its path."""
+    program = tmp_path / "git"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    machine["git"] = str(program)
+
+    assert examined(tmp_path)["git"].found == (wanted or str(program))
+
+
+def test_program_that_cannot_be_started(tmp_path: Path, machine: dict[str, str]) -> None:
+    """A program of another machine is there, and says nothing of its version."""
+    machine["git"] = str(tmp_path)
+
+    assert examined(tmp_path)["git"].found == str(tmp_path)
