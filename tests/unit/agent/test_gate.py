@@ -1,0 +1,89 @@
+"""The verdict of a check, rule by rule."""
+
+from __future__ import annotations
+
+import pytest
+
+from watchkeeper.checks.gate import Gate, Verdict
+from watchkeeper.config.model import Role
+
+SUCCESS, FAILURE, UNKNOWN = Verdict.SUCCESS, Verdict.FAILURE, Verdict.UNKNOWN
+OUTCOMES = {"+": True, "-": False, "?": None}
+SHOWN = {SUCCESS: "S", FAILURE: "F", UNKNOWN: "U"}
+
+
+def play(gate: Gate, outcomes: str) -> str:
+    """The verdict after each outcome: + success, - failure, ? internal error."""
+    text = ""
+    for letter in outcomes:
+        gate.observe(OUTCOMES[letter])
+        text += SHOWN[gate.verdict]
+    return text
+
+
+@pytest.mark.parametrize(("role", "verdict"), [(Role.READINESS, FAILURE), (Role.LIVENESS, SUCCESS), (Role.STARTUP, UNKNOWN)])
+def test_the_first_verdict(role: Role, verdict: Verdict) -> None:
+    """G1, and G5 for each new instance."""
+    gate = Gate(role, 1, 3)
+    assert gate.verdict is verdict
+    gate.begin(1)
+    play(gate, "---")
+    gate.begin(2)
+    assert (gate.verdict, gate.on_hold, gate.run) == (verdict, False, 0)
+
+
+@pytest.mark.parametrize(
+    ("role", "success", "failure", "outcomes", "verdicts"),
+    [
+        # G2: only a run of the threshold's length changes anything.
+        (Role.READINESS, 1, 3, "+--+---", "SSSSSSF"),
+        (Role.READINESS, 2, 1, "+-++-", "FFFSF"),
+        (Role.READINESS, 3, 2, "++-+++--", "FFFFFSSF"),
+        (Role.LIVENESS, 1, 3, "--+--+---", "SSSSSSSSF"),
+        (Role.STARTUP, 1, 2, "-+", "US"),
+        # G3: an internal error neither breaks nor feeds a run.
+        (Role.READINESS, 1, 3, "+--??-", "SSSSSF"),
+        (Role.LIVENESS, 1, 2, "-??+-", "SSSSS"),
+        (Role.LIVENESS, 1, 1, "???", "SSS"),
+        # G4: after a failure of liveness or startup nothing more counts.
+        (Role.LIVENESS, 1, 2, "--+++", "SFFFF"),
+        (Role.STARTUP, 1, 2, "--+++", "UFFFF"),
+    ],
+)
+def test_runs(role: Role, success: int, failure: int, outcomes: str, verdicts: str) -> None:
+    """G2, G3, G4."""
+    gate = Gate(role, success, failure)
+    gate.begin(1)
+    assert play(gate, outcomes) == verdicts
+
+
+def test_hold() -> None:
+    """G4: on hold the run is 0; G7: a startup check that has passed is finished, a liveness check never by passing."""
+    gate = Gate(Role.LIVENESS, 1, 1)
+    gate.begin(1)
+    gate.observe(True)
+    assert not gate.finished
+    assert gate.observe(False) is True
+    assert (gate.on_hold, gate.run, gate.finished) == (True, 0, True)
+    startup = Gate(Role.STARTUP, 1, 1)
+    startup.begin(1)
+    startup.observe(True)
+    assert startup.finished
+    assert not startup.on_hold
+
+
+def test_a_change_is_reported_once() -> None:
+    """What depends on a verdict is woken when it changes, not each time that it is confirmed."""
+    gate = Gate(Role.READINESS, 1, 2)
+    gate.begin(1)
+    assert [gate.observe(each) for each in (True, True, False, False, False, True)] == [True, False, False, True, False, True]
+
+
+@pytest.mark.parametrize(("role", "verdict"), [(Role.READINESS, FAILURE), (Role.LIVENESS, SUCCESS), (Role.STARTUP, SUCCESS)])
+def test_what_does_not_run_is_not_ready(role: Role, verdict: Verdict) -> None:
+    """G6, and a run does not reach over it."""
+    gate = Gate(role, 1, 3)
+    gate.begin(1)
+    gate.observe(True)
+    gate.not_running()
+    assert (gate.verdict, gate.run) == (verdict, 0)
