@@ -35,7 +35,7 @@ from ferryman_build.ui import human_size
 from ferryman_build.wheel import Wheel, build_wheel, read_wheel
 from ferryman_build.wrap.archive import write_archive
 from ferryman_build.wrap.bundle import BUNDLERS, BundleJob
-from ferryman_build.wrap.pyz import install_site_packages, write_pyz
+from ferryman_build.wrap.pyz import PyzJob, install_site_packages, write_pyz
 
 
 @dataclass(kw_only=True)
@@ -182,6 +182,11 @@ def _data_places(job: TargetJob) -> list[tuple[str, str]]:
     return [(os.path.relpath(source, job.project.root), into) for source, into in _data_files(job)]
 
 
+def _data_digests(job: TargetJob) -> list[tuple[str, str]]:
+    """(path in the tree, digest) of each of them."""
+    return [(f"{into}/{Path(source).name}", file_digest(Path(source))) for source, into in _data_files(job)]
+
+
 # In a wheel's packages, these are code or what code is made from; everything else is data that the package reads.
 _NOT_DATA = frozenset({".py", ".pyc", ".pyi", ".pyx", ".pxd", ".c", ".h", ".cpp", ".so", ".pyd", ".dylib"})
 
@@ -278,10 +283,9 @@ def _launcher(job: TargetJob, into: Path) -> str:
 
 
 def _tree_inputs(job: TargetJob) -> Mapping[str, object]:
-    data = [(into, file_digest(Path(source))) for source, into in _data_files(job)]
     return {
         "analysis": job.results["analyse"].key, "wheel": job.made("wheel"), "launcher": job.made("launcher"),
-        "data": data, "optimize": job.settings.optimize, "strip": job.settings.strip, "tag": job.interpreter.tag,
+        "data": _data_digests(job), "optimize": job.settings.optimize, "strip": job.settings.strip, "tag": job.interpreter.tag,
         "compile": file_digest(collector.inside("compile.py")),
     }  # fmt: skip
 
@@ -351,15 +355,18 @@ def _site(job: TargetJob, into: Path) -> str:
 
 def _pyz_inputs(job: TargetJob) -> Mapping[str, object]:
     return {"site": job.made("site"), "wheel": job.made("wheel"), "entry": job.project.entry_point, "stem": job.stem,
-            "epoch": job.source.epoch, "python": job.python, "tools": job.results["tools"].key}  # fmt: skip
+            "epoch": job.source.epoch, "python": job.python, "tools": job.results["tools"].key,
+            "data": _data_digests(job)}  # fmt: skip
 
 
 def _pyz(job: TargetJob, into: Path) -> str:
     path = into / f"{job.stem}.pyz"
-    write_pyz(
-        job.folder("site") / "site", job.folder("wheel") / "app", job.project.entry_point, job.interpreter,
-        job.source.epoch, job.folder("tools") / "env", path, job.runner,
+    pyz = PyzJob(
+        site=job.folder("site") / "site", app=job.folder("wheel") / "app", data=_data_files(job),
+        entry_point=job.project.entry_point, python=job.python, epoch=job.source.epoch,
+        env=job.folder("tools") / "env", output=path,
     )  # fmt: skip
+    write_pyz(pyz, job.runner)
     return human_size(path.stat().st_size)
 
 

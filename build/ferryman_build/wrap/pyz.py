@@ -12,10 +12,11 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import msgspec
+
 from ferryman_build.cmd import Runner, environment
 from ferryman_build.collect.environment import env_python
 from ferryman_build.errors import ResolutionError
-from ferryman_build.interpreter import Interpreter
 from ferryman_build.targets import Target
 from ferryman_build.wheeltags import accepted_platforms
 
@@ -43,31 +44,41 @@ def install_site_packages(
     shutil.rmtree(into / "site" / "bin", ignore_errors=True)
 
 
-def write_pyz(
-    site: Path,
-    app: Path,
-    entry_point: str,
-    interpreter: Interpreter,
-    epoch: int,
-    env: Path,
-    output: Path,
-    runner: Runner,
-) -> None:
-    """Write the .pyz at ``output`` from installed dependencies (``site``) and the unpacked wheel (``app``).
+class PyzJob(msgspec.Struct, frozen=True, kw_only=True):
+    """What a .pyz is made of.
 
-    ``epoch`` (seconds since 1970) is the date of every member; the result runs on ``interpreter``'s X.Y.
+    ``site`` holds the installed dependencies, ``app`` the unpacked wheel, ``data`` further files as (source, folder
+    beside the packages). ``epoch`` (seconds since 1970) is the date of every member.
+    """
+
+    site: Path
+    app: Path
+    data: tuple[tuple[str, str], ...]
+    entry_point: str
+    python: str
+    epoch: int
+    env: Path
+    output: Path
+
+
+def write_pyz(job: PyzJob, runner: Runner) -> None:
+    """Write ``job.output``, which runs on CPython ``job.python`` (X.Y).
 
     shiv never packs bytecode; ``--compile-pyc`` makes the first start compile what it has unpacked.
     """
-    with tempfile.TemporaryDirectory(prefix="pyz-", dir=output.parent) as temporary:
+    with tempfile.TemporaryDirectory(prefix="pyz-", dir=job.output.parent) as temporary:
         joined = Path(temporary) / "site-packages"
-        shutil.copytree(site, joined, symlinks=True, copy_function=_link_or_copy)
-        shutil.copytree(app, joined, symlinks=True, copy_function=_link_or_copy, dirs_exist_ok=True)
+        shutil.copytree(job.site, joined, symlinks=True, copy_function=_link_or_copy)
+        shutil.copytree(job.app, joined, symlinks=True, copy_function=_link_or_copy, dirs_exist_ok=True)
+        for source, folder in job.data:
+            (joined / folder).mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source, joined / folder)
         _plain_modes(joined)
         runner.run(
-            [env_python(env), "-m", "shiv", "--site-packages", joined, "--entry-point", entry_point, "--python",
-             f"/usr/bin/env python{interpreter.short}", "--reproducible", "--compressed", "--compile-pyc", "--output-file", output],
-            name="shiv", env=environment({"SOURCE_DATE_EPOCH": str(epoch)}),
+            [env_python(job.env), "-m", "shiv", "--site-packages", joined, "--entry-point", job.entry_point,
+             "--python", f"/usr/bin/env python{job.python}", "--reproducible", "--compressed", "--compile-pyc",
+             "--output-file", job.output],
+            name="shiv", env=environment({"SOURCE_DATE_EPOCH": str(job.epoch)}),
         )  # fmt: skip
 
 

@@ -16,12 +16,13 @@ def motto():
 
 
 def lamps():
-    """The lamps that lie beside the program (or beside pyproject.toml when run from source)."""
+    """The lamps that lie beside the package, as `data` puts them (beside pyproject.toml when run from source)."""
     from pathlib import Path
 
     import yaml
 
-    base = Path(getattr(sys, "_MEIPASS", Path(__file__).parents[2]))
+    here = Path(__file__).parents
+    base = here[1] if (here[1] / "lamps").is_dir() else here[2]
     return {key: value for path in sorted((base / "lamps").glob("*.yaml")) for key, value in
             yaml.safe_load(path.read_text(encoding="utf-8")).items()}  # fmt: skip
 
