@@ -1,0 +1,149 @@
+"""A program under test while it runs: its output goes to a file, its group can be ended, nothing of it may stay."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from ferryman_build.cmd import Runner, end_group, new_group
+from ferryman_build.errors import InterruptedBuildError
+
+_TAIL_LINES = 20
+_SETTLE_SECONDS = 1.0  # a child that is on its way out is no leftover
+
+
+class Child:
+    """One started program; leaving the ``with`` block ends whatever is left of it and writes its log."""
+
+    def __init__(
+        self,
+        args: Sequence[str],
+        *,
+        name: str,
+        echo: Sequence[str],
+        cwd: Path,
+        env: Mapping[str, str],
+        output: Path,
+        runner: Runner,
+    ) -> None:
+        self._echo, self._name, self._runner, self._output = echo, name, runner, output
+        self._home = env["HOME"]
+        # A file and not a pipe: a grandchild that keeps it open cannot make us wait.
+        # The runner's list of children is what Ctrl-C ends.
+        with output.open("wb") as file, runner._lock:
+            if runner._closed:
+                raise InterruptedBuildError(f"{name} was not started, since the build is being ended.")
+            self.process = subprocess.Popen(
+                args, cwd=cwd, env=dict(env), stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT,
+                **new_group(),
+            )  # fmt: skip
+            runner._children.add(self.process)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.end()
+        with self._runner._lock:
+            self._runner._children.discard(self.process)
+        log = self._runner._open_log(self._name)
+        if log is not None:
+            echo = self._runner._redact(f"+ {shlex.join(self._echo)}")
+            text = f"{echo}\n{self.output()}\n[exit code {self.process.returncode}]\n"
+            log.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+    def wait(self, seconds: float) -> int | None:
+        """The exit code, None when the program still runs after ``seconds``."""
+        try:
+            return self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def terminate(self) -> None:
+        """Ask the program, and it alone, to stop: SIGTERM, or Ctrl-Break on Windows."""
+        if os.name == "nt":
+            self.process.send_signal(signal.CTRL_BREAK_EVENT)  # type: ignore[attr-defined,unused-ignore]
+        else:
+            self.process.send_signal(signal.SIGTERM)
+
+    def end(self) -> None:
+        """End the program's group, and those of its children that left the group."""
+        if self.process.poll() is None or self._survivors():
+            end_group(self.process)
+        for pid in self._survivors():
+            _kill(pid)
+
+    def leftovers(self) -> list[str]:
+        """Processes that outlived the program, as ``name (pid)``; asked again until they had a second to go."""
+        deadline = time.monotonic() + _SETTLE_SECONDS
+        while (found := self._survivors()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return [f"{_command_name(pid)} ({pid})" for pid in found]
+
+    def _survivors(self) -> list[int]:
+        """Living processes of the program's session or group, or with its home: nobody else has that folder."""
+        leader = self.process.pid
+        alive = self.process.returncode is None
+        return [
+            pid
+            for pid in _all_pids()
+            if not (alive and pid == leader) and (_belongs(pid, leader) or _has_home(pid, self._home))
+        ]
+
+    def output(self) -> str:
+        """What the program has written until now, without secrets."""
+        return self._runner._redact(self._output.read_bytes().decode("utf-8", "replace"))
+
+    def tail(self) -> str:
+        """The last lines of the output, each behind a newline."""
+        lines = [line for line in self.output().splitlines() if line.strip()]
+        return "".join(f"\n{line}" for line in lines[-_TAIL_LINES:])
+
+
+def _all_pids() -> list[int]:
+    """Every process that /proc shows; none where there is no /proc."""
+    try:
+        return [int(name) for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208
+    except OSError:
+        return []
+
+
+def _belongs(pid: int, leader: int) -> bool:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    # proc(5): pid (comm) state ppid pgrp session …; comm may hold blanks and brackets.
+    state, _, group, session = stat.rpartition(")")[2].split()[:4]
+    return state not in "ZX" and str(leader) in (group, session)
+
+
+def _has_home(pid: int, home: str) -> bool:
+    try:
+        variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return False
+    return f"HOME={home}".encode() in variables
+
+
+def _command_name(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return "process"
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, getattr(signal, "SIGKILL", signal.SIGTERM))
+    except ProcessLookupError:
+        return
