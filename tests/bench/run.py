@@ -14,9 +14,14 @@ def main(names: list[str]) -> int:
     """Exit code 1 when any promise is not kept."""
     unknown = sorted(set(names) - set(BENCHES))
     if unknown:
-        sys.stderr.write(f"There is no bench called {', '.join(unknown)}. Benches are {', '.join(BENCHES)}.\n")
+        sys.stderr.write(
+            f"There is no bench called {', '.join(unknown)}. Benches are {', '.join(BENCHES)}.\n"
+        )
         return 2
-    codes = [subprocess.run([sys.executable, HERE / f"{name}.py"], check=False).returncode for name in names or BENCHES]
+    codes = [
+        subprocess.run([sys.executable, HERE / f"{name}.py"], check=False).returncode
+        for name in names or BENCHES
+    ]
     return max(codes)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import os
 import re
 import shutil
@@ -33,7 +34,11 @@ class Bench:
     def __init__(self, work: Path) -> None:
         self.work = work
         self.project = work / "agent"
-        shutil.copytree(ROOT / "agent_src", self.project, ignore=shutil.ignore_patterns("*.egg-info", "__pycache__", "build"))
+        shutil.copytree(
+            ROOT / "agent_src",
+            self.project,
+            ignore=shutil.ignore_patterns("*.egg-info", "__pycache__", "build"),
+        )
         self.ferryman = [
             sys.executable, "-m", "ferryman_build", "build", "--plain", "--project", str(self.project),
             "--out", str(work / "out"), "--dist", str(work / "dist"),
@@ -42,7 +47,9 @@ class Bench:
         self.say(command(self.ferryman)())
         self.manifest = json.loads((work / "dist" / "manifest.json").read_text(encoding="utf-8"))
         self.env = next((work / "out/cache/env").glob("*/env"))
-        self.app = work / "plain" / "app"  # a copy of its own for plain PyInstaller, which gets its edits there
+        self.app = (
+            work / "plain" / "app"
+        )  # a copy of its own for plain PyInstaller, which gets its edits there
         shutil.copytree(next((work / "out/cache/wheel").glob("*/app")), self.app)
         self.script = next((work / "out/cache/analyse").glob("*/_ferryman_program.py"))
 
@@ -52,7 +59,9 @@ class Bench:
 
     def artifact(self, kind: str) -> Path:
         """The built file of ``kind``."""
-        return next(self.work / "dist" / item["path"] for item in self.manifest["artifacts"] if item["kind"] == kind)
+        return next(
+            self.work / "dist" / item["path"] for item in self.manifest["artifacts"] if item["kind"] == kind
+        )
 
     def tree(self) -> Path:
         """The executable in the unpacked archive."""
@@ -83,7 +92,9 @@ def measure(work: Path) -> Iterator[dict[str, object]]:
         [bench.env / "bin/python", "-c", "import os, sys; print(os.path.realpath(sys.executable))"],
         capture_output=True, text=True, check=True,
     ).stdout.strip()  # fmt: skip
-    start = pair(command([str(tree), "--version"]), command([base, "-I", "-S", "-c", "pass"]), runs=40, warmup=3)
+    start = pair(
+        command([str(tree), "--version"]), command([base, "-I", "-S", "-c", "pass"]), runs=40, warmup=3
+    )
     yield _row("tree --version / bare python", start.ratio, 2.0,
                f"{start.ours * 1e3:.1f} ms / {start.theirs * 1e3:.1f} ms, median of {start.runs} pairs")  # fmt: skip
 
@@ -93,20 +104,27 @@ def measure(work: Path) -> Iterator[dict[str, object]]:
     plain = (bench.work / "plain/dist/plain").stat().st_size
     archive = bench.artifact("archive").stat().st_size
     yield _row("archive / PyInstaller one-file, size", archive / plain, 0.5, f"{archive:,} B / {plain:,} B")
-    peer = pair(command([str(bench.artifact("executable")), "--version"]), command([str(bench.work / "plain/dist/plain"), "--version"]), runs=10)
-    yield _row("one-file / PyInstaller one-file, --version", peer.ratio, 1.0,
-               f"{peer.ours * 1e3:.0f} ms / {peer.theirs * 1e3:.0f} ms, for information")  # fmt: skip
+    theirs = command([str(bench.work / "plain/dist/plain"), "--version"])
+    peer = pair(command([str(bench.artifact("executable")), "--version"]), theirs, runs=10)
+    # Both unpack themselves at every start; no promise is made before the launcher takes this over.
+    yield _row("for information: one-file start / PyInstaller's", peer.ratio, float("inf"),
+               f"{peer.ours * 1e3:.0f} ms / {peer.theirs * 1e3:.0f} ms, median of {peer.runs} pairs")  # fmt: skip
 
     idle = min(command(bench.ferryman)() for _ in range(5))
     output = subprocess.run(bench.ferryman, capture_output=True, text=True, check=True).stderr
     quiet = "no step run" in output
-    yield _row("rebuild, nothing changed (s)", idle, 1.0, "no step run" if quiet else "A STEP RAN", also=quiet)
+    yield _row(
+        "rebuild, nothing changed (s)", idle, 1.0, "no step run" if quiet else "A STEP RAN", also=quiet
+    )
 
     yield _after_edit(bench)
 
 
 def _after_edit(bench: Bench) -> dict[str, object]:
-    rebuild, plain = command(bench.ferryman), command(bench.pyinstaller("--onefile"), env={"PYTHONPATH": str(bench.app)})
+    rebuild, plain = (
+        command(bench.ferryman),
+        command(bench.pyinstaller("--onefile"), env={"PYTHONPATH": str(bench.app)}),
+    )
 
     def ours() -> float:
         _edit(next(bench.project.glob("*/cli.py")))
@@ -123,7 +141,14 @@ def _after_edit(bench: Bench) -> dict[str, object]:
 
 
 def _row(name: str, value: float, limit: float, seen: str, *, also: bool = True) -> dict[str, object]:
-    return {"name": name, "value": round(value, 3), "limit": limit, "held": bool(value <= limit and also), "seen": seen}
+    bound = None if math.isinf(limit) else limit
+    return {
+        "name": name,
+        "value": round(value, 3),
+        "limit": bound,
+        "held": bool(value <= limit and also),
+        "seen": seen,
+    }
 
 
 Measure = Callable[[Path], Iterator[dict[str, object]]]
@@ -136,11 +161,17 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="ferryman-bench-") as folder:
         for row in measure(Path(folder)):
             rows.append(row)
-            mark = "held" if row["held"] else "NOT HELD"
-            print(f"{row['name']:<50} {row['value']:>8} <= {row['limit']:<5} {mark:<9} {row['seen']}", flush=True)
+            mark = "" if row["limit"] is None else "held" if row["held"] else "NOT HELD"
+            limit = "" if row["limit"] is None else f"<= {row['limit']}"
+            print(f"{row['name']:<50} {row['value']:>8} {limit:<7} {mark:<9} {row['seen']}", flush=True)
     kept = ROOT / "out" / "bench" / "spine.json"
     kept.parent.mkdir(parents=True, exist_ok=True)
-    figures = {"python": sys.version.split()[0], "cores": os.cpu_count(), "seconds": round(time.time() - started), "rows": rows}
+    figures = {
+        "python": sys.version.split()[0],
+        "cores": os.cpu_count(),
+        "seconds": round(time.time() - started),
+        "rows": rows,
+    }
     kept.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     print(f"kept in {kept.relative_to(ROOT)}")
     return 0 if all(row["held"] for row in rows) else 1

@@ -33,13 +33,20 @@ def pair(ours: Callable[[], float], theirs: Callable[[], float], *, runs: int, w
     )
 
 
-def command(args: Sequence[str], env: Mapping[str, str] | None = None, cwd: str | None = None) -> Callable[[], float]:
+def command(
+    args: Sequence[str], env: Mapping[str, str] | None = None, cwd: str | None = None
+) -> Callable[[], float]:
     """A function that runs ``args`` to its end and answers the wall seconds; a failure raises."""
 
     def run() -> float:
         started = time.perf_counter()
         done = subprocess.run(
-            args, env={**os.environ, **(env or {})}, cwd=cwd, stdin=subprocess.DEVNULL, capture_output=True, check=False
+            args,
+            env={**os.environ, **(env or {})},
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
         )
         seconds = time.perf_counter() - started
         if done.returncode != 0:
