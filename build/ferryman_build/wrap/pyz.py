@@ -72,7 +72,9 @@ def write_pyz(job: PyzJob, runner: Runner) -> None:
         shutil.copytree(job.app, joined, symlinks=True, copy_function=_link_or_copy, dirs_exist_ok=True)
         for source, folder in job.data:
             (joined / folder).mkdir(parents=True, exist_ok=True)
-            shutil.copy2(source, joined / folder)
+            place = joined / folder / Path(source).name
+            place.unlink(missing_ok=True)  # it may be a link into the cache, which a copy would write through
+            shutil.copy2(source, place)
         _plain_modes(joined)
         runner.run(
             [env_python(job.env), "-m", "shiv", "--site-packages", joined, "--entry-point", job.entry_point,

@@ -12,7 +12,7 @@ import pytest
 from ferryman_build.artifacts import Artifact, Kind, Manifest, ProjectInfo, Source
 from ferryman_build.dist import MANIFEST, SUMS, deliver
 from ferryman_build.errors import ConfigError, SpaceError
-from ferryman_build.manifest import read_manifest
+from ferryman_build.manifest import manifest_bytes, read_manifest
 
 
 class Build:
@@ -44,7 +44,7 @@ class Build:
 
     def deliver(self, contents: dict[str, str], source: str = "s1", version: str = "1") -> tuple[str, ...]:
         whole, removed = deliver(self.manifest(contents, source, version), self.products(contents), self.dist)
-        assert read_manifest(self.dist / MANIFEST) == whole
+        assert (self.dist / MANIFEST).read_bytes() == manifest_bytes(whole)
         return removed
 
     def files(self) -> dict[str, str]:

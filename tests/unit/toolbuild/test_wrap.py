@@ -12,15 +12,12 @@ import pytest
 from ferryman_build.cmd import Completed, Runner
 from ferryman_build.collect.pyinstaller import PackRequest
 from ferryman_build.errors import ResolutionError
-from ferryman_build.interpreter import Interpreter
 from ferryman_build.settings import Bundler
 from ferryman_build.targets import parse_target
 from ferryman_build.tree import Tree, TreeFile
 from ferryman_build.wrap import bundle
 from ferryman_build.wrap.bundle import BUNDLERS, BundleJob
-from ferryman_build.wrap.pyz import install_site_packages, write_pyz
-
-PYTHON = Interpreter(path=Path("/x/python"), version="3.11.2", tag="t", identity="i", libpython=None)
+from ferryman_build.wrap.pyz import PyzJob, install_site_packages, write_pyz
 
 
 class Recorder(Runner):
@@ -121,7 +118,7 @@ def test_project_without_dependencies(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("links", [True, False])
 def test_pyz(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool) -> None:
-    """Dependencies and program in one folder, the program's file where both have one; what they are made of stays."""
+    """Dependencies, program and data in one folder, the later one's file where two have one; their sources stay."""
     if not links:
         monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(OSError()))
         monkeypatch.setattr(Path, "hardlink_to", lambda *_: (_ for _ in ()).throw(OSError()))
@@ -130,19 +127,25 @@ def test_pyz(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool) -> No
         "site/same.py": "site",
         "app/same.py": "app",
         "app/b.py": "b",
+        "site/a/data.txt": "site",
+        "data.txt": "data",
     }.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(content)
     output = tmp_path / "out" / "agent.pyz"
     output.parent.mkdir()
     runner = Recorder()
-    write_pyz(tmp_path / "site", tmp_path / "app", "agent:main", PYTHON, 7, Path("/env"), output, runner)
+    job = PyzJob(
+        site=tmp_path / "site", app=tmp_path / "app", data=((str(tmp_path / "data.txt"), "a"),),
+        entry_point="agent:main", python="3.11", epoch=7, env=Path("/env"), output=output,
+    )  # fmt: skip
+    write_pyz(job, runner)
 
     assert {name: content for name, (content, _) in runner.saw.items()} == {
-        "a/__init__.py": "site", "same.py": "app", "b.py": "b",
+        "a/__init__.py": "site", "same.py": "app", "b.py": "b", "a/data.txt": "data",
     }  # fmt: skip
     assert {mode for _, mode in runner.saw.values()} == {0o644}
-    assert (tmp_path / "site" / "same.py").read_text() == "site"
+    assert [(tmp_path / "site" / name).read_text() for name in ("same.py", "a/data.txt")] == ["site", "site"]
     assert runner.after("--entry-point") == "agent:main"
     assert runner.after("--python") == "/usr/bin/env python3.11"
     assert runner.after("--output-file") == str(output)
