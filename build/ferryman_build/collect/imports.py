@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,7 +28,7 @@ def signature(path: Path) -> str:
     """SHA-256 (hex) of what the Python file at ``path`` may pull in; of the whole file where that can't be told."""
     content = path.read_bytes()
     try:
-        parts = sorted(set(_parts(ast.parse(content))))
+        parts = sorted(set(_parts(_parse(content))))
     except (SyntaxError, ValueError):
         parts = []
         content = b"unreadable\0" + content
@@ -40,7 +41,7 @@ def signature(path: Path) -> str:
 def imported_modules(path: Path) -> set[str]:
     """Dotted names that the file imports absolutely; {} where it cannot be parsed."""
     try:
-        tree = ast.parse(path.read_bytes())
+        tree = _parse(path.read_bytes())
     except (SyntaxError, ValueError):
         return set()
     found: set[str] = set()
@@ -51,6 +52,13 @@ def imported_modules(path: Path) -> set[str]:
             found.add(node.module)
             found.update(f"{node.module}.{alias.name}" for alias in node.names)
     return found
+
+
+def _parse(content: bytes) -> ast.Module:
+    """The module's tree; what the compiler would warn of is the project's own affair."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return ast.parse(content)
 
 
 def _parts(tree: ast.Module) -> Iterator[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ferryman_build.artifacts import Kind
+from ferryman_build.checkout import NO_SPACE
 
 # A blank and letters outside of ASCII: folders of real people have them.
 AWKWARD = "a gift für 你"
@@ -38,6 +39,8 @@ def _place_archive(path: Path, folder: Path, executable: str, python: Path) -> l
                 archive.extraction_filter = getattr(tarfile, "data_filter", None)
                 archive.extractall(folder)  # noqa: S202 - filtered where Python can; an archive of our own
     except (OSError, tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
+        if isinstance(error, OSError) and error.errno in NO_SPACE:
+            raise  # the disk's fault and not the artifact's
         raise Unusable(f"cannot be unpacked: {error}") from error
     found = sorted((*folder.glob(executable), *folder.glob(f"*/{executable}")))
     if not found:

@@ -93,7 +93,7 @@ def smoke_artifact(
         isolation: for tests; otherwise probed.
 
     Returns:
-        A result that is passed, failed, or untested with the reason. Only interruption raises.
+        A result that is passed, failed, or untested with the reason. Only interruption and a full disk raise.
     """
     if target != host:
         return SmokeResult(status=Smoke.UNTESTED, reason=f"no runner for {target} on this machine")
