@@ -6,7 +6,6 @@ import http.client
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
-from urllib.parse import urlsplit
 
 import msgspec
 
@@ -25,7 +24,7 @@ def fetch(url: str) -> bytes:
         AgentUnreachableError: nobody answers, or somebody else does.
     """
     base = url.rstrip("/")
-    if urlsplit(base).scheme not in ("http", "https"):
+    if not base.startswith(("http://", "https://")):
         raise AgentUnreachableError(f"{url!r} is not an http address", "Write --url http://HOST:PORT.")
     # A proxy from the environment has no business between this program and an agent.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))

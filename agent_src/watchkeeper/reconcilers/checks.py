@@ -19,6 +19,7 @@ from watchkeeper.logs import get_logger
 from watchkeeper.metrics import Metrics
 from watchkeeper.observed import STANDALONE, CheckRecord, Observed, wall_clock
 from watchkeeper.reconcile import Result
+from watchkeeper.supervise.lifecycle import EARLY
 
 journal = get_logger("check")
 
@@ -69,10 +70,12 @@ class CheckReconciler:
         if record.probe is not None or record.gate.finished or not self._wanted(record, instance):
             return Result()
         now = asyncio.get_running_loop().time()
-        if now < record.next_due:
+        if now + EARLY < record.next_due:
             return Result(record.next_due - now)
-        # Slots keep their distance; those that were missed are left out (a ticker, as in the kubelet).
-        record.next_due = max(record.next_due + record.spec.period, now)
+        # Slots keep their distance, whatever a look takes; those that were missed, as behind a startup check, are left
+        # out, and the period begins anew.
+        on_time = now - record.next_due < record.spec.period
+        record.next_due = (record.next_due if on_time else now) + record.spec.period
         record.last_run = wall_clock()
         record.probe = asyncio.create_task(self._run(key, record), name=f"look at {key.name}")
         return Result()

@@ -27,6 +27,8 @@ from watchkeeper.config.model import Policy, ServiceSpec
 from watchkeeper.supervise.backoff import delay
 
 KILL_PATIENCE = 2.0
+EARLY = 0.001
+"""Seconds. A timer may fire a tick before its time; that is in time, and not a reason to wait for the rest."""
 
 
 class State(enum.StrEnum):
@@ -158,7 +160,7 @@ def _start(record: Record, wanted: ServiceSpec | None, now: float) -> Decision:
         return Decision(Do.START)  # S4: an earlier definition's backoff does not hold this one up
     if record.final:
         return Decision(Do.NOTHING)  # S8
-    if now < record.next_start:
+    if now + EARLY < record.next_start:
         return Decision(Do.NOTHING, again=record.next_start - now)  # S2
     return Decision(Do.START)  # S1
 
@@ -171,10 +173,10 @@ def _stopping(stop: Stop, process: Process, now: float) -> Decision:
     if stop.killed_at is not None:
         left = stop.killed_at + KILL_PATIENCE - now
         return (
-            Decision(Do.SETTLE) if left <= 0 else Decision(Do.NOTHING, again=min(left, poll or left))
+            Decision(Do.SETTLE) if left <= EARLY else Decision(Do.NOTHING, again=min(left, poll or left))
         )  # S10
     left = stop.at + stop.grace - now
-    if left <= 0:
+    if left <= EARLY:
         return Decision(Do.KILL)  # S6
     return Decision(Do.NOTHING, again=min(left, poll or left))
 

@@ -21,7 +21,9 @@ def play(gate: Gate, outcomes: str) -> str:
     return text
 
 
-@pytest.mark.parametrize(("role", "verdict"), [(Role.READINESS, FAILURE), (Role.LIVENESS, SUCCESS), (Role.STARTUP, UNKNOWN)])
+@pytest.mark.parametrize(
+    ("role", "verdict"), [(Role.READINESS, FAILURE), (Role.LIVENESS, SUCCESS), (Role.STARTUP, UNKNOWN)]
+)
 def test_the_first_verdict(role: Role, verdict: Verdict) -> None:
     """G1, and G5 for each new instance."""
     gate = Gate(role, 1, 3)
@@ -76,10 +78,19 @@ def test_a_change_is_reported_once() -> None:
     """What depends on a verdict is woken when it changes, not each time that it is confirmed."""
     gate = Gate(Role.READINESS, 1, 2)
     gate.begin(1)
-    assert [gate.observe(each) for each in (True, True, False, False, False, True)] == [True, False, False, True, False, True]
+    assert [gate.observe(each) for each in (True, True, False, False, False, True)] == [
+        True,
+        False,
+        False,
+        True,
+        False,
+        True,
+    ]
 
 
-@pytest.mark.parametrize(("role", "verdict"), [(Role.READINESS, FAILURE), (Role.LIVENESS, SUCCESS), (Role.STARTUP, SUCCESS)])
+@pytest.mark.parametrize(
+    ("role", "verdict"), [(Role.READINESS, FAILURE), (Role.LIVENESS, SUCCESS), (Role.STARTUP, SUCCESS)]
+)
 def test_what_does_not_run_is_not_ready(role: Role, verdict: Verdict) -> None:
     """G6, and a run does not reach over it."""
     gate = Gate(role, 1, 3)

@@ -9,7 +9,18 @@ import pytest
 
 from watchkeeper.config.model import Backoff, Policy, ServiceSpec
 from watchkeeper.supervise.backoff import delay
-from watchkeeper.supervise.lifecycle import KILL_PATIENCE, Cause, Decision, Do, Record, State, Stop, decide, fail, settle
+from watchkeeper.supervise.lifecycle import (
+    KILL_PATIENCE,
+    Cause,
+    Decision,
+    Do,
+    Record,
+    State,
+    Stop,
+    decide,
+    fail,
+    settle,
+)
 
 STEADY = Backoff(jitter=0.0)
 
