@@ -199,7 +199,7 @@ def test_a_hanging_command(tmp_path: Path, project: Project, runner: Runner) -> 
     settings = SmokeSettings(commands=(("--version",),), timeout=0.5)
     started = time.monotonic()
     result = smoke(script(tmp_path, text), Kind.EXECUTABLE, project, runner, settings=settings)
-    assert time.monotonic() - started < 15
+    assert time.monotonic() - started < 60  # the program itself would take 600
     assert processes_with(str(tmp_path / "work")) == []
     with pytest.raises(SmokeError, match=r"agent --version: did not finish within 0\.5 s") as caught:
         raise_for_failure(result, "agent (executable)", runner.log_dir)

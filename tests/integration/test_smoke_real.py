@@ -1,0 +1,112 @@
+"""The smoke test on real frozen programs: a folder needs no temporary folder, PyInstaller's one-file does."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from ferryman_build.artifacts import Kind, Smoke, SmokeResult
+from ferryman_build.cmd import Runner
+from ferryman_build.inspect import describe, needs_of_tree, render
+from ferryman_build.project import Project
+from ferryman_build.settings import Service, Settings, SmokeSettings
+from ferryman_build.smoke import smoke_artifact
+from ferryman_build.smoke.sandbox import NO_ISOLATION, probe
+from ferryman_build.targets import host_target
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.skipif(sys.platform != "linux", reason="sees Linux processes"),
+]
+
+PROGRAM = """
+import http.server, signal, sys, zlib
+if sys.argv[1:] == ["--version"]:
+    sys.exit(print("1.0"))
+signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"up %d" % zlib.crc32(b"agent"))
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+"""
+
+URL = "http://127.0.0.1:{port}"
+SMOKE = SmokeSettings(service=Service(args=("{port}",), ready=f"{URL}/", get=(f"{URL}/x",), expect=("up ",)))
+
+
+@pytest.fixture(scope="module")
+def frozen(tmp_path_factory: pytest.TempPathFactory) -> dict[Kind, Path]:
+    """The program as an archive of its folder, and as PyInstaller's one file."""
+    pytest.importorskip("PyInstaller", reason="NOT TESTED: PyInstaller is missing")
+    root = tmp_path_factory.mktemp("frozen")
+    (root / "agent.py").write_text(PROGRAM, encoding="utf-8")
+    base = [
+        sys.executable,
+        "-m",
+        "PyInstaller",
+        "--log-level",
+        "ERROR",
+        "--noconfirm",
+        "--specpath",
+        str(root),
+    ]
+    for form in ("--onedir", "--onefile"):
+        folders = ["--distpath", str(root / form[2:]), "--workpath", str(root / "work")]
+        subprocess.run([*base, *folders, form, "agent.py"], cwd=root, check=True, timeout=240)
+    packed = root / "agent-1.0.tar.gz"
+    with tarfile.open(packed, "w:gz") as archive:
+        archive.add(root / "onedir" / "agent", "agent-1.0")
+    return {Kind.ARCHIVE: packed, Kind.EXECUTABLE: root / "onefile" / "agent"}
+
+
+def smoke(path: Path, kind: Kind, tmp_path: Path, *, needs_exec_tmp: bool = False) -> SmokeResult:
+    project = Project(
+        root=tmp_path, name="agent", version="1.0", requires_python=">=3.11", dependencies=(), entry_point="agent:main",
+        executable="agent", settings=Settings(smoke=SMOKE),
+    )  # fmt: skip
+    return smoke_artifact(
+        path, kind, host_target(), project, host=host_target(), runner=Runner(tmp_path / "logs"),
+        python=Path(sys.executable), work=tmp_path, needs_exec_tmp=needs_exec_tmp,
+    )  # fmt: skip
+
+
+def test_a_folder_runs_with_everything_denied(frozen: dict[Kind, Path], tmp_path: Path) -> None:
+    """The unpacked tree starts, serves and stops without PATH, home and temporary folder."""
+    result = smoke(frozen[Kind.ARCHIVE], Kind.ARCHIVE, tmp_path)
+    assert result.status is Smoke.PASSED, result
+    assert len(result.checks) == 7
+    assert not any(check.detail for check in result.checks)
+
+
+def test_one_file_needs_its_temporary_folder(frozen: dict[Kind, Path], tmp_path: Path) -> None:
+    """With it the one-file passes, its own child process included; without it the denial is seen to work."""
+    result = smoke(frozen[Kind.EXECUTABLE], Kind.EXECUTABLE, tmp_path, needs_exec_tmp=True)
+    assert result.status is Smoke.PASSED, result
+    assert "tmp: writable, executable (this bundle needs it)" in result.environment
+    if probe() == NO_ISOLATION:
+        pytest.skip("NOT TESTED: this machine lets us make no mount namespace")
+    result = smoke(frozen[Kind.EXECUTABLE], Kind.EXECUTABLE, tmp_path)
+    assert result.status is Smoke.FAILED
+    assert "ended with exit code" in result.checks[0].detail
+
+
+def test_the_needs_of_a_real_tree(frozen: dict[Kind, Path], tmp_path: Path) -> None:
+    """Folder and archive need the same glibc and libraries; libpython is inside of it."""
+    with tarfile.open(frozen[Kind.ARCHIVE]) as archive:
+        archive.extraction_filter = getattr(
+            tarfile, "data_filter", None
+        )  # an attribute also on Python 3.11.2
+        archive.extractall(tmp_path)
+    needs = needs_of_tree(tmp_path / "agent-1.0", host_target())
+    assert set(needs.floor) == {"glibc"}
+    assert "libc.so.6" in needs.libraries
+    assert not any(name.startswith("libpython") for name in needs.libraries)
+    described = describe(frozen[Kind.ARCHIVE])
+    assert described.needs == needs
+    assert f"needs glibc {needs.floor['glibc']}: GLIBC_" in render(described)
