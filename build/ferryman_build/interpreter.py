@@ -87,16 +87,15 @@ def find_interpreter(
 
 
 def _locate(wanted: str, runner: Runner) -> Path:
-    if not wanted:
-        return Path(getattr(sys, "_base_executable", sys.executable))
-    if os.sep in wanted or Path(wanted).exists():
-        if Path(wanted).exists():
+    ours = Path(getattr(sys, "_base_executable", sys.executable))
+    if wanted in ("", ".".join(map(str, sys.version_info[:2]))):
+        return ours
+    if not re.fullmatch(r"3\.\d+", wanted):
+        if Path(wanted).is_file():
             return Path(wanted)
         raise ToolMissingError(
-            f"There is no interpreter at {wanted}.", advice="Correct `python` or --python."
+            f"There is no interpreter at {wanted}.", advice="Correct `python` or --python: 3.12, or a path."
         )
-    if wanted == ".".join(map(str, sys.version_info[:2])):
-        return Path(getattr(sys, "_base_executable", sys.executable))
     import uv
 
     found = runner.run(
