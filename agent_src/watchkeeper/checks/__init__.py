@@ -7,6 +7,7 @@ deadline that holds even when the probe does not end after being cancelled.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -39,6 +40,14 @@ def passed(detail: str) -> Outcome:
 def failed(detail: str, error_class: ErrorClass = ErrorClass.CHECK_FAILED) -> Outcome:
     """The target is not as it should be, or cannot be reached."""
     return Outcome(False, detail, error_class)
+
+
+def reason(error: BaseException) -> str:
+    """Why a connection failed, in the operating system's words where asyncio has put others in their place."""
+    if isinstance(error, OSError) and error.errno and error.errno > 0:
+        return os.strerror(error.errno)
+    text = (getattr(error, "strerror", None) or str(error)).strip()
+    return text or type(error).__name__
 
 
 class Probe(Protocol):

@@ -10,7 +10,7 @@ import aiohttp
 from yarl import URL
 
 from watchkeeper._version import __version__
-from watchkeeper.checks import Outcome, failed, passed
+from watchkeeper.checks import Outcome, failed, passed, reason
 from watchkeeper.config.model import HttpCheck
 
 BODY_LIMIT = 10 * 1024
@@ -28,7 +28,7 @@ async def probe_http(spec: HttpCheck) -> Outcome:
         try:
             return await _ask(session, spec)
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            return failed(f"{spec.url}: {_reason(error)}")
+            return failed(f"{spec.url}: {reason(getattr(error, 'os_error', error))}")
 
 
 async def _ask(session: aiohttp.ClientSession, spec: HttpCheck) -> Outcome:
@@ -55,8 +55,3 @@ def _redirect(response: aiohttp.ClientResponse, url: URL) -> URL | None:
 def _judge(spec: HttpCheck, status: int) -> Outcome:
     accepted = status in spec.status if spec.status else 200 <= status < 400
     return passed(f"status {status}") if accepted else failed(f"{spec.url}: status {status}")
-
-
-def _reason(error: Exception) -> str:
-    cause = getattr(error, "os_error", None) or error
-    return str(getattr(cause, "strerror", None) or cause) or type(cause).__name__

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
-from watchkeeper.checks import Outcome, failed, passed
+from watchkeeper.checks import Outcome, failed, passed, reason
 from watchkeeper.config.model import TcpCheck, split_address
 
 
@@ -15,7 +15,7 @@ async def probe_tcp(spec: TcpCheck) -> Outcome:
     try:
         _, writer = await asyncio.open_connection(host, port)
     except OSError as error:
-        return failed(f"{spec.address}: {error.strerror or error}")
+        return failed(f"{spec.address}: {reason(error)}")
     writer.close()
     with contextlib.suppress(OSError):
         await writer.wait_closed()

@@ -1,0 +1,191 @@
+"""What each kind of check sees, against servers on loopback; and the deadline, on a virtual clock."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from aiohttp import web
+
+from watchkeeper import checks
+from watchkeeper.checks import Outcome, look
+from watchkeeper.config.model import HttpCheck, TcpCheck
+from watchkeeper.errors import ErrorClass
+
+SPEC = TcpCheck(address="127.0.0.1:1", timeout=5.0)
+
+
+@pytest_asyncio.fixture
+async def server() -> AsyncIterator[str]:
+    """/status/N answers N; /to?u=URL redirects there; /loop to itself; /echo says which headers came."""
+
+    async def status(request: web.Request) -> web.Response:
+        return web.Response(status=int(request.match_info["code"]), body=b"x" * 100_000)
+
+    async def redirect(request: web.Request) -> web.Response:
+        raise web.HTTPFound(request.query["u"])
+
+    async def echo(request: web.Request) -> web.Response:
+        wanted = (request.method, request.headers.get("X-A"), request.headers["User-Agent"].split("/")[0])
+        return web.Response(status=200 if wanted == ("HEAD", "b", "watchkeeper") else 418)
+
+    app = web.Application()
+    app.router.add_get("/status/{code}", status)
+    app.router.add_get("/to", redirect)
+    app.router.add_route("*", "/echo", echo)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    await runner.cleanup()
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("path", "fields", "success", "detail"),
+    [
+        ("/status/200", {}, True, "status 200"),
+        ("/status/204", {}, True, "status 204"),
+        ("/status/399", {}, True, "status 399"),
+        ("/status/400", {}, False, "status 400"),
+        ("/status/503", {}, False, "status 503"),
+        # The override replaces the range in both directions.
+        ("/status/404", {"status": (404,)}, True, "status 404"),
+        ("/status/200", {"status": (404,)}, False, "status 200"),
+        # Redirects: to the same host they are followed, to another one they are the answer, in a circle they fail.
+        ("/to?u=/status/200", {}, True, "status 200"),
+        ("/to?u=/status/500", {}, False, "status 500"),
+        ("/to?u=http://elsewhere.invalid/", {}, True, "status 302"),
+        ("/to?u=/to?u=/to", {"status": (302,)}, True, "status 302"),
+        ("/echo", {"method": "HEAD", "headers": {"X-A": "b"}}, True, "status 200"),
+        ("/echo", {}, False, "status 418"),
+    ],
+)
+async def test_http(server: str, path: str, fields: dict[str, Any], success: bool, detail: str) -> None:
+    """200 <= status < 400 unless the check says otherwise (kubernetes pkg/probe/http)."""
+    outcome = await look(HttpCheck(url=server + path, timeout=10.0, **fields))
+    assert (outcome.success, outcome.detail.rpartition(": ")[2]) == (success, detail)
+
+
+@pytest.mark.asyncio
+async def test_http_circle() -> None:
+    """Ten redirects, and no more."""
+    app = web.Application()
+
+    async def around(_request: web.Request) -> web.Response:
+        raise web.HTTPFound("/")
+
+    app.router.add_get("/", around)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    outcome = await look(HttpCheck(url=f"http://127.0.0.1:{runner.addresses[0][1]}/", timeout=10.0))
+    await runner.cleanup()
+    assert (outcome.success, outcome.detail.rpartition(": ")[2]) == (False, "more than 10 redirects")
+
+
+async def serve(answer: bytes) -> tuple[asyncio.Server, int]:
+    """A server that answers everything with the same bytes and hangs up."""
+
+    async def handle(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(answer)
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(handle, "127.0.0.1", 0)
+    return server, server.sockets[0].getsockname()[1]
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    "answer",
+    [b"", b"\0\xff\0", b"HTTP/1.1 999999 x\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\n"],
+)
+async def test_http_nonsense_is_a_failure_of_the_target(answer: bytes) -> None:
+    """What does not speak HTTP has failed; it is no defect of the check, which would be discarded."""
+    server, port = await serve(answer)
+    outcome = await look(HttpCheck(url=f"http://127.0.0.1:{port}/", timeout=10.0))
+    server.close()
+    assert (outcome.success, outcome.error_class) == (False, ErrorClass.CHECK_FAILED)
+
+
+@pytest.mark.asyncio
+async def test_tcp() -> None:
+    """Open is a success, refused a failure that says why."""
+    server, port = await serve(b"hello")
+    outcome = await look(TcpCheck(address=f"127.0.0.1:{port}", timeout=10.0))
+    assert outcome.success
+    server.close()
+    await server.wait_closed()
+    outcome = await look(TcpCheck(address=f"127.0.0.1:{port}", timeout=10.0))
+    assert (outcome.success, outcome.detail) == (False, f"127.0.0.1:{port}: Connection refused")
+
+
+def use(monkeypatch: pytest.MonkeyPatch, probe: Callable[[Any], Any]) -> None:
+    monkeypatch.setitem(checks.PROBES, TcpCheck, lambda: probe)
+
+
+@pytest.mark.asyncio
+@pytest.mark.looptime
+async def test_the_deadline_holds_against_a_probe_that_does_not_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even one that ignores its cancellation costs no more than its timeout."""
+    cancelled = []
+
+    async def stubborn(_spec: TcpCheck) -> Outcome:
+        try:
+            await asyncio.sleep(1000)
+        except asyncio.CancelledError:
+            cancelled.append(True)
+            await asyncio.sleep(1000)
+        raise RuntimeError("nobody listens any more")
+
+    use(monkeypatch, stubborn)
+    begun = asyncio.get_running_loop().time()
+    outcome = await look(SPEC)
+    assert asyncio.get_running_loop().time() - begun == 5.0
+    assert (outcome.success, outcome.detail, outcome.error_class, outcome.seconds) == (
+        False,
+        "no answer within 5s",
+        ErrorClass.CHECK_TIMEOUT,
+        5.0,
+    )
+    await asyncio.sleep(2000)
+    assert cancelled == [True]
+
+
+@pytest.mark.asyncio
+async def test_a_defect_of_a_probe_is_no_failure_of_the_target(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says nothing (G3)."""
+
+    async def broken(_spec: TcpCheck) -> Outcome:
+        raise KeyError("defect")
+
+    use(monkeypatch, broken)
+    outcome = await look(SPEC)
+    assert (outcome.success, outcome.error_class) == (None, ErrorClass.CHECK_INTERNAL)
+    assert "defect" in outcome.detail
+
+
+@pytest.mark.asyncio
+async def test_a_cancelled_look_cancels_its_probe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A check that is removed leaves nothing running."""
+    ended = asyncio.Event()
+
+    async def slow(_spec: TcpCheck) -> Outcome:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+        raise AssertionError
+
+    use(monkeypatch, slow)
+    task = asyncio.create_task(look(SPEC))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await asyncio.wait_for(ended.wait(), 1)

@@ -1,0 +1,197 @@
+"""Where the configuration comes from, which one is in force, and what is kept of it."""
+
+# ruff: noqa: ASYNC240 - nobody else waits for the loop of a test
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+
+from watchkeeper.config.load import Loaded, parse
+from watchkeeper.config.snapshot import Key, Kind, Snapshot, changed_keys, make_snapshot
+from watchkeeper.config.source import FileSource
+from watchkeeper.config.store import Store
+from watchkeeper.errors import AgentError, ConfigInvalidError, ConfigUnreadableError, StateError
+
+ONE = "services: {a: {command: [x]}}\n"
+
+
+def loaded(text: str, name: str = "f.yaml") -> Loaded:
+    return parse(text.encode(), file=name)
+
+
+def snapshot(text: str) -> Snapshot:
+    return make_snapshot(loaded(text).config, 1, "")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "changed"),
+    [
+        ("{}", ONE, {"service/a"}),
+        (ONE, "{}", {"service/a"}),
+        (ONE, ONE + "# a comment\n", set()),
+        (ONE, "services: {a: {command: [x], stop_grace: 10s, checks: {}}}", set()),
+        (ONE, "services: {a: {command: [x], stop_grace: 9}}", {"service/a"}),
+        (ONE, "services: {a: {command: [x], checks: {c: {type: tcp, address: 'x:1'}}}}", {"check/a/c"}),
+        (
+            "services: {a: {command: [x], checks: {c: {type: tcp, address: 'x:1'}}}}",
+            "services: {a: {command: [y], checks: {c: {type: tcp, address: 'x:1'}}}}",
+            {"service/a"},
+        ),
+        ("checks: {c: {type: tcp, address: 'x:1'}}", "checks: {c: {type: tcp, address: 'x:2'}}", {"check/c"}),
+    ],
+)
+def test_changed_keys(old: str, new: str, changed: set[str]) -> None:
+    """Only what means something else is named; a check is not its service."""
+    assert {str(key) for key in changed_keys(snapshot(old), snapshot(new))} == changed
+
+
+def test_the_snapshot_is_replaced_and_not_changed() -> None:
+    """Who holds the old one keeps seeing one state; the same content again changes nothing."""
+    store = Store()
+    assert store.apply(loaded(ONE)) == [Key(Kind.SERVICE, "a")]
+    before = store.snapshot
+    assert store.apply(loaded(ONE)) == []
+    assert store.snapshot is before
+    store.apply(loaded("{}"))
+    assert (before.generation, list(before.services)) == (1, ["a"])
+    assert (store.snapshot.generation, list(store.snapshot.services)) == (2, [])
+    with pytest.raises(TypeError):
+        before.services["b"] = before.services["a"]  # type: ignore[index]
+
+
+def test_a_refused_configuration_is_only_noted() -> None:
+    """The last good one stays; the next good one clears the error."""
+    store = Store()
+    store.apply(loaded(ONE))
+    error = ConfigInvalidError("f", ("f:1:1: x",))
+    store.refuse(error)
+    assert (store.last_error, store.snapshot.generation) == (error, 1)
+    store.apply(loaded(ONE))
+    assert store.last_error is None
+
+
+def test_the_copy_on_disk(tmp_path: Path) -> None:
+    """It is written whole, readable by its owner alone, replaced by the next, and read back."""
+    store = Store(str(tmp_path / "state"))
+    store.prepare()
+    assert store.last_good() is None
+    store.save(loaded(ONE))
+    [file] = (tmp_path / "state").iterdir()
+    assert (file.name, file.read_text(), file.stat().st_mode & 0o777) == ("last-good.yaml", ONE, 0o600)
+    store.save(loaded("[services.b]\ncommand = ['x']\n", "f.toml"))
+    assert [file.name for file in (tmp_path / "state").iterdir()] == ["last-good.toml"]
+    found = Store(str(tmp_path / "state")).last_good()
+    assert found is not None
+    assert list(found.config.services) == ["b"]
+
+
+def test_a_damaged_copy_is_none(tmp_path: Path) -> None:
+    """Half a file of an earlier version is not a configuration."""
+    (tmp_path / "last-good.yaml").write_text("services: {a: {comm")
+    assert Store(str(tmp_path)).last_good() is None
+
+
+def test_a_copy_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk: a sentence, and the earlier copy is still there."""
+    store = Store(str(tmp_path))
+    store.save(loaded(ONE))
+
+    def full(_descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StateError, match="No space left on device"):
+        store.save(loaded("{}"))
+    found = store.last_good()
+    assert found is not None
+    assert list(found.config.services) == ["a"]
+
+
+async def answer(source: FileSource, within: float = 5.0) -> Loaded | AgentError | None:
+    """What the source says next, or None when it has nothing to say for so many looks."""
+    try:
+        async with asyncio.timeout(within):
+            return await source.next()
+    except TimeoutError:
+        return None
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """A configuration whose time of change is long ago."""
+    path = tmp_path / "f.yaml"
+    write(path, ONE)
+    return path
+
+
+def write(path: Path, text: str, age: float = 100.0) -> None:
+    """As an editor does it: beside, and renamed."""
+    partial = path.with_suffix(".new")
+    partial.write_text(text)
+    when = partial.stat().st_mtime - age
+    os.utime(partial, (when, when))
+    partial.replace(path)
+
+
+@pytest.mark.asyncio
+async def test_a_file_is_read_when_its_content_differs(file: Path) -> None:
+    """Not when it was only touched, nor when it was replaced by the same."""
+    source = FileSource(str(file), 0.001)
+    assert isinstance(await source.load(), Loaded)
+    assert await answer(source, 0.05) is None
+    os.utime(file)
+    write(file, ONE)
+    assert await answer(source, 0.05) is None
+    write(file, "{}")
+    found = await answer(source)
+    assert isinstance(found, Loaded)
+    assert found.content == b"{}"
+
+
+@pytest.mark.asyncio
+async def test_two_writes_within_one_tick(file: Path) -> None:
+    """Same size, same inode, same time of change, seconds ago at most: the content is looked into all the same."""
+    source = FileSource(str(file), 0.001)
+    write(file, "{} ", age=0.0)
+    before = file.stat()
+    await source.load()
+    file.write_text("{}\n")
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    found = await answer(source)
+    assert isinstance(found, Loaded)
+    assert found.content == b"{}\n"
+
+
+@pytest.mark.asyncio
+async def test_a_file_that_is_gone_is_reported_once(file: Path) -> None:
+    """And taken again when it is back."""
+    source = FileSource(str(file), 0.001)
+    await source.load()
+    file.unlink()
+    assert isinstance(await answer(source), ConfigUnreadableError)
+    assert await answer(source, 0.05) is None
+    write(file, "{}")
+    assert isinstance(await answer(source), Loaded)
+
+
+@pytest.mark.asyncio
+async def test_a_wrong_file_is_reported_once(file: Path) -> None:
+    """Not at every look."""
+    source = FileSource(str(file), 0.001)
+    await source.load()
+    write(file, "services: 5\n")
+    assert isinstance(await answer(source), ConfigInvalidError)
+    assert await answer(source, 0.05) is None
+
+
+@pytest.mark.asyncio
+async def test_asking_always_gets_an_answer(file: Path) -> None:
+    """SIGHUP is answered at once, also when nothing has changed, also while the interval is long."""
+    source = FileSource(str(file), 3600.0)
+    await source.load()
+    source.ask()
+    assert isinstance(await answer(source), Loaded)
