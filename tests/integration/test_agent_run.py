@@ -115,8 +115,8 @@ class Agent:
         """The service, once it runs with a pid other than `after`."""
 
         def find() -> dict[str, Any] | None:
-            found = self.service(name)
-            return found if found["state"] == "running" and found["pid"] != after else None
+            found = [each for each in self.status()["services"] if each["name"] == name]
+            return found[0] if found and found[0]["state"] == "running" and found[0]["pid"] != after else None
 
         return self.wait(find, f"service {name}")
 
