@@ -25,9 +25,6 @@ _MOST_BYTES = 10_000_000
 
 Step = Callable[[], str]  # "" when it holds, otherwise what was seen instead
 
-# A proxy of the build machine has nothing to do with loopback.
-_opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-
 
 def run_service(child: Child, service: Service, sandbox: Sandbox, *, tree: bool) -> Iterator[SmokeCheck]:
     """Go through the life of ``child``; ``service`` has its placeholders filled already.
@@ -113,8 +110,10 @@ def _nothing_in_tmp(sandbox: Sandbox) -> str:
 
 def _fetch(url: str, timeout: float) -> tuple[int, str]:
     """(status, body); status 0 and the reason when there was no answer."""
+    # A proxy of the build machine has nothing to do with loopback.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with _opener.open(url, timeout=timeout) as response:
+        with opener.open(url, timeout=timeout) as response:
             return response.status, response.read(_MOST_BYTES).decode("utf-8", "replace")
     except urllib.error.HTTPError as error:
         with error:

@@ -218,12 +218,18 @@ def test_a_hang_that_ends_well_is_still_a_hang(tmp_path: Path, project: Project,
 
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="leftovers are found through /proc")
-def test_a_command_that_leaves_a_process(tmp_path: Path, project: Project, runner: Runner) -> None:
-    """Success with a child left behind is none; the child is ended."""
-    result = smoke(script(tmp_path, "/bin/sleep 600 & exit 0"), Kind.EXECUTABLE, project, runner)
+@pytest.mark.parametrize("start", ["", "/usr/bin/env -i "])
+def test_a_command_that_leaves_a_process(
+    start: str, tmp_path: Path, project: Project, runner: Runner
+) -> None:
+    """Success with a child left behind is none, even one that has emptied its environment; the child is ended."""
+    text = f"{start}/bin/sleep 600 & echo child $! > {project.root}/pid; exit 0"
+    result = smoke(script(tmp_path, text), Kind.EXECUTABLE, project, runner)
     assert result.status is Smoke.FAILED
-    assert result.checks[0].detail.startswith("still running after it: sleep (")
-    assert processes_with(str(tmp_path / "work")) == []
+    assert re.match(r"still running after it: (sleep|env|agent) \(", result.checks[0].detail)
+    pid = int((project.root / "pid").read_text(encoding="utf-8").split()[1])
+    stat = Path(f"/proc/{pid}/stat")
+    assert not stat.exists() or " Z " in stat.read_text(encoding="utf-8")
 
 
 def test_writing_into_home_is_told(tmp_path: Path, project: Project, runner: Runner) -> None:
@@ -279,6 +285,28 @@ def test_tmp_is_denied(tmp_path: Path, project: Project, runner: Runner) -> None
     result = smoke(script(tmp_path, text), Kind.EXECUTABLE, project, runner)
     assert result.status is Smoke.PASSED, result
     assert "tmp: read-only, noexec" in result.environment
+
+
+def test_what_the_machine_can_is_used() -> None:
+    """Where a tmpfs can be mounted in a namespace of our own, by hand, the probe must have found it."""
+    user = () if os.geteuid() == 0 else ("--user", "--map-root-user")
+    words = (
+        "unshare",
+        *user,
+        "--mount",
+        "--propagation",
+        "private",
+        "mount",
+        "-t",
+        "tmpfs",
+        "tmpfs",
+        "/var/tmp",
+    )
+    try:
+        by_hand = subprocess.run(words, capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        by_hand = False
+    assert (probe() != NO_ISOLATION) == by_hand
 
 
 def test_the_denied_folders_are_noexec(tmp_path: Path) -> None:
@@ -406,6 +434,8 @@ def test_a_service(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     """Start, ready, read, stop, nothing left: one check each, no proxy asked."""
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     result = smoke(pyz(tmp_path), Kind.PYZ, project, runner, settings=service(mode), isolation=isolation)
     assert result.status is Smoke.PASSED, result
