@@ -45,7 +45,8 @@ def survey_pyz(path: Path, requires_python: str, tags: Iterable[str]) -> Survey:
 def _python(requires_python: str, natives: Sequence[Native]) -> str:
     """The project's range, narrowed to the one version whose extension modules are inside."""
     pins = sorted({f"=={found[1]}.{found[2]}.*" for n in natives if (found := _PINNED.search(n.name))})
-    return ",".join(part for part in (requires_python.replace(" ", ""), *pins) if part)
+    stated = [part for part in requires_python.replace(" ", "").split(",") if part]
+    return ",".join(dict.fromkeys([*stated, *pins]))
 
 
 def _runtime(tags: Iterable[str], natives: Sequence[Native], *, shiv: bool) -> tuple[str, ...]:

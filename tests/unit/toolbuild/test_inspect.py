@@ -349,6 +349,14 @@ def test_pyz(tmp_path: Path) -> None:
     )
 
 
+def test_a_python_is_named_once(tmp_path: Path) -> None:
+    """A range that says already what the extension modules ask for is not repeated."""
+    path = tmp_path / "agent.pyz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("x/_core.cpython-311-x86_64-linux-gnu.so", make_library())
+    assert needs_of_pyz(path, "==3.11.*", ()).python == "==3.11.*"
+
+
 def test_pure_pyz(tmp_path: Path) -> None:
     """Without native code it needs nothing but a Python."""
     path = tmp_path / "agent.pyz"
