@@ -3,7 +3,8 @@
 wheel ──┬─▶ analyse ─▶ launcher ─▶ tree ─┬─▶ archive ────▶ smoke archive
 env ────┘                                ├─▶ executable ─▶ smoke executable
                                          └─▶ inspect
-tools ─▶ site ─▶ pyz (with the wheel) ─▶ smoke pyz
+tools ─▶ site ─▶ pyz (with the wheel) ─┬─▶ smoke pyz
+                                       └─▶ inspect pyz
 """
 
 from __future__ import annotations
@@ -374,17 +375,22 @@ def _pyz(job: TargetJob, into: Path) -> str:
 
 
 def _inspect(job: TargetJob, into: Path) -> str:
-    needs = needs_of_tree(job.folder("tree") / "tree", job.target)
-    (into / "needs.json").write_bytes(msgspec.json.encode(needs))
-    return ", ".join(f"{name} {version}" for name, version in needs.floor.items()) or "nothing measured"
+    return _keep(needs_of_tree(job.folder("tree") / "tree", job.target), into)
+
+
+def _inspect_pyz(job: TargetJob, into: Path) -> str:
+    return _keep(needs_of_pyz(artifact_path(job, Kind.PYZ), f"=={job.python}.*", job.target.wheel_tags), into)
+
+
+def _keep(found: Needs, into: Path) -> str:
+    (into / "needs.json").write_bytes(msgspec.json.encode(found))
+    return ", ".join(f"{name} {version}" for name, version in found.floor.items()) or "no native code"
 
 
 def needs(job: TargetJob, kind: Kind) -> Needs:
-    """What the artifact of ``kind`` needs; measured by the inspect step for both wrappings of the tree."""
-    if kind is Kind.PYZ:
-        path = artifact_path(job, kind)
-        return needs_of_pyz(path, f"=={job.python}.*", job.target.wheel_tags)
-    found = msgspec.json.decode((job.folder("inspect") / "needs.json").read_bytes(), type=Needs)
+    """What the artifact of ``kind`` needs, as the inspect steps measured it."""
+    step = "inspect-pyz" if kind is Kind.PYZ else "inspect"
+    found = msgspec.json.decode((job.folder(step) / "needs.json").read_bytes(), type=Needs)
     if kind is Kind.EXECUTABLE:
         runtime = BUNDLERS[job.settings.bundle].runtime_needs
         return msgspec.structs.replace(found, runtime=(*found.runtime, *runtime))
@@ -446,6 +452,15 @@ STEPS: tuple[tuple[tuple[Kind, ...], Step], ...] = (
     (
         _FROM_TREE,
         Step(name="inspect", after=("tree",), inputs=lambda job: {"tree": job.made("tree")}, run=_inspect),
+    ),
+    (
+        (Kind.PYZ,),
+        Step(
+            name="inspect-pyz",
+            after=("pyz",),
+            inputs=lambda job: {"pyz": job.made("pyz"), "tags": job.target.wheel_tags},
+            run=_inspect_pyz,
+        ),
     ),
     *(((kind,), _smoke_step(kind)) for kind in Kind),
 )
