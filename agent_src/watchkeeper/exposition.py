@@ -49,7 +49,7 @@ class Exposition:
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=request_timeout)
         await self._runner.setup()
         try:
-            await web.TCPSite(self._runner, host, port, reuse_address=True).start()
+            await web.TCPSite(self._runner, host, port).start()
         except OSError as error:
             await self._runner.cleanup()
             raise _listen_error(error, listen) from None

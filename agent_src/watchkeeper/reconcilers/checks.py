@@ -81,10 +81,8 @@ class CheckReconciler:
         return Result()
 
     def _wanted(self, record: CheckRecord, instance: int) -> bool:
-        """Whether the check has anything to say now: others wait for startup, and a drain restarts nothing."""
+        """Whether the check has anything to say now: the others wait for startup."""
         service, role = record.bound.service, record.spec.role
-        if self._observed.draining and role is not Role.READINESS:
-            return False
         if service is None or role is Role.STARTUP:
             return True
         return self._observed.has_started(self._store.snapshot, service, instance)

@@ -287,11 +287,15 @@ async def test_a_changed_service_starts_at_once(spawned: list[FakeChild]) -> Non
     """S4, through the queue: no backoff of the old definition holds up the new one."""
     world = World(always(GOOD))
     world.load("services: {a: {command: [missing], backoff: {initial: 600, maximum: 600}}}")
-    await asyncio.sleep(10)
+    await asyncio.sleep(700)
     assert spawned == []
-    world.load("services: {a: {command: [app]}}")
+    assert world.observed.services["a"].failures == 2
+    world.load("services: {a: {command: [app], backoff: {initial: 1, jitter: 0}}}")
     await asyncio.sleep(0.1)
-    assert len(spawned) == 1
+    assert [child.started_at for child in spawned] == [700]
+    spawned[0].end(1)
+    await asyncio.sleep(1.5)
+    assert len(spawned) == 2
 
 
 async def test_a_deaf_service_is_killed_after_its_grace(spawned: list[FakeChild]) -> None:
@@ -327,6 +331,27 @@ async def test_a_drain_restarts_nothing(spawned: list[FakeChild]) -> None:
     assert len(spawned) == 1
     assert world.times("app/alive") == [0]
     assert world.observed.services["app"].why == "the agent is stopping"
+
+
+async def test_a_success_forgets_the_failures_before_it() -> None:
+    """The next failure is a first one again (client-go's Forget)."""
+    calls: list[float] = []
+
+    class Moody:
+        async def reconcile(self, key: Key) -> Result:
+            calls.append(asyncio.get_running_loop().time())
+            if len(calls) == 4:
+                return Result(1.0)
+            raise RuntimeError("a defect")
+
+    queue: WorkQueue[Key] = WorkQueue()
+    task = asyncio.create_task(work(queue, {Kind.CHECK: Moody()}, Metrics(), lambda _key: None))
+    queue.add(Key(Kind.CHECK, "c"))
+    await asyncio.sleep(1.05)
+    gaps = [round(later - earlier, 4) for earlier, later in itertools.pairwise(calls)]
+    assert gaps[:5] == [0.005, 0.01, 0.02, 1.0, 0.005]
+    queue.shut_down()
+    await task
 
 
 async def test_a_broken_reconciler_is_tried_again_ever_later() -> None:

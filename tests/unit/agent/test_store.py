@@ -179,6 +179,27 @@ async def test_a_file_that_is_gone_is_reported_once(file: Path) -> None:
 
 
 @pytest.mark.asyncio
+async def test_a_file_that_is_being_replaced_is_not_missing(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some editors remove the old file a moment before the new one is there: one look without it says nothing."""
+    source = FileSource(str(file), 0.001)
+    await source.load()
+    write(file, "{}")
+    looks = [None, source._fingerprint()]
+    text = file.read_text()
+    file.unlink()
+
+    def look() -> tuple[int, int, int] | None:
+        if len(looks) == 1:
+            write(file, text)
+        return looks.pop(0)
+
+    monkeypatch.setattr(source, "_fingerprint", look)
+    assert isinstance(await answer(source), Loaded)
+
+
+@pytest.mark.asyncio
 async def test_a_wrong_file_is_reported_once(file: Path) -> None:
     """Not at every look."""
     source = FileSource(str(file), 0.001)
