@@ -23,7 +23,6 @@ from ferryman_build.cmd import Runner
 from ferryman_build.collect.environment import tool_version
 from ferryman_build.dist import deliver
 from ferryman_build.errors import BlockedError, SpaceError
-from ferryman_build.inspect import floor_problems
 from ferryman_build.interpreter import Interpreter, find_interpreter
 from ferryman_build.locking import Lock, resolve
 from ferryman_build.pipeline import Job, Pipeline, Step
@@ -31,7 +30,7 @@ from ferryman_build.plan import Plan, Status, plan_project
 from ferryman_build.project import Project
 from ferryman_build.settings import Settings
 from ferryman_build.source import read_source
-from ferryman_build.steps import TargetJob, artifact_path, needs, smoke_result, steps_for
+from ferryman_build.steps import TargetJob, artifact_path, needs, notes, smoke_result, steps_for
 from ferryman_build.targets import Target, host_target
 from ferryman_build.ui import Ui, human_size
 
@@ -179,17 +178,12 @@ def _deliver(jobs: Sequence[TargetJob], options: Options, ui: Ui) -> Built:
     whole, removed = deliver(manifest, files, options.dist)
     for name in removed:
         ui.say(f"removed {options.dist / name} (of an earlier source)")
-    for problem in dict.fromkeys(_floor_warnings(jobs)):
-        ui.say(f"note: {problem}")
+    for note in dict.fromkeys(note for job in jobs for note in notes(job)):
+        ui.say(f"note: {note}")
     ran = sum(
         not finished.cached and not finished.skipped for job in jobs for finished in job.results.values()
     )
     return Built(manifest=whole, made=made, steps_run=ran)
-
-
-def _floor_warnings(jobs: Sequence[TargetJob]) -> list[str]:
-    return [problem for job in jobs if "inspect" in job.results
-            for problem in floor_problems(needs(job, Kind.ARCHIVE), job.target)]  # fmt: skip
 
 
 def _artifact(job: TargetJob, kind: Kind) -> Artifact:

@@ -258,7 +258,7 @@ def run_inspect(args: argparse.Namespace) -> int:
     from ferryman_build.inspect import describe, render
 
     for path in args.files:
-        print(render(describe(path)))
+        sys.stdout.write(render(describe(path)))
     return 0
 
 

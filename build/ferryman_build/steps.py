@@ -24,7 +24,7 @@ from ferryman_build.collect import environment, imports
 from ferryman_build.collect import pyinstaller as collector
 from ferryman_build.collect.analysis import Analysis, Entry, Origins
 from ferryman_build.data_files import data_files
-from ferryman_build.inspect import needs_of_pyz, needs_of_tree
+from ferryman_build.inspect import floor_problems, needs_of_pyz, survey_tree
 from ferryman_build.interpreter import Interpreter
 from ferryman_build.locking import Lock, packages_for, requirements_text
 from ferryman_build.pipeline import Finished, Step
@@ -375,7 +375,10 @@ def _pyz(job: TargetJob, into: Path) -> str:
 
 
 def _inspect(job: TargetJob, into: Path) -> str:
-    return _keep(needs_of_tree(job.folder("tree") / "tree", job.target), into)
+    survey = survey_tree(job.folder("tree") / "tree", job.target)
+    notes = [*floor_problems(survey.needs, job.target, survey.reasons), *survey.warnings]
+    (into / "notes.json").write_bytes(msgspec.json.encode(notes))
+    return _keep(survey.needs, into)
 
 
 def _inspect_pyz(job: TargetJob, into: Path) -> str:
@@ -395,6 +398,13 @@ def needs(job: TargetJob, kind: Kind) -> Needs:
         runtime = BUNDLERS[job.settings.bundle].runtime_needs
         return msgspec.structs.replace(found, runtime=(*found.runtime, *runtime))
     return found
+
+
+def notes(job: TargetJob) -> list[str]:
+    """What a person should look at in the tree: floors that are above the target's, search paths of this machine."""
+    if "inspect" not in job.results:
+        return []
+    return msgspec.json.decode((job.folder("inspect") / "notes.json").read_bytes(), type=list[str])
 
 
 def artifact_path(job: TargetJob, kind: Kind) -> Path:

@@ -66,7 +66,8 @@ class Bench:
     def tree(self) -> Path:
         """The executable in the unpacked archive."""
         with tarfile.open(self.artifact("archive")) as archive:
-            archive.extractall(self.work / "unpacked", filter="data")
+            archive.extraction_filter = getattr(tarfile, "data_filter", None)  # Debian 12's Python has none
+            archive.extractall(self.work / "unpacked")
         return next(path for path in (self.work / "unpacked").glob("*/*") if path.is_file())
 
     def pyinstaller(self, *options: str) -> list[str]:

@@ -38,7 +38,8 @@ def tree(built: Workshop, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The executable of the unpacked archive."""
     folder = tmp_path_factory.mktemp("unpacked")
     with tarfile.open(built.artifact("archive", built.manifest()["artifacts"][0]["target"])) as archive:
-        archive.extractall(folder, filter="data")
+        archive.extraction_filter = getattr(tarfile, "data_filter", None)  # Debian 12's Python has none
+        archive.extractall(folder)
     return next(folder.glob("*/lantern"))
 
 

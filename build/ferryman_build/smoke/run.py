@@ -26,7 +26,7 @@ _MOST_NAMES = 10
 
 
 class _Trial(msgspec.Struct, kw_only=True):
-    """What every run of one artifact shares; ``facts`` and ``runs`` grow."""
+    """What every run of one artifact shares; ``facts`` and ``runs`` grow, ``home`` is kept."""
 
     program: list[str]
     kind: Kind
@@ -39,18 +39,23 @@ class _Trial(msgspec.Struct, kw_only=True):
     isolation: Isolation | None
     facts: tuple[str, ...] = ()
     runs: int = 0
+    home: Path | None = None
 
     def sandbox(self) -> Sandbox:
-        """A fresh environment for the next run."""
+        """A fresh environment for the next run; the runs of a .pyz share a home, into which the first one unpacks."""
         self.runs += 1
         made = make_sandbox(
             self.base / f"run{self.runs}",
-            keep=self.keep,
+            keep=self.keep if self.home is None else (*self.keep, self.home),
             needs_exec_tmp=self.needs_exec_tmp,
             isolation=self.isolation,
         )
         self.facts = made.facts
-        return made
+        if self.kind is not Kind.PYZ:
+            return made
+        self.home = self.home or made.home
+        self.facts = tuple("home: empty at first" if fact == "home: empty" else fact for fact in made.facts)
+        return msgspec.structs.replace(made, home=self.home, env={**made.env, "HOME": str(self.home)})
 
     def start(self, args: Sequence[str], name: str, sandbox: Sandbox) -> Child:
         """The program with ``args`` in ``sandbox``; raises OSError when it cannot be started."""
