@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import tarfile
 from pathlib import Path
@@ -17,6 +16,7 @@ from ferryman_build.settings import Service, Settings, SmokeSettings
 from ferryman_build.smoke import smoke_artifact
 from ferryman_build.smoke.sandbox import NO_ISOLATION, probe
 from ferryman_build.targets import host_target
+from support.ferryman import Workshop
 
 pytestmark = [
     pytest.mark.integration,
@@ -25,15 +25,33 @@ pytestmark = [
 
 PROGRAM = """
 import http.server, signal, sys, zlib
-if sys.argv[1:] == ["--version"]:
-    sys.exit(print("1.0"))
-signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
+
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.send_response(200)
         self.end_headers()
         self.wfile.write(b"up %d" % zlib.crc32(b"agent"))
-http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+
+def main():
+    if sys.argv[1:] == ["--version"]:
+        sys.exit(print("1.0"))
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
+    http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+"""
+PYPROJECT = """
+[build-system]
+requires = ["hatchling"]
+build-backend = "hatchling.build"
+[project]
+name = "agent"
+version = "1.0"
+requires-python = ">=3.11"
+[project.scripts]
+agent = "agent:main"
+[tool.hatch.build.targets.wheel]
+only-include = ["agent.py"]
+[tool.ferryman]
+kinds = ["archive", "executable"]
 """
 
 URL = "http://127.0.0.1:{port}"
@@ -41,28 +59,15 @@ SMOKE = SmokeSettings(service=Service(args=("{port}",), ready=f"{URL}/", get=(f"
 
 
 @pytest.fixture(scope="module")
-def frozen(tmp_path_factory: pytest.TempPathFactory) -> dict[Kind, Path]:
-    """The program as an archive of its folder, and as PyInstaller's one file."""
-    pytest.importorskip("PyInstaller", reason="NOT TESTED: PyInstaller is missing")
+def frozen(tmp_path_factory: pytest.TempPathFactory, shared_out: Path) -> dict[Kind, Path]:
+    """The program as an archive of its tree, and as one file that unpacks itself."""
     root = tmp_path_factory.mktemp("frozen")
     (root / "agent.py").write_text(PROGRAM, encoding="utf-8")
-    base = [
-        sys.executable,
-        "-m",
-        "PyInstaller",
-        "--log-level",
-        "ERROR",
-        "--noconfirm",
-        "--specpath",
-        str(root),
-    ]
-    for form in ("--onedir", "--onefile"):
-        folders = ["--distpath", str(root / form[2:]), "--workpath", str(root / "work")]
-        subprocess.run([*base, *folders, form, "agent.py"], cwd=root, check=True, timeout=240)
-    packed = root / "agent-1.0.tar.gz"
-    with tarfile.open(packed, "w:gz") as archive:
-        archive.add(root / "onedir" / "agent", "agent-1.0")
-    return {Kind.ARCHIVE: packed, Kind.EXECUTABLE: root / "onefile" / "agent"}
+    (root / "pyproject.toml").write_text(PYPROJECT, encoding="utf-8")
+    workshop = Workshop(project=root, out=shared_out, dist=root / "dist")
+    outcome = workshop.run("build")
+    assert outcome.code == 0, outcome.err
+    return {kind: workshop.artifact(kind) for kind in (Kind.ARCHIVE, Kind.EXECUTABLE)}
 
 
 def smoke(path: Path, kind: Kind, tmp_path: Path, *, needs_exec_tmp: bool = False) -> SmokeResult:
@@ -103,7 +108,7 @@ def test_the_needs_of_a_real_tree(frozen: dict[Kind, Path], tmp_path: Path) -> N
             tarfile, "data_filter", None
         )  # an attribute also on Python 3.11.2
         archive.extractall(tmp_path)
-    needs = needs_of_tree(tmp_path / "agent-1.0", host_target())
+    needs = needs_of_tree(next(tmp_path.glob("agent-1.0-*")), host_target())
     assert set(needs.floor) == {"glibc"}
     assert "libc.so.6" in needs.libraries
     assert not any(name.startswith("libpython") for name in needs.libraries)
