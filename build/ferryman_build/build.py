@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tomllib
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
@@ -18,11 +17,11 @@ import msgspec
 from ferryman_build import __version__
 from ferryman_build.artifacts import Artifact, Kind, Manifest, ProjectInfo
 from ferryman_build.cache import Blobs, Cache, file_digest
-from ferryman_build.checkout import locked, space_problem
+from ferryman_build.checkout import folder_problem, locked, space_problem
 from ferryman_build.cmd import Runner
 from ferryman_build.collect.environment import tool_version
 from ferryman_build.dist import deliver
-from ferryman_build.errors import BlockedError, SpaceError
+from ferryman_build.errors import BlockedError, ConfigError, SpaceError
 from ferryman_build.interpreter import Interpreter, find_interpreter
 from ferryman_build.locking import Lock, resolve
 from ferryman_build.pipeline import Job, Pipeline, Step
@@ -92,10 +91,11 @@ def preflight(
         FerrymanError: the only thing that is wrong, or a BlockedError that lists everything.
     """
     host = host_target()
+    _refuse_places(project.root, options)
     for folder in (options.out, options.dist):
         if problem := space_problem(folder):
             raise SpaceError(f"No space left: {problem}.", advice="Free some space, or use --out and --dist.")
-    source, requires = read_source(project.root), build_requires(project.root)
+    source, requires = read_source(project.root), project.build_requires
     index = cache.root / "index"
     interpreters = Interpreters(project, options, cache, runner, ui)
     plan = plan_project(
@@ -113,6 +113,22 @@ def preflight(
             blobs=Blobs(cache.root / "blobs"), runner=runner,
         ))  # fmt: skip
     return tuple(jobs)
+
+
+def _refuse_places(root: Path, options: Options) -> None:
+    """What children are told in lists: PATH and PYTHONPATH are split at a colon, the smoke test's at a line's end."""
+    for place, option, forbidden in ((options.out, "--out", os.pathsep), (root, "--project", "")):
+        wrong = [name for sign, name in ((forbidden, repr(forbidden)), ("\n", "a line break"))
+                 if sign and sign in str(place)]  # fmt: skip
+        if wrong:
+            raise ConfigError(
+                f"The path {str(place)!r} has {wrong[0]} in it, which tools that are given it would split.",
+                advice=f"Rename the folder, or choose another one with {option}.",
+            )
+    if problem := folder_problem(options.dist):
+        raise ConfigError(
+            f"{problem}, and products are to go there.", advice="Choose another folder with --dist."
+        )
 
 
 class Interpreters:
@@ -138,12 +154,6 @@ class Interpreters:
             requires_python=project.requires_python, refresh=self._options.refresh,
         )  # fmt: skip
         return interpreter, lock
-
-
-def build_requires(root: Path) -> tuple[str, ...]:
-    """`[build-system] requires`; PEP 518's default where there is none."""
-    document = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
-    return tuple(document.get("build-system", {}).get("requires", ["setuptools>=40.8.0"]))
 
 
 def _ready(plan: Plan, options: Options, ui: Ui) -> dict[Target, tuple[Kind, ...]]:

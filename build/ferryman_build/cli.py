@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import errno
 import os
 import re
 import signal
@@ -20,7 +21,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
 from ferryman_build import __version__
-from ferryman_build.errors import FerrymanError, InterruptedBuildError, UsageError
+from ferryman_build.errors import ConfigError, FerrymanError, InterruptedBuildError, SpaceError, UsageError
 
 if TYPE_CHECKING:
     from ferryman_build.artifacts import Kind
@@ -361,11 +362,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except OSError as found:
+        error = _system_error(found)
     except Exception as unexpected:  # noqa: BLE001  # the last resort: a traceback, and a sentence below it
         traceback.print_exc()
         error = FerrymanError(f"Unexpected {type(unexpected).__name__}: {unexpected}", advice=_ISSUES)
     print_error(error, verbose=verbose)
     return error.exit_code
+
+
+# What a person can mend about a file or a folder; any other failure of the system is a defect here.
+_MENDABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG,
+             errno.ELOOP)  # fmt: skip
+
+
+def _system_error(found: OSError) -> FerrymanError:
+    from ferryman_build.checkout import NO_SPACE
+
+    place = f"{found.filename}: {found.strerror}" if found.filename is not None else found.strerror
+    if found.errno in NO_SPACE:
+        return SpaceError(f"No space left: {place}.", advice="Free some space, or use --out and --dist.")
+    if found.errno in _MENDABLE and found.filename is not None:
+        return ConfigError(f"{place}.", advice="Make that path usable, or name another one.")
+    traceback.print_exception(found)
+    return FerrymanError(f"Unexpected {type(found).__name__}: {found}", advice=_ISSUES)
 
 
 def print_error(error: FerrymanError, *, verbose: bool) -> None:

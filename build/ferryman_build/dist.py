@@ -3,8 +3,9 @@
 Rules:
 
 1. Every product is copied to a hidden name beside its place first; only when all copies are there, and nothing but
-   files is in their way, is the first one renamed. A full disk or Ctrl-C while copying leaves dist/ as it was.
-2. The manifest is renamed into place last. A file that it does not list was not delivered.
+   files is in their way, is the first one renamed. A full disk or Ctrl-C leaves dist/ as it was.
+2. The manifest is renamed into place last. A file that it does not list was not delivered. Until then the old files keep
+   a hidden name; a run that dies in between, even by kill -9, is undone here or by the next one.
 3. Artifacts of an earlier build of the same project, version and source stay listed (one machine may build target after
    target). Those of another source are taken out of the manifest, and their files removed, but only files that the old
    manifest lists with the very content that they have.
@@ -12,12 +13,14 @@ Rules:
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from ferryman_build.artifacts import Artifact, Kind, Manifest
 from ferryman_build.cache import file_digest
-from ferryman_build.checkout import draft_copy, drafts_removed_on_error
+from ferryman_build.checkout import draft_copy, drafts_removed_on_error, replace_all, undo_dead_run
 from ferryman_build.checksums import sums_text
 from ferryman_build.errors import ConfigError, ManifestError
 from ferryman_build.manifest import manifest_bytes, read_manifest
@@ -37,20 +40,19 @@ def deliver(manifest: Manifest, files: Mapping[str, Path], dist: Path) -> tuple[
     """
     dist.mkdir(parents=True, exist_ok=True)
     _refuse_folders(dist, (*files, SUMS, MANIFEST))
+    undo_dead_run(dist / MANIFEST)
     earlier = _earlier(dist)
     whole = _joined(manifest, earlier, dist)
     stale = _stale(earlier, whole, dist)
     executables = {artifact.path for artifact in whole.artifacts if artifact.kind is not Kind.ARCHIVE}
     with drafts_removed_on_error() as drafts:  # rule 1
         for name, product in files.items():
-            if not _same(dist / name, product):
-                drafts.append(
-                    (draft_copy(product.read_bytes(), dist / name, name in executables), dist / name)
-                )
+            target, executable = dist / name, name in executables
+            if not _same(target, product, executable):
+                drafts.append((draft_copy(product.read_bytes(), target, executable), target))
         drafts.append((draft_copy(sums_text(_sums(whole)).encode(), dist / SUMS, False), dist / SUMS))
         drafts.append((draft_copy(manifest_bytes(whole), dist / MANIFEST, False), dist / MANIFEST))
-        for draft, target in drafts:  # rule 2: the manifest is the last one
-            draft.replace(target)
+        replace_all(drafts)  # rule 2: the manifest is the last one
     for name in stale:
         (dist / name).unlink(missing_ok=True)
     return whole, stale
@@ -99,8 +101,10 @@ def _intact(artifact: Artifact, dist: Path) -> bool:
     return path.is_file() and path.stat().st_size == artifact.size and file_digest(path) == artifact.sha256
 
 
-def _same(target: Path, product: Path) -> bool:
+def _same(target: Path, product: Path, executable: bool) -> bool:
     if target.is_symlink() or not target.is_file() or target.stat().st_size != product.stat().st_size:
+        return False
+    if os.name != "nt" and stat.S_IMODE(target.stat().st_mode) != (0o755 if executable else 0o644):
         return False
     return file_digest(target) == file_digest(product)
 

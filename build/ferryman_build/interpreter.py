@@ -19,6 +19,7 @@ import msgspec
 
 from ferryman_build.cmd import Runner, environment
 from ferryman_build.errors import ToolMissingError
+from ferryman_build.settings import OLDEST_PYTHON
 
 _BY_HAND = "Install it by hand as root (`apt-get install %s`), or name another interpreter with --python."
 _PROBE = """
@@ -80,6 +81,11 @@ def find_interpreter(
             f"{path} is {facts.implementation}, and only CPython can be frozen.",
             advice="Name a CPython with --python.",
         )
+    if tuple(map(int, facts.version.split(".")[:2])) < OLDEST_PYTHON:
+        raise ToolMissingError(
+            f"{path} is Python {facts.version}, and the oldest that can be frozen is {'.'.join(map(str, OLDEST_PYTHON))}.",
+            advice="Name a newer one with --python, or with `python` in [tool.ferryman].",
+        )
     library = None if facts.windows else _shared_library(facts, runner, cache, say)
     return Interpreter(
         path=Path(facts.path), version=facts.version, tag=facts.tag, identity=facts.build, libpython=library
@@ -91,7 +97,7 @@ def _locate(wanted: str, runner: Runner) -> Path:
     if wanted in ("", ".".join(map(str, sys.version_info[:2]))):
         return ours
     if not re.fullmatch(r"3\.\d+", wanted):
-        if Path(wanted).is_file():
+        if Path(wanted).is_file() and os.access(wanted, os.X_OK):
             return Path(wanted)
         raise ToolMissingError(
             f"There is no interpreter at {wanted}.", advice="Correct `python` or --python: 3.12, or a path."
@@ -100,10 +106,18 @@ def _locate(wanted: str, runner: Runner) -> Path:
 
     found = runner.run(
         [uv.find_uv_bin(), "python", "find", "--no-project", "--system", "--no-python-downloads", wanted],
-        name="find-python", failure=ToolMissingError,
+        name="find-python", failure=ToolMissingError, env=environment({"PATH": _search_path(wanted)}),
         advice=f"Install Python {wanted} (for example `uv python install {wanted}`), or change `python`.",
     )  # fmt: skip
     return Path(found.output.strip().splitlines()[-1])
+
+
+def _search_path(wanted: str) -> str:
+    """PATH without pyenv's shims, which stand for versions that may not be chosen, but with those versions themselves."""
+    home = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
+    listed = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    direct = [folder for folder in listed if Path(folder) != home / "shims"]
+    return os.pathsep.join((*direct, *map(str, sorted(home.glob(f"versions/{wanted}.*/bin")))))
 
 
 def _probe(path: Path, runner: Runner) -> _Facts:

@@ -18,7 +18,7 @@ import msgspec
 
 from ferryman_build.artifacts import SCHEMA_VERSION, Artifact, Kind, Manifest, Smoke
 from ferryman_build.cache import file_digest
-from ferryman_build.checkout import draft_copy, drafts_removed_on_error
+from ferryman_build.checkout import draft_copy, drafts_removed_on_error, replace_all, undo_dead_run
 from ferryman_build.checksums import sums_text
 from ferryman_build.errors import ManifestError
 
@@ -199,7 +199,7 @@ def merge_dirs(sources: Iterable[Path], into: Path) -> Manifest:
 def _manifest_of(folder: Path) -> Manifest:
     try:
         return read_manifest(folder / MANIFEST)
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise ManifestError(
             f"There is no {MANIFEST} in {folder}.", advice="Name folders that `ferryman build` has filled."
         ) from error
@@ -253,6 +253,7 @@ def _check_destination(whole: Manifest, into: Path) -> None:
 
 def _deliver(whole: Manifest, places: dict[str, Path], into: Path) -> None:
     into.mkdir(parents=True, exist_ok=True)
+    undo_dead_run(into / MANIFEST)
     with drafts_removed_on_error() as drafts:
         for artifact in whole.artifacts:
             source, target = places[artifact.path] / artifact.path, into / artifact.path
@@ -263,5 +264,4 @@ def _deliver(whole: Manifest, places: dict[str, Path], into: Path) -> None:
         sums = sums_text((artifact.path, artifact.sha256) for artifact in whole.artifacts)
         drafts.append((draft_copy(sums.encode("utf-8"), into / SUMS, False), into / SUMS))
         drafts.append((draft_copy(manifest_bytes(whole), into / MANIFEST, False), into / MANIFEST))
-        for draft, target in drafts:  # the manifest last: what it does not list was not delivered
-            draft.replace(target)
+        replace_all(drafts)  # the manifest last: what it does not list was not delivered

@@ -75,18 +75,22 @@ def specifier_mistakes(text: str, path: KeyPath) -> Iterator[Mistake]:
 
 
 def requirement_mistakes(text: str, path: KeyPath) -> Iterator[Mistake]:
-    """A dependency as PEP 508 has it."""
+    """A dependency as PEP 508 has it, found by its name in an index."""
     if PLAIN_REQUIREMENT.fullmatch(text):
         return
     from packaging.requirements import InvalidRequirement, Requirement
 
     try:
-        Requirement(text)
+        url = Requirement(text).url
     except InvalidRequirement as error:
         why = str(error).partition("\n")[0].rstrip(".")
         yield Mistake(
             path, f'{text!r} is not a dependency as PEP 508 has it ({why}) — expected the like of "name>=1.2"'
         )
+        return
+    if url:
+        what = "is named by a URL, which a lock by name and hash for every target cannot hold"
+        yield Mistake(path, f"{text!r} {what} — name a version, and the folder of its wheel in UV_FIND_LINKS")
 
 
 @functools.cache

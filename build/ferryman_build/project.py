@@ -16,7 +16,7 @@ from msgspec import UNSET
 
 from ferryman_build import project_checks
 from ferryman_build.errors import ConfigError
-from ferryman_build.project_checks import ProjectTable, Subject
+from ferryman_build.project_checks import BuildSystem, ProjectTable, Subject
 from ferryman_build.settings import Settings, TargetSettings, WorkspaceSettings
 from ferryman_build.settings_checks import FERRYMAN, near_path
 from ferryman_build.targets import Target, parse_target
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ferryman_build.toml_positions import KeyPath
 
 PYPROJECT = "pyproject.toml"
-_Table = TypeVar("_Table", ProjectTable, Settings)
+_Table = TypeVar("_Table", ProjectTable, BuildSystem, Settings)
 
 ADDED = ("hidden_imports", "exclude_modules")
 """Fields of a target's table that add to the project's; all others take its place."""
@@ -52,6 +52,7 @@ class Project(msgspec.Struct, frozen=True, kw_only=True):
     entry_point: str
     executable: str
     settings: Settings
+    build_requires: tuple[str, ...] = BuildSystem().requires
     document: Document | None = None
 
     @property
@@ -134,6 +135,7 @@ def load_project(path: Path, *, lock_required: bool = True) -> Project:
         entry_point=start.reference,
         executable=subject.settings.name or start.name,
         settings=subject.settings,
+        build_requires=subject.build_system.requires,
         document=document,
     )
 
@@ -175,10 +177,21 @@ def _read(document: Document) -> tuple[Subject, list[Mistake]]:
         workspace = ferryman.get("workspace", {})
         ferryman = {key: value for key, value in ferryman.items() if key != "workspace"}
     project, project_mistakes = _typed(document.data["project"], ProjectTable, ("project",))
+    build_system, build_mistakes = _typed(
+        document.data.get("build-system", {}), BuildSystem, ("build-system",)
+    )
     settings, mistakes = _typed(ferryman, Settings, FERRYMAN)
-    mistakes += [*project_mistakes, *check(workspace, WorkspaceSettings, (*FERRYMAN, "workspace"))]
+    mistakes += [*project_mistakes, *build_mistakes]
+    mistakes += check(workspace, WorkspaceSettings, (*FERRYMAN, "workspace"))
     unread = frozenset(mistake.path for mistake in mistakes)
-    return Subject(root=document.path.parent, project=project, settings=settings, unread=unread), mistakes
+    subject = Subject(
+        root=document.path.parent,
+        project=project,
+        settings=settings,
+        build_system=build_system,
+        unread=unread,
+    )
+    return subject, mistakes
 
 
 def _typed(value: object, kind: type[_Table], path: KeyPath) -> tuple[_Table, list[Mistake]]:

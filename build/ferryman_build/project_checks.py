@@ -48,13 +48,27 @@ class ProjectTable(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
     import_names: Any = None
     import_namespaces: Any = None
 
+    @property
+    def starts(self) -> dict[str, str]:
+        """Every script by name; one of `gui-scripts` differs from the others on Windows alone."""
+        return {**self.gui_scripts, **self.scripts}
+
+
+class BuildSystem(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
+    """`[build-system]` (PEP 518); the defaults are what the standard says of a project without one."""
+
+    requires: tuple[str, ...] = ("setuptools>=40.8.0",)
+    build_backend: str = "setuptools.build_meta:__legacy__"
+    backend_path: tuple[str, ...] = ()
+
 
 class Subject(msgspec.Struct, frozen=True, kw_only=True):
-    """What is checked: the folder, both tables, and the paths that could not be read and are absent from them."""
+    """What is checked: the folder, its tables, and the paths that could not be read and are absent from them."""
 
     root: Path
     project: ProjectTable
     settings: Settings
+    build_system: BuildSystem = BuildSystem()
     unread: frozenset[KeyPath] = frozenset()
 
     def unclear(self, *path: str) -> bool:
@@ -118,10 +132,20 @@ def dependencies(subject: Subject) -> Iterator[Mistake]:
     yield from pep_checks.specifier_mistakes(subject.project.requires_python, ("project", "requires-python"))
 
 
+def build_system(subject: Subject) -> Iterator[Mistake]:
+    """What the backend is installed from is resolved as the dependencies are."""
+    for number, text in enumerate(subject.build_system.requires):
+        yield from pep_checks.requirement_mistakes(text, ("build-system", "requires", number))
+
+
 def scripts(subject: Subject) -> Iterator[Mistake]:
     """Every script is an object reference."""
-    for name, reference in subject.project.scripts.items():
-        yield from _reference(reference, ("project", "scripts", name))
+    for name, reference in subject.project.starts.items():
+        yield from _reference(reference, (*_place(subject, name), name))
+
+
+def _place(subject: Subject, script: str) -> tuple[str, str]:
+    return "project", "scripts" if script in subject.project.scripts else "gui-scripts"
 
 
 # --- the entry point -----------------------------------------------------------------------------------------------
@@ -132,7 +156,7 @@ def entry(subject: Subject) -> Entry:
 
     The reference is empty when none of these says it.
     """
-    settings, available = subject.settings, subject.project.scripts
+    settings, available = subject.settings, subject.project.starts
     name = settings.script or _default_script(subject)
     if settings.entry_point:
         same = [
@@ -148,9 +172,10 @@ def entry(subject: Subject) -> Entry:
 
 def entry_point(subject: Subject) -> Iterator[Mistake]:
     """There is exactly one way to start, and its module exists as far as the folder can tell."""
-    settings, available = subject.settings, subject.project.scripts
+    settings, available = subject.settings, subject.project.starts
     unclear = [subject.unclear(*FERRYMAN, key) for key in ("entry-point", "script")]
-    if any(unclear) or subject.unclear("project", "scripts"):
+    unclear += [subject.unclear("project", key) for key in ("scripts", "gui-scripts")]
+    if any(unclear):
         return
     if settings.script and settings.script not in available:
         listed = (
@@ -165,22 +190,24 @@ def entry_point(subject: Subject) -> Iterator[Mistake]:
         yield _no_start(subject)
     else:
         chosen = entry(subject)
-        yield from _module(subject, chosen.reference, ("project", "scripts", chosen.name))
+        yield from _module(subject, chosen.reference, (*_place(subject, chosen.name), chosen.name))
 
 
 def _default_script(subject: Subject) -> str:
-    available = subject.project.scripts
-    if len(available) == 1:
-        return next(iter(available))
+    available = subject.project.starts
+    # The only one; a console script before a single gui-script beside it, which is one more way to start the same.
+    for choice in (available, subject.project.scripts):
+        if len(choice) == 1:
+            return next(iter(choice))
     wanted = pep_checks.normalized(subject.project.name)
     return next((name for name in available if pep_checks.normalized(name) == wanted), "")
 
 
 def _no_start(subject: Subject) -> Mistake:
-    names = list(subject.project.scripts)
+    names = list(subject.project.starts)
     if names:
         what = f"[project.scripts] has {', '.join(names)}, and none is chosen — write script = {names[0]!r}"
-        return Mistake(("project", "scripts"), what.replace("'", '"'))
+        return Mistake(_place(subject, names[0]), what.replace("'", '"'))
     if "scripts" in subject.project.dynamic:
         cure = 'the scripts are dynamic, so write entry-point = "package.module:function"'
     else:
@@ -236,4 +263,4 @@ def _modules(folder: Path) -> list[str]:
     )
 
 
-CHECKS: tuple[Check, ...] = (identity, dependencies, scripts, entry_point)
+CHECKS: tuple[Check, ...] = (identity, dependencies, build_system, scripts, entry_point)

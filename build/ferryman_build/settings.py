@@ -28,6 +28,10 @@ class Bundler(StrEnum):
     PYINSTALLER = "pyinstaller"
 
 
+OLDEST_PYTHON = (3, 10)
+"""What PyInstaller and shiv, as locks/tools.txt pins them, still run on."""
+
+
 class Table(msgspec.Struct, frozen=True, kw_only=True, rename="kebab", forbid_unknown_fields=True):
     """Base of every table: immutable, kebab-case, unknown keys are errors."""
 

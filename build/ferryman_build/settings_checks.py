@@ -18,7 +18,7 @@ from msgspec import UNSET
 from ferryman_build import pep_checks
 from ferryman_build.data_files import data_files
 from ferryman_build.errors import UsageError
-from ferryman_build.settings import Settings
+from ferryman_build.settings import OLDEST_PYTHON, Settings
 from ferryman_build.targets import parse_target
 from ferryman_build.validate import Mistake, check
 from ferryman_build.words import suggest
@@ -105,7 +105,10 @@ def pythons(settings: Settings, around: Surroundings) -> Iterator[Mistake]:
     for path, python in _each(settings, "python"):
         malformed = check(python, _python_type(), path) if python else []
         yield from malformed
-        if not malformed and not pep_checks.allows_python(around.requires_python, python):
+        if python.startswith("3.") and tuple(map(int, python.split("."))) < OLDEST_PYTHON:
+            oldest = ".".join(map(str, OLDEST_PYTHON))
+            yield Mistake(path, f"Python {python} is too old to be frozen — {oldest} is the oldest")
+        elif not malformed and not pep_checks.allows_python(around.requires_python, python):
             yield Mistake(
                 path, f"Python {python} is not allowed by requires-python = {around.requires_python!r}"
             )

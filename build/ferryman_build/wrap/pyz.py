@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import tempfile
 from pathlib import Path
 
@@ -87,8 +88,17 @@ def write_pyz(job: PyzJob, runner: Runner) -> None:
 def _plain_modes(root: Path) -> None:
     """755 or 644, whatever the umask was when a file was installed: shiv keeps the modes that it finds."""
     for path in (root, *root.rglob("*")):
-        if not path.is_symlink():
-            path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
+        if path.is_symlink():
+            continue
+        status = path.stat()
+        mode = 0o755 if path.is_dir() or status.st_mode & 0o100 else 0o644
+        if stat.S_IMODE(status.st_mode) == mode:
+            continue
+        if path.is_file() and status.st_nlink > 1:  # a mode belongs to the file, which the cache has too
+            content = path.read_bytes()
+            path.unlink()
+            path.write_bytes(content)
+        path.chmod(mode)
 
 
 def _link_or_copy(source: str, target: str) -> str:

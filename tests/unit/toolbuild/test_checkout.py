@@ -14,13 +14,27 @@ from pathlib import Path
 import pytest
 
 from ferryman_build import checkout
-from ferryman_build.checkout import draft_copy, drafts_removed_on_error, locked, space_problem
-from ferryman_build.errors import BusyError, SpaceError
+from ferryman_build.checkout import (
+    draft_copy,
+    drafts_removed_on_error,
+    locked,
+    replace_all,
+    space_problem,
+    undo_dead_run,
+)
+from ferryman_build.errors import BusyError, ConfigError, SpaceError
 
 HOLD = """
 import sys
 from pathlib import Path
-from ferryman_build.checkout import locked
+from ferryman_build.checkout import (
+    draft_copy,
+    drafts_removed_on_error,
+    locked,
+    replace_all,
+    space_problem,
+    undo_dead_run,
+)
 with locked(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.readline()
@@ -82,7 +96,7 @@ def test_lock_ends_with_the_block(tmp_path: Path) -> None:
 
 def test_lock_without_a_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An owner that has not written its number yet is unknown, not an empty pair of brackets."""
-    monkeypatch.setattr(checkout, "_try_lock", lambda handle: False)
+    monkeypatch.setattr(checkout, "_try_lock", lambda handle, out: False)
 
     with pytest.raises(BusyError, match=r"\(process unknown\)"), locked(tmp_path):
         pass
@@ -184,3 +198,117 @@ def test_drafts_are_removed(tmp_path: Path, error: type[BaseException]) -> None:
     with drafts_removed_on_error() as kept:
         kept.append((draft_copy(b"", tmp_path / "three", False), tmp_path / "three"))
     assert kept[0][0].exists()
+
+
+# --- folders and locks that cannot be used ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("below", ["", "out", "a/out"])
+def test_a_file_is_no_folder(tmp_path: Path, below: str) -> None:
+    """Neither the folder itself nor one on the way to it may be a file; nothing is made."""
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(ConfigError, match="file is not a folder") as caught,
+        locked(tmp_path / "file" / below),
+    ):
+        pass
+
+    assert "--out" in caught.value.advice
+
+
+def test_a_folder_that_may_not_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asked of the system, since root may write to what its bits forbid but not to a read-only file system."""
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+
+    assert checkout.folder_problem(tmp_path / "new") == f"{tmp_path} cannot be written to"
+
+
+def test_no_locks_is_not_another_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file system without locks is said to be one."""
+    fcntl = pytest.importorskip("fcntl")
+
+    def refuse(_handle: int, _what: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(ConfigError, match="has no locks") as caught, locked(tmp_path):
+        pass
+
+    assert "--out" in caught.value.advice
+
+
+# --- all or nothing ---------------------------------------------------------------------------------------------------
+
+
+class Swap:
+    """Three targets of which two are there already, and drafts for all of them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.before = {"a": "old a", "z": "old z"}
+        self.after = {"a": "new a", "b": "new b", "z": "new z"}
+        for name, text in self.before.items():
+            (folder / name).write_text(text)
+        self.drafts = [(draft_copy(text.encode(), folder / name, False), folder / name)
+                       for name, text in self.after.items()]  # fmt: skip
+
+    def seen(self) -> dict[str, str]:
+        """Everything but drafts, hidden names included."""
+        drafts = {draft for draft, _ in self.drafts}
+        return {path.name: path.read_text() for path in self.folder.iterdir() if path not in drafts}
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_every_target_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool) -> None:
+    """With hard links and without; no second name stays."""
+    swap = Swap(tmp_path)
+    if not links:
+        monkeypatch.setattr(os, "link", _no_links)
+    replace_all(swap.drafts)
+
+    assert swap.seen() == swap.after
+
+
+def _no_links(*_: object, **__: object) -> None:
+    raise OSError(errno.EPERM, "Operation not permitted")
+
+
+@pytest.mark.parametrize("links", [True, False])
+@pytest.mark.parametrize("reached", ["a", "b", "z"])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
+def test_an_end_between_two_renames_is_undone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reached: str, links: bool, error: type[BaseException]
+) -> None:
+    """Ctrl-C or a failing disk behind any of the renames."""
+    swap = Swap(tmp_path)
+    if not links:
+        monkeypatch.setattr(os, "link", _no_links)
+    real = Path.replace
+
+    def replace(path: Path, target: Path) -> Path:
+        if target.name == reached and not path.name.endswith("-before"):
+            if reached != "z":
+                real(path, target)
+            raise error
+        return real(path, target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    with pytest.raises(error):
+        replace_all(swap.drafts)
+
+    assert swap.seen() == swap.before
+
+
+@pytest.mark.parametrize("renamed", [0, 1, 2, 3])
+def test_a_killed_run_is_undone_by_the_next_one(tmp_path: Path, renamed: int) -> None:
+    """kill -9 behind each rename: what the last target lists decides whether the old or the new files stay."""
+    swap = Swap(tmp_path)
+    for _, target in swap.drafts:
+        checkout._set_aside(target)
+    for draft, target in swap.drafts[:renamed]:
+        draft.replace(target)
+
+    undo_dead_run(tmp_path / "z")
+
+    fresh = {"b": "new b"} if renamed == 2 else {}  # listed nowhere
+    assert swap.seen() == (swap.after if renamed == 3 else {**swap.before, **fresh})

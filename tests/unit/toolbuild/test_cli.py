@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 
@@ -69,6 +70,20 @@ def test_github_gets_an_annotation(
     [
         (KeyboardInterrupt(), 130, "Interrupted. Child processes were ended"),
         (RuntimeError("odd"), 1, "Unexpected RuntimeError: odd"),
+        (
+            NotADirectoryError(errno.ENOTDIR, "Not a directory", "out/logs"),
+            3,
+            "error: out/logs: Not a directory.",
+        ),
+        (OSError(errno.EROFS, "Read-only file system", "dist"), 3, "error: dist: Read-only file system."),
+        (OSError(errno.ENOSPC, "No space left on device", "out/x"), 10, "error: No space left: out/x"),
+        (
+            OSError(errno.ENOSPC, "No space left on device"),
+            10,
+            "error: No space left: No space left on device.",
+        ),
+        (FileNotFoundError(errno.ENOENT, "No such file", "x"), 1, "Unexpected FileNotFoundError"),
+        (OSError(errno.EBADF, "Bad file descriptor"), 1, "Traceback"),
     ],
 )
 def test_whatever_happens_there_is_a_sentence(

@@ -281,3 +281,34 @@ def test_files_are_removed_after_the_manifest(build: Build, monkeypatch: pytest.
     monkeypatch.setattr(Path, "unlink", watched)
 
     assert build.deliver(LINUX, "s2") == tuple(ARM)
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o600, 0o777])
+def test_an_equal_product_gets_its_mode_back(build: Build, mode: int) -> None:
+    """The right bytes without the executable bit are not the product."""
+    build.deliver(LINUX)
+    program = build.dist / "a-linux-amd64"
+    program.chmod(mode)
+    build.deliver(LINUX)
+
+    assert program.stat().st_mode & 0o777 == 0o755
+
+
+def test_an_end_between_the_renames_leaves_the_old_release(
+    build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """New products never lie under the old manifest."""
+    build.deliver(LINUX)
+    before = build.everything()
+    real = Path.replace
+
+    def replace(path: Path, target: Path) -> Path:
+        if target.name == MANIFEST and not path.name.endswith("-before"):
+            raise KeyboardInterrupt
+        return real(path, target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    with pytest.raises(KeyboardInterrupt):
+        build.deliver({name: f"new {name}" for name in (*LINUX, *ARM)}, "s2")
+
+    assert build.everything() == before

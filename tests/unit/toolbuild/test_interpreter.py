@@ -238,6 +238,14 @@ def test_pypy_is_refused(tmp_path: Path) -> None:
     assert "--python" in caught.value.advice
 
 
+def test_a_python_that_the_tools_do_not_run_on(tmp_path: Path) -> None:
+    """Said before its dependencies are resolved."""
+    with pytest.raises(ToolMissingError, match=r"3\.9\.18, and the oldest .* is 3\.10") as caught:
+        find(Debian(facts(version="3.9.18")), tmp_path)
+
+    assert "--python" in caught.value.advice
+
+
 def test_identity_is_the_build(tmp_path: Path) -> None:
     """Another build under the same path is another interpreter for every cache key."""
     one = find(Debian(facts(windows=True)), tmp_path)
@@ -291,6 +299,25 @@ def test_version_that_is_found(tmp_path: Path) -> None:
     find(runner, tmp_path, "3.99")
 
     assert runner.calls[1][0] == "/opt/py/bin/python3.99"
+
+
+def test_pyenv_s_versions_are_searched_and_its_shims_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A shim fails for every version but the chosen one; the versions lie in folders of their own."""
+    for name in ("shims", "versions/3.12.1/bin", "versions/3.13.0/bin", "versions/3.1.2/bin"):
+        (tmp_path / name).mkdir(parents=True)
+    monkeypatch.setenv("PYENV_ROOT", str(tmp_path))
+    monkeypatch.setenv("PATH", f"{tmp_path}/shims:/usr/bin")
+
+    assert interpreter._search_path("3.12") == f"/usr/bin:{tmp_path}/versions/3.12.1/bin"
+
+
+def test_a_path_that_cannot_be_executed(tmp_path: Path) -> None:
+    """A file without the bit is no interpreter."""
+    (tmp_path / "python").touch(mode=0o644)
+    with pytest.raises(ToolMissingError, match="no interpreter at"):
+        find(Debian(facts()), tmp_path, str(tmp_path / "python"))
 
 
 def test_path_that_is_not_there(tmp_path: Path) -> None:

@@ -383,3 +383,53 @@ def test_a_missing_file_names_the_folder_above(agent: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         find_project(agent / "app")
     assert f"for example in {agent}" in caught.value.advice
+
+
+GUI = '[project.gui-scripts]\napp-window = "app.cli:main"\n'
+
+
+def test_a_gui_script_alone_is_a_way_to_start() -> None:
+    """It differs from a console script on Windows alone; beside a single console script it changes nothing."""
+    assert load(PROJECT + GUI).executable == "app-window"
+    assert load(PROJECT + GUI + SCRIPT).executable == "app"
+    chosen = load(PROJECT + GUI + SCRIPT + FERRYMAN + 'script = "app-window"\n')
+    assert (chosen.executable, chosen.entry_point) == ("app-window", "app.cli:main")
+
+
+def test_a_wrong_gui_script_is_said_where_it_is_written() -> None:
+    """Its form, and that several need a choice."""
+    (wrong,) = mistakes(PROJECT + GUI.replace(":main", ""))
+    several = mistakes(PROJECT + GUI + 'other = "app.cli:main"\n')
+    assert "project.gui-scripts.app-window" in wrong
+    assert 'write script = "app-window"' in several[0]
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ('[build-system]\nrequires = "setuptools"\n', "expected an array"),
+        ('[build-system]\nrequires = ["setup tools"]\n', "PEP 508"),
+        ('[build-system]\nrequires = ["x @ git+https://example.com/x"]\n', "URL"),
+        ("[build-system]\nrequires = []\nbuild-backend = 3\n", "expected text"),
+        ("[build-system]\nrequire = []\n", "did you mean 'requires'"),
+    ],
+)
+def test_the_build_system_is_checked_like_the_rest(table: str, said: str) -> None:
+    """What the backend is installed from is resolved as the dependencies are, so it is read as carefully."""
+    (line,) = mistakes(PROJECT + SCRIPT + table)
+    assert "build-system" in line
+    assert said in line
+
+
+def test_the_build_system_has_the_standard_s_defaults() -> None:
+    """PEP 518: without a table it is setuptools."""
+    assert load(PROJECT + SCRIPT).build_requires == ("setuptools>=40.8.0",)
+    table = '[build-system]\nrequires = ["flit_core>=3"]\nbuild-backend = "flit_core.buildapi"\n'
+    assert load(PROJECT + SCRIPT + table).build_requires == ("flit_core>=3",)
+
+
+def test_a_python_that_the_tools_do_not_run_on_is_refused() -> None:
+    """Before anything is resolved for it."""
+    text = PROJECT.replace(">=3.11", ">=3.8") + SCRIPT + FERRYMAN
+    assert "too old" in mistakes(text + 'python = "3.9"\n')[0]
+    assert load(text + 'python = "3.10"\n').settings.python == "3.10"
