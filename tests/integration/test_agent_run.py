@@ -256,7 +256,7 @@ def test_second_signal_aborts(start: Start) -> None:
     agent.message("deaf")
     agent.send(signal.SIGTERM)
     agent.message("is stopped")
-    assert agent.end(limit=5) == 130
+    assert agent.end(limit=5) == 130, agent.log.read_text()
 
 
 def test_good_reload_by_signal(start: Start) -> None:
