@@ -28,7 +28,7 @@ from ferryman_build.pipeline import Job, Pipeline, Step
 from ferryman_build.plan import Plan, Status, plan_project
 from ferryman_build.project import Project
 from ferryman_build.settings import Settings
-from ferryman_build.source import read_source
+from ferryman_build.source import git_refusal, own_checkout, read_source
 from ferryman_build.steps import TargetJob, artifact_path, needs, notes, smoke_result, steps_for
 from ferryman_build.targets import Target, host_target
 from ferryman_build.ui import Ui, human_size
@@ -95,6 +95,8 @@ def preflight(
     for folder in (options.out, options.dist):
         if problem := space_problem(folder):
             raise SpaceError(f"No space left: {problem}.", advice="Free some space, or use --out and --dist.")
+    if refusal := git_refusal(project.root):
+        ui.say(f"note: {refusal}. {own_checkout(project.root)}")
     source, requires = read_source(project.root), project.build_requires
     index = cache.root / "index"
     interpreters = Interpreters(project, options, cache, runner, ui)

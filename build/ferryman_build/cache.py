@@ -10,14 +10,19 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import msgspec
 
 _KEPT_PER_STEP = 8
+_BLOB_SECONDS = 30 * 24 * 3600  # since its last use
+_BLOB_BYTES = 2_000_000_000
+_BLOB = re.compile(r"[0-9a-f]{38}(\.z[1-9])?")  # the second form is pack.py's
 _RESULT = "result.json"
 
 
@@ -109,12 +114,11 @@ class Cache:
         return folder, result
 
     def sweep(self) -> int:
-        """Remove drafts of dead runs and all but the newest few results of each step; the number removed.
+        """Remove drafts of dead runs, all but the newest few results of each step, and old blobs; the number removed.
 
-        Call it only while holding the checkout's lock. What is no result of a step (blobs, answers of the index) has
-        its own rules and stays.
+        Call it only while holding the checkout's lock. The index's answers are small and stay.
         """
-        removed = 0
+        removed = Blobs(self.root / "blobs").sweep(time.time())
         for drafts, results in map(_drafts_and_results, self.root.iterdir() if self.root.exists() else ()):
             kept = sorted(results, key=_last_used, reverse=True)
             for path in (*drafts, *(path for path in kept[_KEPT_PER_STEP:] if path not in self.used)):
@@ -132,7 +136,10 @@ def _last_used(path: Path) -> float:
 
 
 class Blobs:
-    """Small files by key, shared by all steps: compiled modules, stripped libraries. Written beside and renamed."""
+    """Small files by key, shared by all steps: compiled modules, stripped libraries, compressed members.
+
+    Written beside and renamed. A file's own date is that of its last use, and only the sweep reads it.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -140,9 +147,30 @@ class Blobs:
     def path(self, key: str) -> Path:
         return self.root / key[:2] / key[2:40]
 
+    def find(self, key: str) -> Path | None:
+        """The file of ``key``, which counts as a use; None when it is not there."""
+        path = self.path(key)
+        try:
+            os.utime(path)
+        except FileNotFoundError:
+            return None
+        return path
+
     def missing(self, keys: Mapping[str, object]) -> list[str]:
         """Those of ``keys`` that are not there, in order."""
-        return [key for key in keys if not self.path(key).exists()]
+        return [key for key in keys if self.find(key) is None]
+
+    def sweep(self, now: float) -> int:
+        """Remove drafts of dead runs, what was not used for a month, and, oldest first, what is over the limit."""
+        found = [(path, path.stat()) for path in self.root.glob("*/*")]
+        removed = left = 0
+        for path, status in sorted(found, key=lambda item: -item[1].st_mtime):
+            left += status.st_size
+            old = now - status.st_mtime > _BLOB_SECONDS or left > _BLOB_BYTES
+            if old or not _BLOB.fullmatch(path.name):
+                path.unlink()
+                removed += 1
+        return removed
 
     def put(self, key: str, content: bytes) -> Path:
         path = self.path(key)

@@ -132,7 +132,9 @@ def replace_all(drafts: Sequence[tuple[Path, Path]]) -> None:
         for draft, target in drafts:
             draft.replace(target)
     except BaseException:
-        fresh = [target for draft, target in drafts if not draft.exists() and not os.path.lexists(_aside(target))]
+        fresh = [
+            target for draft, target in drafts if not draft.exists() and not os.path.lexists(_aside(target))
+        ]
         for target in targets:
             _put_back(target)
         for target in fresh:
@@ -149,7 +151,9 @@ def undo_dead_run(last: Path) -> None:
     """
     kept = _aside(last)
     finished = last.exists() and not (kept.exists() and kept.read_bytes() == last.read_bytes())
-    asides = sorted(last.parent.glob(".*.ferryman-before"), key=lambda path: path == kept)  # what decides goes last
+    asides = sorted(
+        last.parent.glob(".*.ferryman-before"), key=lambda path: path == kept
+    )  # what decides goes last
     for aside in asides:
         if finished:
             aside.unlink()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from importlib import metadata
 from pathlib import Path
@@ -18,6 +18,7 @@ from ferryman_build.collect.environment import tool_version
 from ferryman_build.errors import FerrymanError
 from ferryman_build.interpreter import find_interpreter
 from ferryman_build.project import Project
+from ferryman_build.source import git_refusal, own_checkout
 
 
 class State(StrEnum):
@@ -76,6 +77,10 @@ def _findings(project: Project, out: Path, runner: Runner) -> Iterator[Finding]:
     for name, use in (("pyinstaller", "analysis of the program"), ("shiv", ".pyz")):
         yield Finding(name, State.FOUND, f"{tool_version(name)} (pinned, fetched by hash)", use)
     yield from (_program(program) for program in PROGRAMS if set(program.kinds) & set(project.settings.kinds))
+    if refusal := git_refusal(project.root):
+        yield Finding(
+            "checkout", State.OPTIONAL, refusal, "commit and date in the manifest", own_checkout(project.root)
+        )
     problem = space_problem(out)
     yield Finding("disk space", State.MISSING if problem else State.FOUND, problem or _free(out), "out/ and dist/",
                   "Free some space, or build with --out elsewhere." if problem else "")  # fmt: skip
@@ -116,6 +121,3 @@ def _free(folder: Path) -> str:
 def problems(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     """The findings that keep a build from running."""
     return tuple(finding for finding in findings if finding.state is State.MISSING)
-
-
-Examine = Callable[[Project, Path, Runner], tuple[Finding, ...]]

@@ -76,15 +76,33 @@ def _epoch(root: Path, commit: str) -> int:
     return min(max(int(stamp), _DEFAULT_EPOCH), _LATEST_EPOCH) if stamp else _DEFAULT_EPOCH
 
 
+def git_refusal(root: Path) -> str:
+    """'' or why git does not answer for a repository that is there: its owner is somebody else."""
+    done = _run_git(root, "rev-parse", "HEAD")
+    if done is None or b"dubious ownership" not in done.stderr:
+        return ""
+    return f"git does not read {root}, since another user owns it"
+
+
+def own_checkout(root: Path) -> str:
+    """What to do about :func:`git_refusal`."""
+    return f"Without git the manifest has no commit; `git config --global --add safe.directory {root}` lets git read it."
+
+
 def _git(root: Path, *words: str) -> str:
-    """Git's answer, or '' where there is no git, no repository, or nothing to say.
+    """Git's answer, or '' where there is no git, no repository, or nothing to say."""
+    done = _run_git(root, *words)
+    return done.stdout.decode("utf-8", "surrogateescape") if done and done.returncode == 0 else ""
+
+
+def _run_git(root: Path, *words: str) -> subprocess.CompletedProcess[bytes] | None:
+    """None where there is no git.
 
     Not through cmd.Runner: a missing git is no failure here, and five log files per build would help nobody.
     """
     caller = {name: value for name, value in os.environ.items() if name not in _GIT_PLACES}
     env = {**caller, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
     try:
-        done = subprocess.run(["git", "-C", root, *words], capture_output=True, env=env, check=False)
+        return subprocess.run(["git", "-C", root, *words], capture_output=True, env=env, check=False)
     except FileNotFoundError:
-        return ""
-    return done.stdout.decode("utf-8", "surrogateescape") if done.returncode == 0 else ""
+        return None

@@ -24,6 +24,7 @@ from ferryman_build.collect import environment, imports
 from ferryman_build.collect import pyinstaller as collector
 from ferryman_build.collect.analysis import Analysis, Entry, Origins
 from ferryman_build.data_files import data_files
+from ferryman_build.errors import SmokeError
 from ferryman_build.inspect import floor_problems, needs_of_pyz, survey_tree
 from ferryman_build.interpreter import Interpreter
 from ferryman_build.locking import Lock, packages_for, requirements_text
@@ -427,7 +428,11 @@ def _smoke_step(kind: Kind) -> Step:
             python=job.interpreter.path, work=into,
             needs_exec_tmp=kind is Kind.EXECUTABLE and BUNDLERS[job.settings.bundle].needs_exec_tmp,
         )  # fmt: skip
-        smoke.raise_for_failure(result, f"{job.stem} ({kind})", job.runner.log_dir)
+        try:
+            smoke.raise_for_failure(result, f"{job.stem} ({kind})", job.runner.log_dir)
+        except SmokeError as error:
+            error.advice = imports.cure(error.details, _excluded(job)) or error.advice
+            raise
         (into / "smoke.json").write_bytes(msgspec.json.encode(result))
         return result.reason or f"{len(result.checks)} checks passed"
 

@@ -155,8 +155,7 @@ def _compiled_file(entry: Entry, path: Path) -> Path:
 def _stripped(source: Path, blobs: Blobs) -> Path:
     content = source.read_bytes()
     key = _key("strip", hashlib.sha256(content).hexdigest())
-    path = blobs.path(key)
-    return path if path.exists() else blobs.put(key, strip_elf(content))
+    return blobs.find(key) or blobs.put(key, strip_elf(content))
 
 
 def _link(source: Path, target: Path) -> None:

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 # Names whose arguments (or mere use) the analysis or a hook may look at.
@@ -22,6 +23,8 @@ _TELLING = frozenset({
 })  # fmt: skip
 # Modules whose users are scanned in their whole: PyInstaller's ctypes scan follows names through a function.
 _SCANNED = frozenset({"ctypes", "cffi", "pkg_resources", "imp", "_ctypes"})
+
+_MISSING = re.compile(r"ModuleNotFoundError: No module named '([\w.]+)'")
 
 
 def signature(path: Path) -> str:
@@ -52,6 +55,20 @@ def imported_modules(path: Path) -> set[str]:
             found.add(node.module)
             found.update(f"{node.module}.{alias.name}" for alias in node.names)
     return found
+
+
+def cure(lines: Iterable[str], excluded: Iterable[str]) -> str:
+    """What to do about a program whose last ``lines`` miss a module; '' when they do not."""
+    found = next((match[1] for line in lines if (match := _MISSING.search(line))), "")
+    if not found:
+        return ""
+    for name in excluded:
+        if f"{found}.".startswith(f"{name}."):
+            return f'{name} was left out: take it from exclude-modules, or write keep-modules = ["{name}"] in [tool.ferryman].'
+    return (
+        f'No import names {found} where an analysis sees it: write hidden-imports = ["{found}"] in [tool.ferryman], '
+        "and see that [project] dependencies has what brings it."
+    )
 
 
 def _parse(content: bytes) -> ast.Module:

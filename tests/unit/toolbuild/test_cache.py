@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -323,3 +324,46 @@ def test_blobs(tmp_path: Path) -> None:
 def test_result_is_a_value() -> None:
     """Two results with the same content are equal."""
     assert Result("d", 1.0) == Result("d", 1.0, "")
+
+
+def blob(root: Path, number: int, age: float, suffix: str = "") -> Path:
+    """A file that was last used ``age`` seconds before :data:`NOW`."""
+    path = Blobs(root).put(digest(number), b"x" * 10)
+    path = path.rename(path.with_name(path.name + suffix))
+    os.utime(path, (NOW - age, NOW - age))
+    return path
+
+
+NOW = time.time()
+MONTH = float(cache_module._BLOB_SECONDS)
+
+
+def test_blobs_go_a_month_after_their_last_use(tmp_path: Path) -> None:
+    """Compressed members are blobs too; a use makes young."""
+    kept = [blob(tmp_path, 1, MONTH - 1), blob(tmp_path, 2, 0, ".z6")]
+    gone = [blob(tmp_path, 3, MONTH + 1), blob(tmp_path, 4, MONTH + 1, ".z6")]
+    used = blob(tmp_path, 5, MONTH + 1)
+
+    assert Blobs(tmp_path).find(digest(5)) == used
+    assert Blobs(tmp_path).sweep(NOW) == 2
+    assert all(path.exists() for path in (*kept, used))
+    assert not any(path.exists() for path in gone)
+
+
+def test_the_oldest_blobs_go_when_they_are_too_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Up to the limit the youngest stay."""
+    monkeypatch.setattr(cache_module, "_BLOB_BYTES", 25)
+    paths = [blob(tmp_path, number, number) for number in range(4)]
+
+    assert Blobs(tmp_path).sweep(NOW) == 2
+    assert [path.exists() for path in paths] == [True, True, False, False]
+
+
+@pytest.mark.parametrize("name", [".draft-abc", "0" * 38 + ".4711.draft", "0" * 38 + ".z6.4711"])
+def test_drafts_of_blobs_go(tmp_path: Path, name: str) -> None:
+    """What a killed run was writing, in each of the forms in which blobs are written."""
+    draft = blob(tmp_path, 1, 0).with_name(name)
+    draft.touch()
+
+    assert Blobs(tmp_path).sweep(NOW) == 1
+    assert not draft.exists()

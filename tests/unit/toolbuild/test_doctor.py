@@ -24,7 +24,9 @@ PYTHON = Interpreter(
 
 def project(*kinds: Kind, python: str = "") -> Any:
     """As much of a project as the doctor looks at."""
-    return SimpleNamespace(settings=SimpleNamespace(kinds=kinds or tuple(Kind), python=python))
+    return SimpleNamespace(
+        root=Path("/x/agent"), settings=SimpleNamespace(kinds=kinds or tuple(Kind), python=python)
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -137,3 +139,12 @@ def test_program_that_cannot_be_started(tmp_path: Path, machine: dict[str, str])
     machine["git"] = str(tmp_path)
 
     assert examined(tmp_path)["git"].found == str(tmp_path)
+
+
+def test_a_checkout_that_git_does_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A build goes on without a commit, so nothing is missing, and the way to have one is said."""
+    monkeypatch.setattr(doctor, "git_refusal", lambda root: f"git does not read {root}")
+    found = examined(tmp_path)["checkout"]
+
+    assert (found.state, found.found) == (State.OPTIONAL, "git does not read /x/agent")
+    assert "safe.directory /x/agent" in found.advice

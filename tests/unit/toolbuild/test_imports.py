@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from ferryman_build.collect import imports
 from ferryman_build.collect.imports import imported_modules, signature
 
 # What an analysis never looks at.
@@ -112,3 +113,20 @@ def test_imported_modules(tmp_path: Path, text: str, wanted: set[str]) -> None:
     path.write_text(text)
 
     assert imported_modules(path) == wanted
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (["Traceback", "ModuleNotFoundError: No module named 'app._impl'"], 'hidden-imports = ["app._impl"]'),
+        (["ModuleNotFoundError: No module named 'xmlrpc.client'"], 'keep-modules = ["xmlrpc"]'),
+        (["ModuleNotFoundError: No module named 'xmlrpcs'"], "hidden-imports"),
+        (["ImportError: cannot import name 'x' from 'y'"], ""),
+        ([], ""),
+    ],
+)
+def test_a_missing_module_has_a_cure(lines: list[str], said: str) -> None:
+    """The module is named, and the key that brings it."""
+    found = imports.cure(lines, ["ftplib", "xmlrpc"])
+    assert said in found
+    assert bool(said) == bool(found)

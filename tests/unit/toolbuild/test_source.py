@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from ferryman_build import source
 from ferryman_build.errors import ConfigError
 from ferryman_build.source import read_source, source_files
 
@@ -323,3 +324,16 @@ def test_unreadable_answer_of_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     assert read_source(tmp_path / "agent").commit == ""
     assert names(tmp_path / "agent") == ["a.py"]
+
+
+@needs_git
+def test_a_checkout_of_another_user_is_told_from_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Git answers nothing for it: no commit, and a reason that can be shown."""
+    repository(tmp_path, "a.py")
+    assert source.git_refusal(tmp_path) == ""
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+
+    assert source.git_refusal(tmp_path) == f"git does not read {tmp_path}, since another user owns it"
+    assert read_source(tmp_path).commit == ""

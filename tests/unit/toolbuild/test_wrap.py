@@ -15,7 +15,7 @@ from ferryman_build.errors import ResolutionError
 from ferryman_build.settings import Bundler
 from ferryman_build.targets import parse_target
 from ferryman_build.tree import Tree, TreeFile
-from ferryman_build.wrap import bundle
+from ferryman_build.wrap import bundle, pyz
 from ferryman_build.wrap.bundle import BUNDLERS, BundleJob
 from ferryman_build.wrap.pyz import PyzJob, install_site_packages, write_pyz
 
@@ -152,3 +152,16 @@ def test_pyz(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool) -> No
     assert "--reproducible" in runner.words
     assert runner.options["env"]["SOURCE_DATE_EPOCH"] == "7"
     assert list(output.parent.iterdir()) == []
+
+
+def test_the_mode_of_a_cached_file_is_not_changed(tmp_path: Path) -> None:
+    """A hard link has the mode of the file that it is another name for."""
+    cached, linked = tmp_path / "cached.py", tmp_path / "site" / "linked.py"
+    linked.parent.mkdir()
+    cached.write_text("x")
+    cached.chmod(0o600)
+    os.link(cached, linked)
+    pyz._plain_modes(linked.parent)
+
+    assert [path.stat().st_mode & 0o777 for path in (cached, linked)] == [0o600, 0o644]
+    assert linked.read_text() == "x"

@@ -40,6 +40,7 @@ class Writer(writers.CArchiveWriter):
         key = hashlib.sha256(content).hexdigest()
         path = os.path.join(self.blobs, key[:2], f"{key[2:40]}.z{self.level}")
         if os.path.exists(path):
+            os.utime(path)  # its last use, for the sweep
             with open(path, "rb") as file:
                 return file.read()
         packed = zlib.compress(content, self.level)
