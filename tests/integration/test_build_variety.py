@@ -1,0 +1,185 @@
+"""Projects as other people lay them out: each is built and runs, or is refused with a sentence and a cure."""
+
+from __future__ import annotations
+
+import os
+import tarfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from support.ferryman import Outcome, Workshop
+
+MAIN = "import sys\n\n\ndef main():\n    print('lit', *sys.argv[1:])\n"
+SETUPTOOLS = '[build-system]\nrequires = ["setuptools>=77"]\nbuild-backend = "setuptools.build_meta"\n'
+FLIT = '[build-system]\nrequires = ["flit_core>=3"]\nbuild-backend = "flit_core.buildapi"\n'
+PROJECT = '[project]\nname = "lamp"\nversion = "1.0"\ndescription = "a lamp"\n'
+SCRIPT = '[project.scripts]\nlamp = "lamp:main"\n'
+
+Make = Callable[..., Workshop]
+
+
+@pytest.fixture
+def make(tmp_path: Path, shared_out: Path) -> Make:
+    """A project of these files; ``folder`` is the name of the one that it lies in."""
+
+    def made(files: Mapping[str, str], folder: str = "project", out: Path = shared_out) -> Workshop:
+        project = tmp_path / folder
+        for name, text in files.items():
+            path = project / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        return Workshop(project=project, out=out, dist=tmp_path / "dist")
+
+    return made
+
+
+def built(workshop: Workshop, kind: str = "archive") -> str:
+    """The name of the product; its smoke test has run it with --version."""
+    outcome = workshop.run("build", "--kind", kind)
+    assert outcome.code == 0, outcome.err
+    (artifact,) = workshop.manifest()["artifacts"]
+    assert artifact["smoke"]["status"] == "passed"
+    return str(artifact["path"])
+
+
+def refused(workshop: Workshop, code: int, *said: str, words: tuple[str, ...] = ("build",)) -> Outcome:
+    """Run, and see the exit code, the sentences, a cure and no dist/."""
+    outcome = workshop.run(*words)
+    assert outcome.code == code, outcome.err
+    for sentence in (*said, "what to do: "):
+        assert sentence in outcome.err
+    assert "Traceback (most recent call last)" not in outcome.err.partition("\n")[0]
+    assert not workshop.dist.is_dir()
+    return outcome
+
+
+# --- what is built ----------------------------------------------------------------------------------------------------
+
+BUILT: dict[str, dict[str, str]] = {
+    "a module, no build-system table, a gui-script": {
+        "pyproject.toml": f'{PROJECT}[project.gui-scripts]\nlamp = "lamp:main"\n',
+        "lamp.py": MAIN,
+    },
+    "other names for distribution, script and package": {
+        "pyproject.toml": f"{SETUPTOOLS}{PROJECT.replace('lamp', 'Light.House-Keeper', 1)}"
+        '[project.scripts]\nlamp = "beacon.cli:main"\n[tool.setuptools]\npackages = ["beacon"]\n',
+        "beacon/__init__.py": "",
+        "beacon/cli.py": MAIN,
+    },
+    "a namespace package below src": {
+        "pyproject.toml": f'{SETUPTOOLS}{PROJECT}[project.scripts]\nlamp = "coast.lamp.cli:main"\n'
+        '[tool.setuptools.packages.find]\nwhere = ["src"]\n',
+        "src/coast/lamp/__init__.py": "",
+        "src/coast/lamp/cli.py": MAIN,
+    },
+    "a method as entry point, py_modules": {
+        "pyproject.toml": f'{SETUPTOOLS}{PROJECT}[project.scripts]\nlamp = "lamp:Lamp.main"\n'
+        '[tool.setuptools]\npy-modules = ["lamp"]\n',
+        "lamp.py": "class Lamp:\n    @classmethod\n    def main(cls):\n        print('lit')\n",
+    },
+    "poetry": {
+        "pyproject.toml": '[build-system]\nrequires = ["poetry-core>=2"]\nbuild-backend = "poetry.core.masonry.api"\n'
+        f"{PROJECT}{SCRIPT}",
+        "lamp/__init__.py": MAIN,
+    },
+    "pdm": {
+        "pyproject.toml": f'[build-system]\nrequires = ["pdm-backend"]\nbuild-backend = "pdm.backend"\n{PROJECT}{SCRIPT}',
+        "src/lamp/__init__.py": MAIN,
+    },
+}
+
+
+@pytest.mark.parametrize("name", BUILT)
+def test_a_project_of_another_layout_is_built(make: Make, name: str) -> None:
+    """One archive, which its smoke test has run."""
+    assert built(make(BUILT[name])).startswith("lamp-1.0-")
+
+
+def test_extras_of_a_dependency_are_in_the_program(make: Make) -> None:
+    """What only an extra brings is installed and found."""
+    text = f'{FLIT}{PROJECT}dependencies = ["uvicorn[standard]>=0.30"]\n{SCRIPT}'
+    built(make({"pyproject.toml": text, "lamp.py": f"import uvicorn, httptools, dotenv\n{MAIN}"}))
+
+
+def test_the_version_comes_from_the_wheel(make: Make) -> None:
+    """`dynamic = ["version"]`, an attribute that setuptools reads; the plan stands without it."""
+    dynamic = PROJECT.replace('version = "1.0"', 'dynamic = ["version"]')
+    text = (
+        f'{SETUPTOOLS}{dynamic}{SCRIPT}[tool.setuptools.dynamic]\nversion = {{ attr = "lamp.__version__" }}\n'
+    )
+    workshop = make({"pyproject.toml": text, "lamp/__init__.py": f"__version__ = '3.2.1'\n{MAIN}"})
+
+    assert built(workshop, "pyz").startswith("lamp-3.2.1-")
+    assert workshop.run("plan").code == 0
+
+
+@pytest.mark.parametrize("folder", ["-lamp:100%41", 'it\'s "{one}" #1'])
+def test_a_project_in_a_folder_of_any_name(make: Make, folder: str) -> None:
+    """Its files are its own: data are collected, and the smoke test is told where it lies."""
+    table = '[[tool.ferryman.data]]\nsource = "texts/*"\n[tool.ferryman.smoke]\ncommands = [["{project}/lamp.py"]]\n'
+    files = {
+        "pyproject.toml": f"{FLIT}{PROJECT}{SCRIPT}{table}",
+        "lamp.py": f"{MAIN}    open(sys.argv[1]).close()\n    # {folder}\n",
+        "texts/a b:c.txt": "text",
+    }
+    workshop = make(files, folder)
+    name = built(workshop)
+
+    with tarfile.open(workshop.dist / name) as archive:
+        assert any(member.endswith("_internal/a b:c.txt") for member in archive.getnames())
+
+
+# --- what is refused --------------------------------------------------------------------------------------------------
+
+
+def test_a_module_that_is_imported_by_name_alone_is_named(make: Make) -> None:
+    """A package that loads its parts when they are asked for: the smoke test sees it, and the cure works."""
+    lazy = "import importlib\n\n\ndef __getattr__(name):\n    if name != 'main':\n        raise AttributeError(name)\n"
+    lazy += "    return importlib.import_module('._parts', __name__).main\n"
+    text = f"{FLIT}{PROJECT}{SCRIPT}"
+    workshop = make({"pyproject.toml": text, "lamp/__init__.py": lazy, "lamp/_parts.py": MAIN})
+    refused(workshop, 9, 'hidden-imports = ["lamp._parts"]', words=("build", "--kind", "archive"))
+
+    (workshop.project / "pyproject.toml").write_text(
+        f'{text}[tool.ferryman]\nhidden-imports = ["lamp._parts"]\n'
+    )
+    built(workshop)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        pytest.param("", "no [project] table", id="empty"),
+        pytest.param("[tool.black]\n", "no [project] table", id="no-project"),
+        pytest.param(f"{PROJECT}", "nothing says how the program starts", id="no-script"),
+        pytest.param(f"build-system = 3\n{PROJECT}{SCRIPT}", "expected a table", id="build-system"),
+        pytest.param(
+            f'{PROJECT}dependencies = ["idna @ https://example.org/idna-3.7-py3-none-any.whl"]\n{SCRIPT}',
+            "UV_FIND_LINKS",
+            id="url",
+        ),
+    ],
+)
+def test_a_project_that_cannot_be_built_is_refused_at_once(make: Make, text: str, said: str) -> None:
+    """Exit 3, before anything is asked or made."""
+    refused(make({"pyproject.toml": text, "lamp.py": MAIN}), 3, said)
+
+
+@pytest.mark.parametrize("option", ["--out", "--dist"])
+def test_a_file_where_a_folder_is_needed(make: Make, tmp_path: Path, option: str) -> None:
+    """Said before anything is built; the file stays."""
+    workshop = make({"pyproject.toml": f"{PROJECT}{SCRIPT}", "lamp.py": MAIN})
+    file = tmp_path / "file"
+    file.write_text("mine")
+    refused(workshop, 3, f"{file} is not a folder", option, words=("build", option, str(file)))
+
+    assert file.read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", [f"a{os.pathsep}b", "a\nb"])
+def test_a_cache_whose_path_would_be_split(make: Make, tmp_path: Path, name: str) -> None:
+    """PATH and PYTHONPATH have no way to quote their separator."""
+    workshop = make({"pyproject.toml": f"{PROJECT}{SCRIPT}", "lamp.py": MAIN}, out=tmp_path / name)
+    refused(workshop, 3, "would split", "--out")
