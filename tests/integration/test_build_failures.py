@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from support.ferryman import Outcome, Workshop, environment, lantern
+from support.ferryman import Outcome, Workshop, environment, lantern, processes_naming
 
 _HOLD_THE_LOCK = """
 import sys, time
@@ -159,10 +159,7 @@ def test_an_artifact_that_does_not_run_is_not_delivered(
     outcome = refused(workshop, ["build", "--kind", "archive"], 9, "check", *said)
 
     assert "smoke" in outcome.err
-    left = subprocess.run(
-        ["pgrep", "-f", f"{workshop.out}/.*lantern check"], capture_output=True, text=True, check=False
-    )
-    assert not left.stdout
+    assert not processes_naming(str(workshop.out))
 
 
 def test_a_service_that_never_gets_ready_is_ended(workshop: Workshop) -> None:
@@ -251,8 +248,7 @@ def test_an_interrupted_build_ends_its_children_and_says_what_is_left(
     assert child.returncode == 130, err
     assert "Child processes were ended" in err
     assert alone.delivered() == before
-    left = subprocess.run(["pgrep", "-f", str(alone.out)], capture_output=True, text=True, check=False)
-    assert not left.stdout
+    assert not processes_naming(str(alone.out))
 
 
 def _wait_for(holds: Callable[[], bool], seconds: float) -> None:

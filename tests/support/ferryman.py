@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 ROOT = Path(__file__).resolve().parents[2]
 LANTERN = ROOT / "tests" / "support" / "lantern"
 
@@ -94,3 +96,18 @@ def lantern(folder: Path, out: Path) -> Workshop:
     project = folder / "lantern"
     shutil.copytree(LANTERN, project, ignore=shutil.ignore_patterns("__pycache__"))
     return Workshop(project=project, out=out, dist=folder / "dist")
+
+
+def processes_naming(text: str) -> list[str]:
+    """Command lines of running processes that name ``text``; this process and its parents do not count."""
+    ours = {os.getpid(), *(process.pid for process in psutil.Process().parents())}
+    found = []
+    for process in psutil.process_iter(["pid", "cmdline", "status"]):
+        words = " ".join(process.info["cmdline"] or ())
+        if (
+            text in words
+            and process.info["pid"] not in ours
+            and process.info["status"] != psutil.STATUS_ZOMBIE
+        ):
+            found.append(words)
+    return found

@@ -57,9 +57,9 @@ def boot(root: Path, *arguments: str, env: dict[str, str] | None = None) -> dict
 )
 def test_environment(tmp_path: Path, given: dict[str, str], wanted: dict[str, str]) -> None:
     """Children get the environment that the program was started with, no more and no less."""
-    found = boot(tmp_path, env={"LC_ALL": "C", **given})
+    found = boot(tmp_path, env={"LC_ALL": "C.UTF-8", **given})
 
-    assert found["child"] == {"LC_ALL": "C", **wanted}
+    assert found["child"] == {"LC_ALL": "C.UTF-8", **wanted}
 
 
 def test_start_is_light(tmp_path: Path) -> None:
