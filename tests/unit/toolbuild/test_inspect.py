@@ -416,7 +416,9 @@ def _loaded() -> list[Path]:
     if sys.platform != "linux":
         return []
     lines = Path("/proc/self/maps").read_text(encoding="utf-8").splitlines()
-    return sorted({Path(line.split()[-1]) for line in lines if ".so" in line and "(deleted)" not in line})
+    return sorted(
+        {Path(line.split(maxsplit=5)[-1]) for line in lines if ".so" in line and "(deleted)" not in line}
+    )
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="ELF libraries of the host are a Linux matter")
