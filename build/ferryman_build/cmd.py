@@ -48,6 +48,9 @@ _GRACE_SECONDS = 3.0
 _TAIL_LINES = 20
 
 
+Child = subprocess.Popen[bytes]
+
+
 class Completed(msgspec.Struct, frozen=True):
     """What a finished child left: ``returncode``, all of ``output`` (stdout and stderr together, redacted), its log."""
 
@@ -99,8 +102,8 @@ class Runner:
     def __init__(self, log_dir: Path | None = None, *, verbose: bool = False) -> None:
         self.log_dir = log_dir
         self.verbose = verbose
-        self._redact = Redactor(os.environ)
-        self._children: set[subprocess.Popen[bytes]] = set()
+        self.redact = Redactor(os.environ)
+        self._children: set[Child] = set()
         self._lock = threading.Lock()
         self._number = 0
         self._closed = False
@@ -133,13 +136,39 @@ class Runner:
             FerrymanError: ``failure``, with the log's last lines.
         """
         words = [which(args[0], path=(env or os.environ).get("PATH")), *map(str, args[1:])]
-        log = self._open_log(name)
+        log = self.log_path(name)
         done, late = self._execute(words, log, cwd, dict(environment() if env is None else env), timeout)
         if done.returncode in tuple(ok) and not late:  # a child may answer TERM with exit code 0
             return done
         raise self._explain(done, name, timeout if late else None, failure, advice)
 
-    def _open_log(self, name: str) -> Path | None:
+    def start(
+        self, words: Sequence[str], *, cwd: Path | None, env: Mapping[str, str], output: int | IO[bytes]
+    ) -> Child:
+        """Start a child whose end the caller awaits, then :meth:`forget`; :meth:`end_all` ends it meanwhile.
+
+        Raises:
+            OSError: it cannot be started.
+            InterruptedBuildError: :meth:`end_all` has been called.
+        """
+        with self._lock:  # held while starting: end_all sees every child, or the child is never started
+            if self._closed:
+                raise InterruptedBuildError(f"{words[0]} was not started, since the build is being ended.")
+            # stdout and stderr share one place so that their order survives.
+            child = subprocess.Popen(
+                words, cwd=cwd, env=dict(env), stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+                **new_group(),
+            )  # fmt: skip
+            self._children.add(child)
+        return child
+
+    def forget(self, child: Child) -> None:
+        """The child has ended."""
+        with self._lock:
+            self._children.discard(child)
+
+    def log_path(self, name: str) -> Path | None:
+        """The next numbered log file; None when nothing is kept."""
         if self.log_dir is None:
             return None
         self.log_dir.mkdir(parents=True, exist_ok=True)
@@ -148,19 +177,28 @@ class Runner:
             number = self._number
         return self.log_dir / f"{number:02d}-{re.sub(r'[^A-Za-z0-9._-]+', '-', name)}.log"
 
+    def write_log(self, log: Path | None, words: Sequence[str], output: str, code: int | None) -> None:
+        """What was started, all that it said (redacted already), and how it ended."""
+        if log is not None:
+            text = f"{self._echo(words)}{output}\n[exit code {code}]\n"
+            log.write_text(text, encoding="utf-8", errors="backslashreplace")  # a path may be no text
+
+    def _echo(self, words: Sequence[str]) -> str:
+        return self.redact(f"+ {shlex.join(words)}\n")
+
     def _execute(
         self, words: list[str], log: Path | None, cwd: Path | None, env: dict[str, str], timeout: float | None
     ) -> tuple[Completed, bool]:
         """What the child left, and whether its time was over."""
-        echo = self._redact(f"+ {shlex.join(words)}\n")
         if self.verbose:
-            sys.stderr.write(echo)
-        # stdout and stderr share one pipe so that their order survives.
-        with self._lock:  # held while starting: end_all sees every child, or the child is never started
-            if self._closed:
-                raise InterruptedBuildError(f"{words[0]} was not started, since the build is being ended.")
-            child = _start(words, cwd, env)
-            self._children.add(child)
+            sys.stderr.write(self._echo(words))
+        try:
+            child = self.start(words, cwd=cwd, env=env, output=subprocess.PIPE)
+        except OSError as error:
+            raise ToolMissingError(
+                f"The program {words[0]!r} cannot be started: {error.strerror}.",
+                advice="See that it belongs to this machine and, if it is a script, that its interpreter is there.",
+            ) from error
         deadline = None if timeout is None else time.monotonic() + timeout
         try:
             output, late = self._collect(child, deadline)
@@ -168,14 +206,11 @@ class Runner:
             end_group(child)
             raise
         finally:
-            with self._lock:
-                self._children.discard(child)
-        if log is not None:
-            text = f"{echo}{output}\n[exit code {child.returncode}]\n"
-            log.write_text(text, encoding="utf-8", errors="backslashreplace")  # a path may be no text
+            self.forget(child)
+        self.write_log(log, words, output, child.returncode)
         return Completed(child.returncode, output, log), late
 
-    def _collect(self, child: subprocess.Popen[bytes], deadline: float | None) -> tuple[str, bool]:
+    def _collect(self, child: Child, deadline: float | None) -> tuple[str, bool]:
         assert child.stdout is not None
         chunks: list[bytes] = []
         late = False
@@ -193,7 +228,7 @@ class Runner:
                     break
         # A grandchild may hold the pipe open for ever; its output is not ours to wait for.
         reader.join(2.0)
-        return self._redact(b"".join(chunks).decode("utf-8", "replace")), late
+        return self.redact(b"".join(chunks).decode("utf-8", "replace")), late
 
     def _explain(
         self, done: Completed, name: str, exceeded: float | None, failure: type[FerrymanError], advice: str
@@ -220,19 +255,6 @@ class Runner:
         return len(children)
 
 
-def _start(words: list[str], cwd: Path | None, env: dict[str, str]) -> subprocess.Popen[bytes]:
-    try:
-        return subprocess.Popen(
-            words, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            **new_group(),
-        )  # fmt: skip
-    except OSError as error:
-        raise ToolMissingError(
-            f"The program {words[0]!r} cannot be started: {error.strerror}.",
-            advice="See that it belongs to this machine and, if it is a script, that its interpreter is there.",
-        ) from error
-
-
 def _drain(pipe: IO[bytes], chunks: list[bytes]) -> None:
     with pipe:
         while chunk := pipe.read1(65536):  # type: ignore[attr-defined]
@@ -246,7 +268,7 @@ def new_group() -> dict[str, Any]:
     return {"start_new_session": True}
 
 
-def end_group(child: subprocess.Popen[bytes], grace: float = _GRACE_SECONDS) -> None:
+def end_group(child: Child, grace: float = _GRACE_SECONDS) -> None:
     """TERM to the child's group, ``grace`` seconds later KILL; returns when the child is gone."""
     if os.name == "nt":
         child.terminate()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import signal
 import subprocess
 import time
@@ -12,8 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from ferryman_build.cmd import Runner, end_group, new_group
-from ferryman_build.errors import InterruptedBuildError
+from ferryman_build.cmd import Runner, end_group
 
 _TAIL_LINES = 20
 _SETTLE_SECONDS = 1.0  # a child that is on its way out is no leftover
@@ -36,15 +34,8 @@ class Child:
         self._echo, self._name, self._runner, self._output = echo, name, runner, output
         self._home = env["HOME"]
         # A file and not a pipe: a grandchild that keeps it open cannot make us wait.
-        # The runner's list of children is what Ctrl-C ends.
-        with output.open("wb") as file, runner._lock:
-            if runner._closed:
-                raise InterruptedBuildError(f"{name} was not started, since the build is being ended.")
-            self.process = subprocess.Popen(
-                args, cwd=cwd, env=dict(env), stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT,
-                **new_group(),
-            )  # fmt: skip
-            runner._children.add(self.process)
+        with output.open("wb") as file:
+            self.process = runner.start(args, cwd=cwd, env=env, output=file)
 
     def __enter__(self) -> Self:
         return self
@@ -53,13 +44,9 @@ class Child:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.end()
-        with self._runner._lock:
-            self._runner._children.discard(self.process)
-        log = self._runner._open_log(self._name)
-        if log is not None:
-            echo = self._runner._redact(f"+ {shlex.join(self._echo)}")
-            text = f"{echo}\n{self.output()}\n[exit code {self.process.returncode}]\n"
-            log.write_text(text, encoding="utf-8", errors="backslashreplace")
+        self._runner.forget(self.process)
+        log = self._runner.log_path(self._name)
+        self._runner.write_log(log, self._echo, self.output(), self.process.returncode)
 
     def wait(self, seconds: float) -> int | None:
         """The exit code, None when the program still runs after ``seconds``."""
@@ -101,7 +88,7 @@ class Child:
 
     def output(self) -> str:
         """What the program has written until now, without secrets."""
-        return self._runner._redact(self._output.read_bytes().decode("utf-8", "replace"))
+        return self._runner.redact(self._output.read_bytes().decode("utf-8", "replace"))
 
     def tail(self) -> str:
         """The last lines of the output, each behind a newline."""
