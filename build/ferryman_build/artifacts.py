@@ -1,6 +1,6 @@
 """Artifacts and the manifest: what a build made, in the one form that both halves of Ferryman read.
 
-The JSON Schema is published by `ferryman schema --manifest`. Field names are kebab-case in JSON.
+The JSON Schema is published by `ferryman schema manifest`. Field names are kebab-case in JSON.
 """
 
 from __future__ import annotations

@@ -179,8 +179,6 @@ def requirements_text(
     packages: Iterable[LockedPackage],
     target: Target | None = None,
     python: str = "",
-    *,
-    allow_sdist: bool = False,
 ) -> str:
     """Requirements for ``pip|uv install --require-hashes``.
 
@@ -189,14 +187,13 @@ def requirements_text(
         target: only the hash of the wheel that the plan chose for it, so that plan and installation agree although an
             installer might prefer a newer platform tag; None: every hash.
         python: CPython X.Y of ``target``.
-        allow_sdist: for a package without a wheel for ``target``, the hash of its source distribution.
 
     Raises:
         ResolutionError: a package has no wheel for ``target``, or none whose hash the lock file has.
     """
     if target is None:
         return "".join(_requirement(package, _every_hash(package)) for package in packages)
-    chosen = ((package, _chosen_hash(package, target, python, allow_sdist)) for package in packages)
+    chosen = ((package, _chosen_hash(package, target, python)) for package in packages)
     # The marker was decided for the target; the installer would decide it for itself.
     return "".join(
         _requirement(msgspec.structs.replace(package, marker=""), [sha]) for package, sha in chosen
@@ -210,12 +207,10 @@ def _every_hash(package: LockedPackage) -> list[str]:
     return sorted(hashes - {""})
 
 
-def _chosen_hash(package: LockedPackage, target: Target, python: str, allow_sdist: bool) -> str:
+def _chosen_hash(package: LockedPackage, target: Target, python: str) -> str:
     wheels = compatible_wheels(package, target, python)
     if wheels:
         return wheels[0].sha256
-    if allow_sdist and package.sdist_sha256:
-        return package.sdist_sha256
     unpinned = fitting_wheels(package, target, python)
     if unpinned:
         raise _mismatch(package, unpinned, "the lock file")

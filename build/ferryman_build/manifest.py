@@ -95,13 +95,6 @@ def _artifact_problems(artifact: Artifact) -> Iterator[str]:
         yield f"{artifact.path}: a size of {artifact.size}"
 
 
-def write_manifest(manifest: Manifest, path: Path) -> None:
-    """Write the manifest beside ``path`` and rename it into place; raises SpaceError when the disk is full."""
-    with drafts_removed_on_error() as drafts:
-        drafts.append((draft_copy(manifest_bytes(manifest), path, False), path))
-        drafts[0][0].replace(path)
-
-
 def merge(*manifests: Manifest) -> Manifest:
     """One manifest that lists what all of them list.
 

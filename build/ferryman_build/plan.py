@@ -58,11 +58,11 @@ class Status(StrEnum):
 
 
 class Choice(Struct, frozen=True, kw_only=True):
-    """A dependency as it will be installed. ``wheel`` is a file name; empty when it is built from source on the host."""
+    """A dependency as it will be installed; ``wheel`` is a file name."""
 
     name: str
     version: str
-    wheel: str = ""
+    wheel: str
 
 
 class Row(Struct, frozen=True, kw_only=True):
@@ -219,9 +219,12 @@ def _choices(case: Case) -> tuple[Choice, ...]:
     lacking = {package.name for package in case.missing}
     found = (package for package in case.packages if package.name not in lacking)
     return tuple(
-        Choice(name=package.name, version=package.version, wheel=wheels[0].filename if wheels else "")
+        Choice(
+            name=package.name,
+            version=package.version,
+            wheel=compatible_wheels(package, case.target, case.python)[0].filename,
+        )
         for package in sorted(found, key=lambda package: package.name)
-        for wheels in (compatible_wheels(package, case.target, case.python),)
     )
 
 

@@ -61,12 +61,9 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def missing(self) -> tuple[LockedPackage, ...]:
-        """Dependencies that cannot be installed: a tree is collected where sdists can be built, a .pyz is not."""
-        sdists = self.from_tree
+        """Dependencies that cannot be installed: nothing is built from an sdist, whose build no lock describes."""
         return tuple(
-            package
-            for package in self.packages
-            if not compatible_wheels(package, self.target, self.python) and not (sdists and package.sdist)
+            package for package in self.packages if not compatible_wheels(package, self.target, self.python)
         )
 
 
@@ -156,8 +153,9 @@ def _lack(package: LockedPackage, case: Case) -> str:
 def _wheel_cure(missing: Sequence[LockedPackage], case: Case) -> str:
     specific = {package.name: _specific_cure(package, case) for package in missing}
     found = [cure for cure in specific.values() if cure]
-    rest = [package for package in missing if not specific[package.name]]
-    return " ".join([*found, *([_general_cure(rest, case)] if rest else [])])
+    rest = ", ".join(package.name for package in missing if not specific[package.name])
+    general = f"Build the wheel of {rest} {_machine(case.target)} and name its folder in UV_FIND_LINKS, or drop the target."
+    return " ".join([*found, *([general] if rest else [])])
 
 
 def _specific_cure(package: LockedPackage, case: Case) -> str:
@@ -176,12 +174,6 @@ def _specific_cure(package: LockedPackage, case: Case) -> str:
 def _allowed(pythons: Sequence[str], requires_python: str) -> list[str]:
     wanted = SpecifierSet(requires_python)
     return [python for python in pythons if wanted.contains(full_python(python), prereleases=True)]
-
-
-def _general_cure(missing: Sequence[LockedPackage], case: Case) -> str:
-    names = ", ".join(package.name for package in missing)
-    source = f"allow an sdist build {_machine(case.target)}, " if all(p.sdist for p in missing) else ""
-    return f"Add {names} to your own wheel builds, {source}or drop the target."
 
 
 def first_block(case: Case) -> Block | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tarfile
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -183,3 +184,23 @@ def test_a_cache_whose_path_would_be_split(make: Make, tmp_path: Path, name: str
     """PATH and PYTHONPATH have no way to quote their separator."""
     workshop = make({"pyproject.toml": f"{PROJECT}{SCRIPT}", "lamp.py": MAIN}, out=tmp_path / name)
     refused(workshop, 3, "would split", "--out")
+
+
+def test_a_dependency_without_a_wheel_is_blocked_until_there_is_one(make: Make, tmp_path: Path) -> None:
+    """Only a source distribution anywhere: said by the plan. The cure is a folder with the wheel."""
+    text = f'{FLIT}{PROJECT}dependencies = ["docopt==0.6.2"]\n{SCRIPT}'
+    workshop = make({"pyproject.toml": text, "lamp.py": f"import docopt\n{MAIN}"})
+    refused(workshop, 5, "docopt 0.6.2 has no wheel", "UV_FIND_LINKS")
+
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    with zipfile.ZipFile(wheels / "docopt-0.6.2-py3-none-any.whl", "w") as wheel:
+        for name, content in {
+            "docopt.py": "",
+            "docopt-0.6.2.dist-info/METADATA": "Metadata-Version: 2.1\nName: docopt\nVersion: 0.6.2\n",
+            "docopt-0.6.2.dist-info/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+            "docopt-0.6.2.dist-info/RECORD": "",
+        }.items():
+            wheel.writestr(name, content)
+    outcome = workshop.run("build", "--kind", "archive,pyz", env={"UV_FIND_LINKS": str(wheels)})
+    assert outcome.code == 0, outcome.err

@@ -8,9 +8,11 @@ list with hashes and ``--no-deps``, and its platform arguments only choose among
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import stat
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -38,11 +40,28 @@ def install_site_packages(
         [env_python(env), "-m", "pip", "install", "--quiet", "--no-deps", "--require-hashes", "--no-compile",
          "--only-binary", ":all:", *platforms, "--python-version", python, "--implementation", "cp", *abis,
          "--disable-pip-version-check", "--root-user-action", "ignore", "--target", into / "site", "-r", listed],
-        name=f"site-{target}", failure=ResolutionError,
+        name=f"site-{target}", env=environment(pip_sources(os.environ)), failure=ResolutionError,
         advice=f"`ferryman plan --target {target}` says which wheel is missing.",
     )  # fmt: skip
     (into / "site").mkdir(exist_ok=True)
     shutil.rmtree(into / "site" / "bin", ignore_errors=True)
+
+
+def pip_sources(given: Mapping[str, str]) -> dict[str, str]:
+    """pip's variables for the places that uv's name: what was resolved there is installed from there, by its hash."""
+    extra = [*given.get("UV_INDEX", "").split(), *given.get("UV_EXTRA_INDEX_URL", "").split()]
+    found = {
+        "PIP_INDEX_URL": given.get("UV_DEFAULT_INDEX") or given.get("UV_INDEX_URL", ""),
+        "PIP_EXTRA_INDEX_URL": " ".join(_NAMED.sub("", index) for index in extra),
+        "PIP_FIND_LINKS": given.get("UV_FIND_LINKS", "").replace(",", " "),
+    }
+    found["PIP_INDEX_URL"] = _NAMED.sub("", found["PIP_INDEX_URL"])
+    return {name: value for name, value in found.items() if value}
+
+
+_NAMED = re.compile(
+    r"^[A-Za-z0-9_.-]+=(?=[A-Za-z][A-Za-z0-9+.-]*:)"
+)  # uv lets an index have a name: name=url
 
 
 class PyzJob(msgspec.Struct, frozen=True, kw_only=True):

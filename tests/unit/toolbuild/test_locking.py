@@ -326,19 +326,18 @@ def test_requirements_for_a_target_hold_exactly_the_chosen_wheel(target: str, le
 
 
 def test_requirements_for_all_hold_every_hash() -> None:
-    """Source distributions included: a tree may be collected from one."""
+    """Those of source distributions included, for `pip install -r` of a developer."""
     text = requirements_text(PAIR.packages)
     assert text.count("--hash=sha256:") == 4
     assert "beta==1.0 ; sys_platform == 'win32' \\\n" in text
 
 
-def test_a_missing_wheel_stops_the_requirements_unless_a_source_is_allowed() -> None:
+def test_a_missing_wheel_stops_the_requirements() -> None:
     """The message has package, version, target and Python."""
     only = package("thing", wheel("thing-1.0-cp311-cp311-win_amd64.whl"), sdist=True)
     linux = parse_target("linux-amd64")
     with pytest.raises(ResolutionError, match=r"thing 1\.0 has no wheel for linux-amd64 and CPython 3\.11"):
         requirements_text([only], linux, "3.11")
-    assert sha("5") in requirements_text([only], linux, "3.11", allow_sdist=True)
 
 
 def test_the_digest_follows_the_content() -> None:

@@ -106,7 +106,7 @@ def test_a_missing_wheel_is_named_with_where_there_are_some() -> None:
         "dep 2.0 has no wheel for linux-arm64 and CPython 3.11; it has ones for windows-amd64, darwin-arm64."
     )
     assert row.cure == (
-        "Add dep to your own wheel builds, allow an sdist build on an ubuntu-24.04-arm machine, or drop the target."
+        "Build the wheel of dep on an ubuntu-24.04-arm machine and name its folder in UV_FIND_LINKS, or drop the target."
     )
 
 
@@ -117,7 +117,7 @@ def test_every_missing_wheel_is_named() -> None:
     assert (
         "other 2.0 has no wheel for windows-amd64 and CPython 3.11; it has none for any target." in row.reason
     )
-    assert "Add dep, other to" in row.cure
+    assert "Build the wheel of dep, other on" in row.cure
     assert [choice.name for choice in row.wheels] == ["pure"]
 
 
@@ -126,7 +126,7 @@ def test_every_missing_wheel_is_named() -> None:
     [
         ("1.9", "dep 1.9 has one: constrain dep<=1.9."),
         ("2.1", "dep 2.1 has one: constrain dep>=2.1."),
-        ("2.0", "Add dep to your own wheel builds"),  # the same version is no other
+        ("2.0", "Build the wheel of dep on"),  # the same version is no other
     ],
 )
 def test_another_version_that_has_a_wheel_is_the_cure(other: str, advice: str) -> None:
@@ -151,26 +151,13 @@ def test_another_python_that_has_a_wheel_is_the_cure(requires: str, named: str) 
     assert f"dep 2.0 has one for {named}" in row.cure
 
 
-def test_a_source_distribution_is_no_cure_where_there_is_none() -> None:
-    """The cure offers only what can be done."""
-    row = one(package("dep", "cp311-cp311-win_amd64", sdist=False))
-    assert row.cure == "Add dep to your own wheel builds, or drop the target."
-
-
-@pytest.mark.parametrize(
-    ("kind", "sdist", "expected"),
-    [
-        (Kind.ARCHIVE, True, Status.READY),  # built where it is collected
-        (Kind.ARCHIVE, False, Status.BLOCKED),
-        (Kind.PYZ, True, Status.BLOCKED),
-    ],
-)
-def test_only_a_tree_of_the_host_may_build_from_source(kind: Kind, sdist: bool, expected: Status) -> None:
-    """A .pyz takes wheels alone, so that every host makes the same one."""
+@pytest.mark.parametrize("kind", Kind)
+@pytest.mark.parametrize("sdist", [True, False])
+def test_nothing_is_built_from_source(kind: Kind, sdist: bool) -> None:
+    """A source distribution is no wheel, whatever is made of it: the build installs wheels alone."""
     row = one(package("dep", "cp311-cp311-win_amd64", sdist=sdist), kind=kind)
-    assert row.status is expected
-    if expected is Status.READY:
-        assert [(choice.name, choice.wheel) for choice in row.wheels] == [("dep", "")]
+    assert row.status is Status.BLOCKED
+    assert row.wheels == ()
 
 
 def test_a_wheel_whose_hash_is_not_locked_blocks_with_its_own_cure() -> None:
@@ -311,9 +298,9 @@ def test_the_matrix_of_ci_has_what_a_hosted_machine_builds() -> None:
 
 
 def test_the_matrix_of_ci_leaves_out_what_is_blocked_everywhere() -> None:
-    """A .pyz without its wheels is not sent to a machine that cannot make it either."""
-    (entry,) = ci_matrix(plan(LINUX_ONLY, targets=(WINDOWS,)))
-    assert entry["kinds"] == ["archive", "executable"]
+    """What lacks a wheel is not sent to a machine that cannot make it either."""
+    (entry,) = ci_matrix(plan(LINUX_ONLY, targets=(WINDOWS, LINUX)))
+    assert entry["target"] == "linux-amd64"
 
 
 # --- for people -------------------------------------------------------------------------------------------------------

@@ -165,3 +165,21 @@ def test_the_mode_of_a_cached_file_is_not_changed(tmp_path: Path) -> None:
 
     assert [path.stat().st_mode & 0o777 for path in (cached, linked)] == [0o600, 0o644]
     assert linked.read_text() == "x"
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        ({}, {}),
+        ({"UV_DEFAULT_INDEX": "https://a/simple"}, {"PIP_INDEX_URL": "https://a/simple"}),
+        ({"UV_DEFAULT_INDEX": "own=https://a/x=y"}, {"PIP_INDEX_URL": "https://a/x=y"}),
+        (
+            {"UV_INDEX": "own=https://a https://b", "UV_EXTRA_INDEX_URL": "https://c"},
+            {"PIP_EXTRA_INDEX_URL": "https://a https://b https://c"},
+        ),
+        ({"UV_FIND_LINKS": "/wheels,https://d"}, {"PIP_FIND_LINKS": "/wheels https://d"}),
+    ],
+)
+def test_pip_looks_where_uv_has_looked(given: dict[str, str], wanted: dict[str, str]) -> None:
+    """Indexes, named or not, and folders of wheels."""
+    assert pyz.pip_sources(given) == wanted
