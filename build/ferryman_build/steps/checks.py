@@ -1,0 +1,104 @@
+"""The steps that look at products: what they need, and whether they run; and what the manifest takes from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from ferryman_build import smoke
+from ferryman_build.artifacts import Kind, Needs, SmokeResult
+from ferryman_build.cache import digest
+from ferryman_build.collect import imports
+from ferryman_build.errors import SmokeError
+from ferryman_build.inspect import floor_problems, needs_of_pyz, survey_tree
+from ferryman_build.pipeline import Step
+from ferryman_build.steps.job import TargetJob
+from ferryman_build.steps.trees import excluded_modules
+from ferryman_build.wrap.bundle import BUNDLERS
+
+
+def _inspect(job: TargetJob, into: Path) -> str:
+    survey = survey_tree(job.folder("tree") / "tree", job.target)
+    notes = [*floor_problems(survey.needs, job.target, survey.reasons), *survey.warnings]
+    (into / "notes.json").write_bytes(msgspec.json.encode(notes))
+    return _keep(survey.needs, into)
+
+
+def _inspect_pyz(job: TargetJob, into: Path) -> str:
+    return _keep(needs_of_pyz(artifact_path(job, Kind.PYZ), f"=={job.python}.*", job.target.wheel_tags), into)
+
+
+def _keep(found: Needs, into: Path) -> str:
+    (into / "needs.json").write_bytes(msgspec.json.encode(found))
+    return ", ".join(f"{name} {version}" for name, version in found.floor.items()) or "no native code"
+
+
+def needs(job: TargetJob, kind: Kind) -> Needs:
+    """What the artifact of ``kind`` needs, as the inspect steps measured it."""
+    step = "inspect-pyz" if kind is Kind.PYZ else "inspect"
+    found = msgspec.json.decode((job.folder(step) / "needs.json").read_bytes(), type=Needs)
+    if kind is Kind.EXECUTABLE:
+        runtime = BUNDLERS[job.settings.bundle].runtime_needs
+        return msgspec.structs.replace(found, runtime=(*found.runtime, *runtime))
+    return found
+
+
+def notes(job: TargetJob) -> list[str]:
+    """What a person should look at in the tree: floors that are above the target's, search paths of this machine."""
+    if "inspect" not in job.results:
+        return []
+    return msgspec.json.decode((job.folder("inspect") / "notes.json").read_bytes(), type=list[str])
+
+
+def artifact_path(job: TargetJob, kind: Kind) -> Path:
+    """The file that the wrap step of ``kind`` made."""
+    suffix = {Kind.ARCHIVE: f".{job.target.archive}", Kind.EXECUTABLE: job.target.suffix, Kind.PYZ: ".pyz"}[
+        kind
+    ]
+    return job.folder(kind.value) / f"{job.stem}{suffix}"
+
+
+def smoke_step(kind: Kind) -> Step:
+    """The step that runs the artifact of ``kind``."""
+
+    def inputs(job: TargetJob) -> Mapping[str, object]:
+        # The commands may read files of the project, so its whole source takes part.
+        return {"artifact": job.made(kind.value), "settings": digest(job.settings.smoke), "host": job.host.id,
+                "source": job.source.digest, "python": str(job.interpreter.path)}  # fmt: skip
+
+    def run(job: TargetJob, into: Path) -> str:
+        result = smoke.smoke_artifact(
+            artifact_path(job, kind), kind, job.target, job.project, host=job.host, runner=job.runner,
+            python=job.interpreter.path, work=into,
+            needs_exec_tmp=kind is Kind.EXECUTABLE and BUNDLERS[job.settings.bundle].needs_exec_tmp,
+        )  # fmt: skip
+        try:
+            smoke.raise_for_failure(result, f"{job.stem} ({kind})", job.runner.log_dir)
+        except SmokeError as error:
+            error.advice = imports.cure(error.details, excluded_modules(job)) or error.advice
+            raise
+        (into / "smoke.json").write_bytes(msgspec.json.encode(result))
+        return result.reason or f"{len(result.checks)} checks passed"
+
+    return Step(name=f"smoke-{kind}", after=(kind.value,), inputs=inputs, run=run)
+
+
+def smoke_result(job: TargetJob, kind: Kind) -> SmokeResult:
+    """What the smoke step of ``kind`` saw."""
+    path = job.folder(f"smoke-{kind}") / "smoke.json"
+    return msgspec.json.decode(path.read_bytes(), type=SmokeResult)
+
+
+def _inspect_inputs(job: TargetJob) -> Mapping[str, object]:
+    return {"tree": job.made("tree")}
+
+
+def _inspect_pyz_inputs(job: TargetJob) -> Mapping[str, object]:
+    return {"pyz": job.made("pyz"), "tags": job.target.wheel_tags}
+
+
+INSPECT = Step(name="inspect", after=("tree",), inputs=_inspect_inputs, run=_inspect)
+INSPECT_PYZ = Step(name="inspect-pyz", after=("pyz",), inputs=_inspect_pyz_inputs, run=_inspect_pyz)
+SMOKE = {kind: smoke_step(kind) for kind in Kind}

@@ -1,0 +1,162 @@
+"""The steps that make the tree: what belongs to the program, what starts it, and the folder itself."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from ferryman_build.cache import file_digest
+from ferryman_build.collect import environment, imports
+from ferryman_build.collect import pyinstaller as collector
+from ferryman_build.collect.analysis import Entry, Origins
+from ferryman_build.data_files import data_files
+from ferryman_build.pipeline import Step
+from ferryman_build.steps.environments import host_requirements
+from ferryman_build.steps.job import TargetJob
+from ferryman_build.tree import Recipe, assemble, read_tree
+from ferryman_build.ui import human_size
+
+
+def _own_modules(job: TargetJob) -> list[Path]:
+    return sorted((job.folder("wheel") / "app").rglob("*.py"))
+
+
+def project_data(job: TargetJob) -> tuple[tuple[str, str], ...]:
+    """(absolute source, folder in the tree) of every file that `data` names."""
+    return tuple(
+        (str(source), place.parent.as_posix())
+        for row in job.settings.data
+        for source, place in data_files(job.project.root, row)
+    )
+
+
+def _data_places(job: TargetJob) -> list[tuple[str, str]]:
+    """The same with sources relative to the project: where the checkout lies makes no difference."""
+    return [(os.path.relpath(source, job.project.root), into) for source, into in project_data(job)]
+
+
+def data_digests(job: TargetJob) -> list[tuple[str, str]]:
+    """(path in the tree, digest) of each of them."""
+    return [(f"{into}/{Path(source).name}", file_digest(Path(source))) for source, into in project_data(job)]
+
+
+# In a wheel's packages, these are code or what code is made from; everything else is data that the package reads.
+_NOT_DATA = frozenset({".py", ".pyc", ".pyi", ".pyx", ".pxd", ".c", ".h", ".cpp", ".so", ".pyd", ".dylib"})
+
+
+def _own_data(job: TargetJob) -> tuple[tuple[str, str], ...]:
+    """(absolute source, folder in the tree) of the package data in the project's own wheel."""
+    app = job.folder("wheel") / "app"
+    return tuple(
+        (str(path), path.relative_to(app).parent.as_posix())
+        for path in sorted(app.rglob("*"))
+        if path.is_file()
+        and path.suffix not in _NOT_DATA
+        and not path.relative_to(app).parts[0].endswith(".dist-info")
+    )
+
+
+def excluded_modules(job: TargetJob) -> tuple[str, ...]:
+    """What the analysis leaves out: by default, by the project's word, and what only the build tools brought."""
+    imported = {name for path in _own_modules(job) for name in imports.imported_modules(path)}
+    by_default = collector.exclusions({*imported, *job.settings.hidden_imports}, job.settings.keep_modules)
+    _, names = host_requirements(job)
+    return tuple(sorted({*by_default, *job.settings.exclude_modules, *environment.tool_modules(names)}))
+
+
+def _analyse_inputs(job: TargetJob) -> Mapping[str, object]:
+    app = job.folder("wheel") / "app"
+    own = {path.relative_to(app).as_posix(): imports.signature(path) for path in _own_modules(job)}
+    other = {
+        path.relative_to(app).as_posix(): file_digest(path)
+        for path in app.rglob("*")
+        if path.is_file() and path.suffix != ".py" and path.name != "RECORD"
+    }
+    return {
+        "env": job.results["env"].key, "own": own, "other": other, "entry": job.project.entry_point,
+        "excluded": excluded_modules(job), "hidden": job.settings.hidden_imports, "plugins": job.settings.plugins,
+        "collect": [job.settings.collect_data, job.settings.collect_submodules], "metadata": job.settings.metadata, "data": _data_places(job), "optimize": job.settings.optimize,
+        "spec": file_digest(collector.inside("analyse.spec")), "libpython": str(job.interpreter.libpython),
+        "hooks": file_digest(Path(str(collector.inside("../../resources/runtime_hooks.toml")))),
+    }  # fmt: skip
+
+
+def _analyse(job: TargetJob, into: Path) -> str:
+    script = into / "_ferryman_program.py"  # not a name that the program may import
+    script.write_text(collector.entry_script(job.project.entry_point), encoding="utf-8")
+    _, names = host_requirements(job)
+    request = collector.Request(
+        script=str(script), app=str(job.folder("wheel") / "app"), answer=str(into / "answer.json"),
+        libpython=str(job.interpreter.libpython or ""), optimize=job.settings.optimize,
+        hidden_imports=job.settings.hidden_imports, plugins=job.settings.plugins, excludes=excluded_modules(job),
+        distributions=tuple(sorted({job.wheel.name, *names, *job.settings.metadata})),
+        data=(*project_data(job), *_own_data(job)), collect_data=job.settings.collect_data,
+        collect_submodules=job.settings.collect_submodules,
+    )  # fmt: skip
+    origins = Origins(
+        app=job.folder("wheel") / "app", env=job.folder("env") / "env", work=into, project=job.project.root
+    )
+    analysis = collector.analyse(request, origins, into, job.runner)
+    (into / "analysis.json").write_bytes(msgspec.json.encode(analysis))
+    return f"{len(analysis.entries)} files, {len(analysis.missing)} optional modules not found"
+
+
+def scripts(job: TargetJob, into: Path) -> tuple[tuple[str, str], ...]:
+    """boot.py, the hooks that run at start, the program: (name, path), in that order."""
+    program = into / "program.py"
+    program.write_text(collector.entry_script(job.project.entry_point), encoding="utf-8")
+    hooks = ((hook.dest, str(job.origins.source(hook))) for hook in job.analysis.hooks)
+    return ("boot", str(collector.inside("boot.py"))), *hooks, (job.project.executable, str(program))
+
+
+def launcher_inputs(job: TargetJob) -> Mapping[str, object]:
+    """What the bytes of anything that PyInstaller's bootloader starts depend on."""
+    return {
+        "hooks": [_source_digest(job, hook) for hook in job.analysis.hooks], "entry": job.project.entry_point,
+        "name": job.project.executable, "env": job.results["env"].key, "optimize": job.settings.optimize,
+        "boot": file_digest(collector.inside("boot.py")), "pack": file_digest(collector.inside("pack.py")),
+        "libpython": collector.library_name(job.interpreter, job.target),
+    }  # fmt: skip
+
+
+def _source_digest(job: TargetJob, entry: Entry) -> list[str]:
+    return [entry.dest, file_digest(job.origins.source(entry))]
+
+
+def _launcher(job: TargetJob, into: Path) -> str:
+    request = collector.PackRequest(
+        kind="tree", scripts=scripts(job, into), files=(), optimize=job.settings.optimize,
+        libpython=collector.library_name(job.interpreter, job.target), contents=collector.CONTENTS,
+        level=9, blobs=str(job.blobs.root), output=str(into / job.program),
+    )  # fmt: skip
+    collector.pack(request, job.folder("env") / "env", into, job.runner)
+    (into / "program.py").unlink()
+    return f"PyInstaller's bootloader {environment.tool_version('pyinstaller')}"
+
+
+def _tree_inputs(job: TargetJob) -> Mapping[str, object]:
+    return {
+        "analysis": job.results["analyse"].key, "wheel": job.made("wheel"), "launcher": job.made("launcher"),
+        "data": data_digests(job), "optimize": job.settings.optimize, "strip": job.settings.strip, "tag": job.interpreter.tag,
+        "compile": file_digest(collector.inside("compile.py")),
+    }  # fmt: skip
+
+
+def _tree(job: TargetJob, into: Path) -> str:
+    recipe = Recipe(optimize=job.settings.optimize, strip=job.settings.strip, tag=job.interpreter.tag)
+    root = into / "tree"
+    root.mkdir()
+    assemble(
+        job.analysis, job.origins, job.folder("launcher") / job.program, root, recipe, job.blobs, job.runner
+    )
+    tree = read_tree(root, job.program)
+    (into / "tree.json").write_bytes(msgspec.json.encode(tree.files))
+    return f"{len(tree.files)} files, {human_size(tree.size)}"
+
+
+ANALYSE = Step(name="analyse", after=("wheel", "env"), inputs=_analyse_inputs, run=_analyse)
+LAUNCHER = Step(name="launcher", after=("analyse",), inputs=launcher_inputs, run=_launcher)
+TREE = Step(name="tree", after=("launcher",), inputs=_tree_inputs, run=_tree)

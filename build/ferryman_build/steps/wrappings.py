@@ -1,0 +1,84 @@
+"""The steps that make products: archive and executable from the tree, the .pyz from wheels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from ferryman_build.collect import pyinstaller as collector
+from ferryman_build.locking import packages_for, requirements_text
+from ferryman_build.pipeline import Step
+from ferryman_build.steps.job import TargetJob
+from ferryman_build.steps.trees import data_digests, launcher_inputs, project_data, scripts
+from ferryman_build.ui import human_size
+from ferryman_build.wrap.archive import write_archive
+from ferryman_build.wrap.bundle import BUNDLERS, BundleJob
+from ferryman_build.wrap.pyz import PyzJob, install_site_packages, write_pyz
+
+
+def _archive_inputs(job: TargetJob) -> Mapping[str, object]:
+    return {"tree": job.made("tree"), "stem": job.stem, "epoch": job.source.epoch, "form": job.target.archive,
+            "level": job.settings.compress_level}  # fmt: skip
+
+
+def _archive(job: TargetJob, into: Path) -> str:
+    path = into / f"{job.stem}.{job.target.archive}"
+    write_archive(job.tree, job.target.archive, job.stem, job.source.epoch, job.settings.compress_level, path)
+    return human_size(path.stat().st_size)
+
+
+def _executable_inputs(job: TargetJob) -> Mapping[str, object]:
+    return {**launcher_inputs(job), "tree": job.made("tree"), "stem": job.stem, "bundle": job.settings.bundle,
+            "level": job.settings.compress_level}  # fmt: skip
+
+
+def _executable(job: TargetJob, into: Path) -> str:
+    output = into / f"{job.stem}{job.target.suffix}"
+    bundle = BundleJob(
+        tree=job.tree, scripts=scripts(job, into),
+        optimize=job.settings.optimize, libpython=collector.library_name(job.interpreter, job.target),
+        env=job.folder("env") / "env", blobs=job.blobs.root, level=job.settings.compress_level, output=output, work=into,
+    )  # fmt: skip
+    BUNDLERS[job.settings.bundle].write(bundle, job.runner)
+    (into / "program.py").unlink()
+    return f"{human_size(output.stat().st_size)}, {job.settings.bundle}"
+
+
+def _site_requirements(job: TargetJob) -> str:
+    return requirements_text(
+        packages_for(job.lock, job.target, job.interpreter.version), job.target, job.python
+    )
+
+
+def _site_inputs(job: TargetJob) -> Mapping[str, object]:
+    return {"requirements": _site_requirements(job), "python": job.python, "tags": job.target.wheel_tags,
+            "tools": job.results["tools"].key}  # fmt: skip
+
+
+def _site(job: TargetJob, into: Path) -> str:
+    tools = job.folder("tools") / "env"
+    install_site_packages(_site_requirements(job), job.target, job.python, tools, into, job.runner)
+    return f"{len(packages_for(job.lock, job.target, job.interpreter.version))} wheels"
+
+
+def _pyz_inputs(job: TargetJob) -> Mapping[str, object]:
+    return {"site": job.made("site"), "wheel": job.made("wheel"), "entry": job.project.entry_point, "stem": job.stem,
+            "epoch": job.source.epoch, "python": job.python, "tools": job.results["tools"].key,
+            "data": data_digests(job)}  # fmt: skip
+
+
+def _pyz(job: TargetJob, into: Path) -> str:
+    path = into / f"{job.stem}.pyz"
+    pyz = PyzJob(
+        site=job.folder("site") / "site", app=job.folder("wheel") / "app", data=project_data(job),
+        entry_point=job.project.entry_point, python=job.python, epoch=job.source.epoch,
+        env=job.folder("tools") / "env", output=path,
+    )  # fmt: skip
+    write_pyz(pyz, job.runner)
+    return human_size(path.stat().st_size)
+
+
+ARCHIVE = Step(name="archive", after=("tree",), inputs=_archive_inputs, run=_archive)
+EXECUTABLE = Step(name="executable", after=("tree",), inputs=_executable_inputs, run=_executable)
+SITE = Step(name="site", after=("tools",), inputs=_site_inputs, run=_site)
+PYZ = Step(name="pyz", after=("wheel", "site"), inputs=_pyz_inputs, run=_pyz)
