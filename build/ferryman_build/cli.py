@@ -232,6 +232,7 @@ def _schema_options(parser: argparse.ArgumentParser) -> None:
 
 def run_lock(args: argparse.Namespace) -> int:
     """`ferryman lock`."""
+    from ferryman_build.checkout import draft_copy, drafts_removed_on_error
     from ferryman_build.cmd import Runner
     from ferryman_build.interpreter import find_interpreter
     from ferryman_build.locking import lock_text, resolve
@@ -247,7 +248,9 @@ def run_lock(args: argparse.Namespace) -> int:
         refresh=True,
     )  # fmt: skip
     path = project.root / (project.settings.lock or "ferryman.lock.txt")
-    path.write_text(lock_text(lock), encoding="utf-8")
+    with drafts_removed_on_error() as drafts:
+        drafts.append((draft_copy(lock_text(lock).encode(), path, False), path))
+        drafts[0][0].replace(path)
     print(f"{path}: {len(lock.packages)} packages")
     if not project.settings.lock:
         print(f'Add  lock = "{path.name}"  to [tool.ferryman] so that builds use it.')

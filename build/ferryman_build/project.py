@@ -163,6 +163,8 @@ def _agent_folder(document: Document) -> Path:
     advice = "Add a [project] table with a name and a version, or name an agent's folder with --project."
     if isinstance(pointer, str) and pointer not in ("", "."):
         advice = f"It is a workspace whose agent is in {pointer}: name that folder with --project."
+    elif document.table("tool", "poetry"):
+        advice = "Move name, version, dependencies and scripts from [tool.poetry] to [project], which Poetry 2 reads as well."
     raise ConfigError(
         f"{document.label} has no [project] table: it does not describe an agent.", advice=advice
     )

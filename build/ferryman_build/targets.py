@@ -11,7 +11,7 @@ import functools
 import platform
 import sys
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from importlib import resources
 
@@ -71,9 +71,6 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, rename="kebab", forbid_u
         return ", ".join(f"{name} {version}" for name, version in self.floor.items())
 
 
-Selector = Callable[[Target], bool]
-
-
 @functools.cache
 def all_targets() -> tuple[Target, ...]:
     """Every row, in the file's order."""
@@ -124,11 +121,6 @@ def parse_targets(text: str, targets: Iterable[Target] | None = None) -> tuple[T
     names = [part for part in (piece.strip() for piece in text.split(",")) if part]
     parsed = dict.fromkeys(parse_target(name, known) for name in names if name.lower() != "all")
     return known if any(name.lower() == "all" for name in names) else tuple(parsed)
-
-
-def select(targets: Iterable[Target], selector: Selector) -> tuple[Target, ...]:
-    """The targets for which ``selector`` holds, in order."""
-    return tuple(target for target in targets if selector(target))
 
 
 def host_target(targets: Iterable[Target] | None = None) -> Target:

@@ -433,3 +433,10 @@ def test_a_python_that_the_tools_do_not_run_on_is_refused() -> None:
     text = PROJECT.replace(">=3.11", ">=3.8") + SCRIPT + FERRYMAN
     assert "too old" in mistakes(text + 'python = "3.9"\n')[0]
     assert load(text + 'python = "3.10"\n').settings.python == "3.10"
+
+
+def test_a_poetry_project_of_old_form_is_told_the_way() -> None:
+    """[tool.poetry] alone is not the standard's table."""
+    with pytest.raises(ConfigError) as caught:
+        load('[tool.poetry]\nname = "app"\n')
+    assert "Poetry 2" in caught.value.advice

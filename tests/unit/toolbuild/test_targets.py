@@ -18,7 +18,6 @@ from ferryman_build.targets import (
     host_target,
     parse_target,
     parse_targets,
-    select,
 )
 
 IDS = (
@@ -189,14 +188,6 @@ def test_host_outside_the_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
         parse_target("host")
 
     assert "--target" in caught.value.advice
-
-
-def test_select() -> None:
-    """A selector is a callable over rows; order stays."""
-    assert [row.id for row in select(all_targets(), lambda row: row.libc is Libc.MUSL)] == [
-        "linux-amd64-musl",
-        "linux-arm64-musl",
-    ]
 
 
 def test_identity() -> None:
