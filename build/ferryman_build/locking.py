@@ -29,6 +29,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 from ferryman_build import uv_messages
+from ferryman_build.cache import file_digest
 from ferryman_build.cmd import Runner, environment
 from ferryman_build.errors import PackageIndexError, ResolutionError, ToolMissingError
 from ferryman_build.lockfile import Pin, apply_pins, lock_text, pin_line, read_pins, requirements_text, sealed
@@ -249,9 +250,16 @@ def _question(dependencies: Sequence[str], python: str, pins: Sequence[Pin]) -> 
         if name.startswith(("UV_", "PIP_INDEX")) and not _PATIENCE.fullmatch(name)
     )
     files = [path.read_text(encoding="utf-8") for path in _uv_config_files(env) if path.is_file()]
+    files += [f"{wheel.name} {file_digest(wheel)}" for wheel in _local_wheels(env)]
     lines = sorted(pin_line(pin) for pin in pins)
     # full_python: markers on the patch release are evaluated for this one
     return [sorted(dependencies), python, full_python(python), lines, metadata.version("uv"), settings, files]
+
+
+def _local_wheels(env: Mapping[str, str]) -> list[Path]:
+    """What the folders in UV_FIND_LINKS hold: a wheel that is put there changes the answer."""
+    folders = (Path(place) for place in env.get("UV_FIND_LINKS", "").replace(",", " ").split())
+    return [wheel for folder in folders for wheel in sorted(folder.glob("*.whl"))]
 
 
 def _uv_config_files(env: Mapping[str, str]) -> tuple[Path, ...]:

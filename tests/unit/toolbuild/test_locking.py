@@ -409,6 +409,20 @@ def test_another_question_is_asked_anew(tmp_path: Path, monkeypatch: pytest.Monk
     assert uv.constraints[1] == ("alpha==2.0\nzeta-tool==1.0\n" if change == "pins" else "")
 
 
+def test_a_wheel_put_into_a_folder_that_uv_is_told_of_is_another_question(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is what the plan's cure asks for, so the answer must not be the old one."""
+    uv, wheels = FakeUv(), tmp_path / "wheels"
+    wheels.mkdir()
+    monkeypatch.setenv("UV_FIND_LINKS", f"{wheels},https://mirror.example/wheels")
+    for content in ("one", "two"):
+        (wheels / "alpha-2.0-py3-none-any.whl").write_text(content, encoding="utf-8")
+        for _ in range(2):
+            locking.resolve(["alpha"], "3.11", runner=uv, cache=tmp_path / "cache")
+    assert len(uv.asked) == 2
+
+
 def test_patience_is_no_part_of_the_question(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A longer timeout gets the same answer."""
     uv = FakeUv()
