@@ -68,13 +68,18 @@ class Child:
             end_group(self.process)
         for pid in self._survivors():
             _kill(pid)
+        self._settled()  # a signal that was sent needs a moment to be obeyed
 
     def leftovers(self) -> list[str]:
         """Processes that outlived the program, as ``name (pid)``; asked again until they had a second to go."""
+        return [f"{_command_name(pid)} ({pid})" for pid in self._settled()]
+
+    def _settled(self) -> list[int]:
+        """The survivors, none of which is only on its way out."""
         deadline = time.monotonic() + _SETTLE_SECONDS
         while (found := self._survivors()) and time.monotonic() < deadline:
             time.sleep(0.05)
-        return [f"{_command_name(pid)} ({pid})" for pid in found]
+        return found
 
     def _survivors(self) -> list[int]:
         """Living processes of the program's session or group, or with its home: nobody else has that folder."""
