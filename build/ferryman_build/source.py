@@ -76,6 +76,11 @@ def _epoch(root: Path, commit: str) -> int:
     return min(max(int(stamp), _DEFAULT_EPOCH), _LATEST_EPOCH) if stamp else _DEFAULT_EPOCH
 
 
+def history(root: Path) -> str:
+    """What a backend that asks git for the version can see of it: the nearest tag, the distance, the commit."""
+    return _git(root, "describe", "--tags", "--long", "--always", "--dirty").strip()
+
+
 def git_refusal(root: Path) -> str:
     """'' or why git does not answer for a repository that is there: its owner is somebody else."""
     done = _run_git(root, "rev-parse", "HEAD")

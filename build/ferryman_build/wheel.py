@@ -47,8 +47,8 @@ def build_wheel(root: Path, build_requires: tuple[str, ...], pins: str, python: 
     """
     import uv
 
-    asks_git = any(canonical(required).startswith(_ASKS_GIT) for required in build_requires)
-    source = root if asks_git else _copy(root, into / "source")
+    in_place = asks_git(build_requires)
+    source = root if in_place else _copy(root, into / "source")
     pinned = into / "backend.txt"
     pinned.write_text(pins, encoding="utf-8")
     try:
@@ -58,12 +58,17 @@ def build_wheel(root: Path, build_requires: tuple[str, ...], pins: str, python: 
             name="wheel", env=environment({"SOURCE_DATE_EPOCH": str(epoch), "UV_NO_PROGRESS": "1"}), advice=_ADVICE,
         )  # fmt: skip
     finally:
-        if not asks_git:
+        if not in_place:
             shutil.rmtree(into / "source", ignore_errors=True)
             shutil.rmtree(into / "out", ignore_errors=True)
     for litter in into.glob(".gitignore"):
         litter.unlink()
     _unpack(_only_wheel(into), into / "app")
+
+
+def asks_git(build_requires: tuple[str, ...]) -> bool:
+    """Whether the backend takes the version from git, so that it needs the checkout and a new tag changes the wheel."""
+    return any(canonical(required).startswith(_ASKS_GIT) for required in build_requires)
 
 
 _ADVICE = (

@@ -8,13 +8,15 @@ from pathlib import Path
 from ferryman_build.collect import environment
 from ferryman_build.locking import packages_for, requirements_text
 from ferryman_build.pipeline import Step
+from ferryman_build.source import history
 from ferryman_build.steps.job import TargetJob
-from ferryman_build.wheel import build_wheel, read_wheel
+from ferryman_build.wheel import asks_git, build_wheel, read_wheel
 
 
 def _wheel_inputs(job: TargetJob) -> Mapping[str, object]:
     return {"source": job.source.digest, "epoch": job.source.epoch, "python": job.interpreter.identity,
-            "backend": job.build_lock.digest}  # fmt: skip
+            "backend": job.build_lock.digest,
+            "history": history(job.project.root) if asks_git(job.build_requires) else ""}  # fmt: skip
 
 
 def _wheel(job: TargetJob, into: Path) -> str:

@@ -337,3 +337,15 @@ def test_a_checkout_of_another_user_is_told_from_none(
 
     assert source.git_refusal(tmp_path) == f"git does not read {tmp_path}, since another user owns it"
     assert read_source(tmp_path).commit == ""
+
+
+@needs_git
+def test_a_tag_is_history(tmp_path: Path) -> None:
+    """The same commit under a new tag has another version for backends that ask git."""
+    repository(tmp_path, "a.py")
+    before = source.history(tmp_path)
+    git(tmp_path, "tag", "v1.0")
+
+    assert before
+    assert source.history(tmp_path) != before
+    assert "v1.0" in source.history(tmp_path)
