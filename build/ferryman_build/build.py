@@ -6,9 +6,10 @@ pipeline runs; then, all or nothing, dist/ changes.
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -21,7 +22,8 @@ from ferryman_build.checkout import folder_problem, locked, space_problem
 from ferryman_build.cmd import Runner
 from ferryman_build.collect.environment import tool_version
 from ferryman_build.dist import deliver
-from ferryman_build.errors import BlockedError, ConfigError, SpaceError
+from ferryman_build.doctor import refuse_missing_programs
+from ferryman_build.errors import BlockedError, ConfigError, FerrymanError, SpaceError
 from ferryman_build.interpreter import Interpreter, find_interpreter
 from ferryman_build.locking import Lock, resolve
 from ferryman_build.pipeline import Job, Pipeline, Step
@@ -91,15 +93,18 @@ def preflight(
         FerrymanError: the only thing that is wrong, or a BlockedError that lists everything.
     """
     host = host_target()
-    _refuse_places(project.root, options)
-    for folder in (options.out, options.dist):
-        if problem := space_problem(folder):
-            raise SpaceError(f"No space left: {problem}.", advice="Free some space, or use --out and --dist.")
+    interpreters = Interpreters(project, options, cache, runner, ui)
+    wanted = {settings.python: settings for settings in map(project.for_target, options.targets)}
+    all_at_once(
+        lambda: _refuse_places(project.root, options),
+        lambda: _refuse_full_disks(options),
+        lambda: refuse_missing_programs(project),
+        *(functools.partial(interpreters.for_settings, settings) for settings in wanted.values()),
+    )
     if refusal := git_refusal(project.root):
         ui.say(f"note: {refusal}. {own_checkout(project.root)}")
     source, requires = read_source(project.root), project.build_requires
     index = cache.root / "index"
-    interpreters = Interpreters(project, options, cache, runner, ui)
     plan = plan_project(
         project, options.targets, options.kinds, host, runner=runner, cache=index, refresh=options.refresh,
         lock=interpreters.for_settings(project.settings)[1],
@@ -115,6 +120,34 @@ def preflight(
             blobs=Blobs(cache.root / "blobs"), runner=runner,
         ))  # fmt: skip
     return tuple(jobs)
+
+
+def all_at_once(*checks: Callable[[], object]) -> None:
+    """Run every check although some fail.
+
+    Raises:
+        FerrymanError: what the only failing check raised; of several, the first one's class with all sentences.
+    """
+    errors: list[FerrymanError] = []
+    for check in checks:
+        try:
+            check()
+        except FerrymanError as error:
+            errors.append(error)
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        raise type(errors[0])(
+            f"{len(errors)} things are in the way of this build.",
+            advice="Mend each of them; `ferryman doctor` looks again.",
+            details=[line for error in errors for line in (str(error), *error.details, f"  {error.advice}")],
+        )
+
+
+def _refuse_full_disks(options: Options) -> None:
+    for folder in (options.out, options.dist):
+        if problem := space_problem(folder):
+            raise SpaceError(f"No space left: {problem}.", advice="Free some space, or use --out and --dist.")
 
 
 def _refuse_places(root: Path, options: Options) -> None:

@@ -15,7 +15,7 @@ from ferryman_build.artifacts import Kind
 from ferryman_build.checkout import space_problem
 from ferryman_build.cmd import Runner
 from ferryman_build.collect.environment import tool_version
-from ferryman_build.errors import FerrymanError
+from ferryman_build.errors import FerrymanError, ToolMissingError
 from ferryman_build.interpreter import find_interpreter
 from ferryman_build.project import Project
 from ferryman_build.source import git_refusal, own_checkout
@@ -116,6 +116,21 @@ def _version(path: str, option: Iterable[str]) -> str:
 def _free(folder: Path) -> str:
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     return f"{shutil.disk_usage(existing).free / 1e9:.1f} GB free"
+
+
+def refuse_missing_programs(project: Project) -> None:
+    """Raises ToolMissingError, naming every program that a build of ``project`` cannot do without."""
+    needed = (
+        program
+        for program in PROGRAMS
+        if not program.optional and set(program.kinds) & set(project.settings.kinds)
+    )
+    missing = [program for program in needed if shutil.which(program.name) is None]
+    if missing:
+        raise ToolMissingError(
+            f"Not found: {', '.join(program.name for program in missing)}.",
+            advice=" ".join(f"{program.name}: {program.advice}" for program in missing),
+        )
 
 
 def problems(findings: Iterable[Finding]) -> tuple[Finding, ...]:

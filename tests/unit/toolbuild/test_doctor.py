@@ -148,3 +148,16 @@ def test_a_checkout_that_git_does_not_read(tmp_path: Path, monkeypatch: pytest.M
 
     assert (found.state, found.found) == (State.OPTIONAL, "git does not read /x/agent")
     assert "safe.directory /x/agent" in found.advice
+
+
+def test_a_build_refuses_all_missing_programs_at_once(machine: dict[str, str]) -> None:
+    """Only those that nothing can stand in for, each with its cure."""
+    doctor.refuse_missing_programs(project())
+    machine.clear()
+    with pytest.raises(ToolMissingError) as caught:
+        doctor.refuse_missing_programs(project())
+
+    needed = [program for program in PROGRAMS if not program.optional]
+    assert needed
+    assert all(f"{program.name}: {program.advice}" in caught.value.advice for program in needed)
+    doctor.refuse_missing_programs(project(Kind.PYZ))
