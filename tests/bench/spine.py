@@ -19,7 +19,7 @@ import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from timing import command, pair
@@ -150,9 +150,6 @@ def _row(name: str, value: float, limit: float, seen: str, *, also: bool = True)
         "held": bool(value <= limit and also),
         "seen": seen,
     }
-
-
-Measure = Callable[[Path], Iterator[dict[str, object]]]
 
 
 def main() -> int:

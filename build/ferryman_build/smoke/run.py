@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import shutil
 import socket
@@ -141,7 +142,7 @@ def _checks(trial: _Trial, settings: SmokeSettings) -> Iterator[SmokeCheck]:
 
 def _command(trial: _Trial, command: Sequence[str], timeout: float) -> SmokeCheck:
     sandbox = trial.sandbox()
-    args = _filled(command, _words(trial, sandbox))
+    args = fill(command, _words(trial, sandbox))
     name = shlex.join([Path(trial.program[-1]).name, *command])
     started = time.monotonic()
     try:
@@ -170,9 +171,9 @@ def _service(trial: _Trial, service: Service) -> Iterator[SmokeCheck]:
     words = _words(trial, sandbox)
     filled = msgspec.structs.replace(
         service,
-        args=tuple(_filled(service.args, words)),
-        ready=_filled([service.ready], words)[0],
-        get=tuple(_filled(service.get, words)),
+        args=tuple(fill(service.args, words)),
+        ready=fill([service.ready], words)[0],
+        get=tuple(fill(service.get, words)),
     )
     try:
         with trial.start(filled.args, "service", sandbox) as child:
@@ -200,13 +201,10 @@ def _words(trial: _Trial, sandbox: Sandbox) -> Mapping[str, str]:
     }
 
 
-def _filled(texts: Sequence[str], words: Mapping[str, str]) -> list[str]:
-    found = []
-    for text in texts:
-        for name, value in words.items():
-            text = text.replace(name, value)  # noqa: PLW2901 - one replacement after the other
-        found.append(text)
-    return found
+def fill(texts: Sequence[str], words: Mapping[str, str]) -> list[str]:
+    """Every placeholder replaced, and nothing in what replaced it: a folder may be called ``{tmp}``."""
+    pattern = re.compile("|".join(map(re.escape, words)))
+    return [pattern.sub(lambda found: words[found.group()], text) for text in texts]
 
 
 def _free_port() -> int:

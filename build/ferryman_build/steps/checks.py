@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from ferryman_build import smoke
-from ferryman_build.artifacts import Kind, Needs, SmokeResult
+from ferryman_build.artifacts import Kind, Needs, Smoke, SmokeResult
 from ferryman_build.cache import digest
 from ferryman_build.collect import imports
 from ferryman_build.errors import SmokeError
@@ -82,11 +82,19 @@ def smoke_step(kind: Kind) -> Step:
         (into / "smoke.json").write_bytes(msgspec.json.encode(result))
         return result.reason or f"{len(result.checks)} checks passed"
 
-    return Step(name=f"smoke-{kind}", after=(kind.value,), inputs=inputs, run=run)
+    return Step(name=f"smoke-{kind}", after=(kind.value,), inputs=inputs, run=run, skip=_untested)
+
+
+def _untested(job: TargetJob) -> str | None:
+    """Why the artifacts of a target cannot be run here."""
+    return None if job.target == job.host else f"no runner for {job.target} on this machine"
 
 
 def smoke_result(job: TargetJob, kind: Kind) -> SmokeResult:
     """What the smoke step of ``kind`` saw."""
+    finished = job.results[f"smoke-{kind}"]
+    if finished.skipped:
+        return SmokeResult(status=Smoke.UNTESTED, reason=finished.skipped)
     path = job.folder(f"smoke-{kind}") / "smoke.json"
     return msgspec.json.decode(path.read_bytes(), type=SmokeResult)
 

@@ -20,6 +20,7 @@ from ferryman_build.errors import InterruptedBuildError, SmokeError
 from ferryman_build.project import Project
 from ferryman_build.settings import Service, Settings, SmokeSettings
 from ferryman_build.smoke import raise_for_failure, smoke_artifact
+from ferryman_build.smoke.run import fill
 from ferryman_build.smoke.sandbox import NO_ISOLATION, Isolation, make_sandbox, probe
 from ferryman_build.targets import host_target, parse_target
 
@@ -425,6 +426,13 @@ def test_pyz(tmp_path: Path, project: Project, runner: Runner, isolation: Isolat
 
 
 # --- service ---
+
+
+def test_what_replaced_a_placeholder_is_left_alone() -> None:
+    """A project in a folder that is itself called like a placeholder gets its own path."""
+    words = {"{port}": "1", "{project}": "/work/{tmp}", "{tmp}": "/tmp/x"}
+
+    assert fill(("{project}/a:{port}", "{tmp}", "{other}"), words) == ["/work/{tmp}/a:1", "/tmp/x", "{other}"]
 
 
 def service(mode: str, **more: object) -> SmokeSettings:
