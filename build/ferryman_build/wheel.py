@@ -47,15 +47,23 @@ def build_wheel(root: Path, build_requires: tuple[str, ...], pins: str, python: 
     """
     import uv
 
-    in_place = asks_git(build_requires)
+    wants_history = asks_git(build_requires)
+    # A project below the top of its checkout is built in place: in a copy git would miss the files beside it.
+    in_place = wants_history and not (root / ".git").is_dir()
     source = root if in_place else _copy(root, into / "source")
+    if wants_history and not in_place:
+        (source / ".git").write_text(f"gitdir: {root / '.git'}\n", encoding="utf-8")
     pinned = into / "backend.txt"
     pinned.write_text(pins, encoding="utf-8")
     try:
         runner.run(
             [uv.find_uv_bin(), "build", "--wheel", "--no-config", "--quiet", "--python", python.path, "--build-constraints",
              pinned, "--out-dir", into, source],
-            name="wheel", env=environment({"SOURCE_DATE_EPOCH": str(epoch), "UV_NO_PROGRESS": "1"}), advice=_ADVICE,
+            name="wheel", advice=_ADVICE,
+            env=environment({
+                "SOURCE_DATE_EPOCH": str(epoch), "UV_NO_PROGRESS": "1",
+                "GIT_OPTIONAL_LOCKS": "0",  # looking at the history writes nothing into it
+            }),
         )  # fmt: skip
     finally:
         if not in_place:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import tarfile
 import zipfile
 from collections.abc import Callable, Mapping
@@ -114,6 +115,32 @@ def test_the_version_comes_from_the_wheel(make: Make) -> None:
 
     assert built(workshop, "pyz").startswith("lamp-3.2.1-")
     assert workshop.run("plan").code == 0
+
+
+def test_the_version_comes_from_a_tag(make: Make) -> None:
+    """A backend that asks git gets the history, a new tag gives a new version, and the checkout stays clean."""
+    text = PROJECT.replace('version = "1.0"', 'dynamic = ["version"]') + SCRIPT
+    backend = SETUPTOOLS.replace('"setuptools>=77"', '"setuptools>=77", "setuptools-scm>=8"')
+    scm = '[tool.setuptools_scm]\n[tool.setuptools]\npy-modules = ["lamp"]\n'
+    workshop = make({"pyproject.toml": f"{backend}{text}{scm}", "lamp.py": MAIN})
+
+    def git(*words: str) -> str:
+        who = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+        done = subprocess.run(
+            ["git", "-C", workshop.project, *who, *words], capture_output=True, text=True, check=True
+        )
+        return done.stdout
+
+    for words in (("init", "-q"), ("add", "-A"), ("commit", "-qm", "x"), ("tag", "v2.5")):
+        git(*words)
+    first = built(workshop, "pyz")
+    git("tag", "-d", "v2.5")
+    git("tag", "v2.6")
+    second = built(workshop, "pyz")
+
+    assert ("-2.5-" in first, "-2.6-" in second) == (True, True), (first, second)
+    assert git("status", "--porcelain", "--ignored") == ""
+    assert workshop.manifest()["source"]["dirty"] is False
 
 
 @pytest.mark.parametrize("folder", ["-lamp:100%41", 'it\'s "{one}" #1'])

@@ -111,12 +111,23 @@ def test_built_from_a_copy(project: Path, into: Path) -> None:
     ],
 )
 def test_backend_that_asks_git(project: Path, into: Path, requires: str, copied: bool) -> None:
-    """For a backend that takes the version from git the copy would have no history: it gets the checkout."""
+    """In a subfolder of a checkout the copy would have no history: such a backend gets the folder itself."""
     backend = Backend()
     build_wheel(project, ("wheel", requires), "", PYTHON, 1, into, backend)
 
     assert (backend.source != project) is copied
     assert (project / "pyproject.toml").exists()
+
+
+@pytest.mark.parametrize(("requires", "linked"), [("hatchling", False), ("hatch-vcs", True)])
+def test_copy_with_history(project: Path, into: Path, requires: str, linked: bool) -> None:
+    """At the top of a checkout the backend gets a copy whose history is the checkout's."""
+    (project / ".git").mkdir()
+    backend = Backend()
+    build_wheel(project, (requires,), "", PYTHON, 1, into, backend)
+
+    assert backend.source != project
+    assert (".git" in backend.saw) is linked
 
 
 def test_failed_backend(project: Path, into: Path) -> None:
