@@ -37,9 +37,14 @@ from ferryman_build.ui import Ui, human_size
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """What the command line says. ``strict``: anything blocked is an error, not only what was asked for by name."""
+    """What the command line says.
+
+    ``named`` is false for `all`: then a target for which nothing can be built is passed over with its reason, as a part of
+    a named target always is. ``strict``: anything blocked is an error.
+    """
 
     targets: tuple[Target, ...]
+    named: bool = True
     kinds: tuple[Kind, ...] | None
     out: Path
     dist: Path
@@ -192,7 +197,7 @@ class Interpreters:
 
 
 def _ready(plan: Plan, options: Options, ui: Ui) -> dict[Target, tuple[Kind, ...]]:
-    """Target → kinds to build. What is blocked is said; nothing at all to do for a named target is an error."""
+    """Target → kinds to build. What is blocked is said; nothing to do for a named target, or at all, is an error."""
     blocked = [row for row in plan.rows if row.status is Status.BLOCKED]
     ready: dict[Target, tuple[Kind, ...]] = {}
     for target in options.targets:
@@ -200,7 +205,7 @@ def _ready(plan: Plan, options: Options, ui: Ui) -> dict[Target, tuple[Kind, ...
         if kinds:
             ready[target] = kinds
     empty = [target.id for target in options.targets if target not in ready]
-    if blocked and (options.strict or empty):
+    if blocked and (options.strict or (empty and options.named) or not ready):
         raise BlockedError(
             f"Nothing can be built here for {', '.join(empty)}." if empty else "Part of what was asked for is blocked.",
             advice=blocked[0].cure, details=[f"{row.target} {row.kind}: {row.reason}" for row in blocked],

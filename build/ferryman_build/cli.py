@@ -149,6 +149,7 @@ def run_build(args: argparse.Namespace) -> int:
     project, _ = _project(args)
     options = Options(
         targets=parse_targets(",".join(project.settings.targets)), kinds=_kinds(args, project),
+        named="all" not in project.settings.targets,
         out=args.out.absolute(), dist=args.dist.absolute(), strict=args.strict, verbose=args.verbose,
         refresh=args.refresh,
     )  # fmt: skip

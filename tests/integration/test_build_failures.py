@@ -90,6 +90,17 @@ def test_what_does_not_exist_is_answered_with_what_does(
     refused(workshop, words, code, *said)
 
 
+def test_all_builds_what_can_be_built(workshop: Workshop) -> None:
+    """`--all` passes over what is blocked and says why; with --strict the same is an error."""
+    outcome = workshop.run("build", "--all", "--kind", "pyz")
+    built = {row["target"] for row in workshop.manifest()["artifacts"]}
+
+    assert outcome.code == 0, outcome.err
+    assert {"linux-amd64", "darwin-arm64", "windows-amd64"} <= built
+    assert "linux-s390x pyz: BLOCKED" in outcome.err
+    refused(workshop, ["build", "--all", "--kind", "pyz", "--strict"], 5, "linux-s390x pyz")
+
+
 def test_no_project_is_said(workshop: Workshop, tmp_path: Path) -> None:
     """A folder without pyproject.toml."""
     empty = Workshop(project=tmp_path, out=workshop.out, dist=workshop.dist)
