@@ -7,6 +7,7 @@ has its limit, and all together have drain_timeout. A second signal ends everyth
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from typing import cast
 
@@ -37,6 +38,7 @@ journal = get_logger("agent")
 WORKERS = 4
 LAG_INTERVAL = 0.5
 TASK_LIMIT = 1.0
+REAP_LIMIT = 1.0
 
 
 def run_agent(config: str, listen: str | None, log_level: str | None, state_dir: str | None) -> int:
@@ -88,6 +90,7 @@ class Agent:
             return ExitCode.ABORTED
         finally:
             self._kill_all()
+            await self._reap()
 
     async def _start(self) -> None:
         """Read the configuration, listen, and let the work begin."""
@@ -249,6 +252,15 @@ class Agent:
     def _keys(self) -> list[Key]:
         services = [Key(Kind.SERVICE, name) for name in self._observed.services]
         return services + [Key(Kind.CHECK, name) for name in self._observed.checks]
+
+    async def _reap(self) -> None:
+        """Wait until the end of every killed child is known: a loop must not close while it still watches some."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(REAP_LIMIT):
+                while any(  # noqa: ASYNC110 - a few looks at the very end; nobody is left who could set an event
+                    cast("Child", record.process).exit_code is None for record in self._observed.processes()
+                ):
+                    await asyncio.sleep(0.005)
 
     def _kill_all(self) -> None:
         for record in self._observed.processes():

@@ -18,7 +18,8 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 # A person's folder may be called anything.
 CHECKOUT = f"/home/{USER}/mes agents é/ferryman"
 
-pytestmark = [pytest.mark.e2e, pytest.mark.network]
+# A whole run of the tests inside takes minutes.
+pytestmark = [pytest.mark.e2e, pytest.mark.network, pytest.mark.timeout(2400)]
 
 
 @pytest.fixture
