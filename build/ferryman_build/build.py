@@ -115,7 +115,7 @@ def preflight(
         lock=interpreters.for_settings(project.settings)[1],
     )  # fmt: skip
     jobs = []
-    for target, kinds in _ready(plan, options, ui).items():
+    for target, kinds in ready_kinds(plan, options, ui).items():
         settings = project.for_target(target)
         interpreter, lock = interpreters.for_settings(settings)
         backend = resolve(requires, interpreter.version, runner=runner, cache=index)
@@ -196,7 +196,7 @@ class Interpreters:
         return interpreter, lock
 
 
-def _ready(plan: Plan, options: Options, ui: Ui) -> dict[Target, tuple[Kind, ...]]:
+def ready_kinds(plan: Plan, options: Options, ui: Ui) -> dict[Target, tuple[Kind, ...]]:
     """Target → kinds to build. What is blocked is said; nothing to do for a named target, or at all, is an error."""
     blocked = [row for row in plan.rows if row.status is Status.BLOCKED]
     ready: dict[Target, tuple[Kind, ...]] = {}
