@@ -14,6 +14,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import sysconfig
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -103,6 +104,9 @@ class Runner:
         self.log_dir = log_dir
         self.verbose = verbose
         self.redact = Redactor(os.environ)
+        # sysconfig fills its table at the first question, and a second thread that asks meanwhile sees half of it
+        # (python/cpython#92452): uv's look for its own program then fails. Ask before there are threads.
+        sysconfig.get_config_vars()
         self._children: set[Child] = set()
         self._lock = threading.Lock()
         self._number = 0
