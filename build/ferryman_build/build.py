@@ -6,7 +6,6 @@ pipeline runs; then, all or nothing, dist/ changes.
 
 from __future__ import annotations
 
-import functools
 import os
 import shutil
 from collections.abc import Callable, Sequence
@@ -95,16 +94,16 @@ def preflight(
     """One job per target that has something to build.
 
     Raises:
-        FerrymanError: the only thing that is wrong, or a BlockedError that lists everything.
+        FerrymanError: the only thing that is wrong, the first of several with all of them, or what is blocked.
     """
     host = host_target()
     interpreters = Interpreters(project, options, cache, runner, ui)
-    wanted = {settings.python: settings for settings in map(project.for_target, options.targets)}
     all_at_once(
         lambda: _refuse_places(project.root, options),
         lambda: _refuse_full_disks(options),
         lambda: refuse_missing_programs(project),
-        *(functools.partial(interpreters.for_settings, settings) for settings in wanted.values()),
+        # Those that single targets name are looked for when the plan has said that the target is built.
+        lambda: interpreters.for_settings(project.settings),
     )
     if refusal := git_refusal(project.root):
         ui.say(f"note: {refusal}. {own_checkout(project.root)}")
