@@ -40,6 +40,8 @@ LOCKS = {
         ("build/ferryman_build/resources/locks/tools.in",),
         options=("--no-annotate",),
     ),
+    # What builds the peers that `nox -s bench -- launcher` measures against. Nuitka has no wheel.
+    "bench": Lock("locks/bench.txt", ("locks/bench.in",), ("tools",), ("--only-binary=:none:",)),
 }
 
 OPTIONS = [
