@@ -36,6 +36,7 @@ struct place {
     char path[PATH_SIZE]; /* "": not available, for the reason below */
     const char *source;   /* "FERRYMAN_CACHE", "XDG_CACHE_HOME", "HOME", …: where it comes from, for people */
     char reason[256];     /* why it is not available */
+    bool shared;          /* other users read what is unpacked here: 0755 and 0644 whatever the umask (root's place) */
     bool readonly;        /* use trees that are there, never write (the machine-wide place, for other users) */
     bool swept;           /* something outside deletes old files here (/var/tmp, /tmp) */
 };

@@ -1,0 +1,32 @@
+/* The cache: which folder a payload's tree lies in, and how it gets there. */
+#ifndef FERRYMAN_CACHE_H
+#define FERRYMAN_CACHE_H
+
+#include "payload.h"
+
+struct tree {
+    char folder[PATH_SIZE];
+    char place[PATH_SIZE];
+    bool shared; /* other users read it */
+};
+
+/* The tree of `payload`, whole and locked for the life of this process; unpacked if no place has it yet. */
+bool cache_find(const struct payload *payload, struct tree *tree, struct problem *problem);
+
+/* Make the tree whole again, every file compared by content, and flush all of it to the disk. `mended` counts the files
+   that were wrong. */
+bool cache_seal(const struct payload *payload, const struct tree *tree, uint32_t *mended, struct problem *problem);
+
+struct cached {
+    char folder[PATH_SIZE];
+    const char *key; /* the tree's name: 32 hex digits */
+    int64_t used;    /* when it was last started, seconds since 1970 */
+    bool running;    /* somebody holds it */
+    bool removed;
+};
+/* Every tree of the program in every place; `days` >= 0 removes those that nobody uses and that were not used for so
+   many days, except `spare`. `visit` may be NULL. */
+void cache_walk(const char *name, const char *spare, int days, void (*visit)(void *context, const struct cached *cached),
+                void *context);
+
+#endif
