@@ -285,15 +285,34 @@ static enum outcome locked_unpack(struct attempt *attempt, bool *fresh)
     return outcome;
 }
 
+static bool may_execute(const struct attempt *attempt, const char *folder)
+{
+    return os_executable_place(folder) ||
+           problem_set(attempt->problem, EXIT_NO_PLACE, "", "it is mounted noexec");
+}
+
+/* Rule 6 holds before the first folder is made: nothing is left behind where it does not. */
+static bool make_program_folder(const struct attempt *attempt)
+{
+    char there[PATH_SIZE];
+    memcpy(there, attempt->program, sizeof there);
+    while (os_facts(there).kind == KIND_MISSING && strlen(there) > 1)
+        path_parent(there);
+    return os_trusted(there, attempt->problem) && may_execute(attempt, there) &&
+           os_make_folders(attempt->program, attempt->shared, attempt->problem) &&
+           os_trusted(attempt->program, attempt->problem);
+}
+
 static enum outcome try_place(struct attempt *attempt)
 {
     bool fresh = false;
-    const char *place = attempt->place->path;
     if (!attempt_begin(attempt, attempt->payload->name, attempt->payload->key)) {
         problem_set(attempt->problem, EXIT_NO_PLACE, "", "its path is too long");
         return REFUSED;
     }
     if (hold_tree(attempt)) {
+        if (!may_execute(attempt, attempt->tree))
+            return REFUSED;
         if (usable(attempt)) {
             keep_house(attempt, false);
             return FOUND;
@@ -307,13 +326,8 @@ static enum outcome try_place(struct attempt *attempt)
         problem_set(attempt->problem, EXIT_NO_PLACE, "", "no tree is there, and only root may put one there");
         return REFUSED;
     }
-    if (!attempt->held && (!os_make_folders(attempt->program, attempt->shared, attempt->problem) ||
-                           !os_trusted(attempt->program, attempt->problem)))
+    if (!attempt->held && !make_program_folder(attempt))
         return REFUSED;
-    if (!os_executable_place(place)) {
-        problem_set(attempt->problem, EXIT_NO_PLACE, "", "it is mounted noexec");
-        return REFUSED;
-    }
     enum outcome outcome = locked_unpack(attempt, &fresh);
     if (outcome == FOUND)
         keep_house(attempt, fresh);

@@ -2,7 +2,6 @@
 #ifndef _WIN32
 #define _GNU_SOURCE
 #include <errno.h>
-#include <limits.h>
 #include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -144,54 +143,68 @@ static bool trusted_owner(uid_t uid)
 }
 
 /* One component: of root or of us, and not to be changed by others. In a sticky folder (/tmp) others may add entries but
-   not touch ours, and the next component is looked at for itself. */
-static bool component_trusted(const char *path, bool last, struct problem *problem)
+   not touch ours, and what is ours is looked at for itself. */
+static bool component_trusted(const char *path, const struct stat *status, struct problem *problem)
 {
-    struct stat status;
-    if (lstat(path, &status))
-        return problem_set(problem, EXIT_NO_PLACE, "", "%s cannot be looked at: %s", path, strerror(errno));
-    if (S_ISLNK(status.st_mode))
-        return problem_set(problem, EXIT_NO_PLACE, "", "%s is a symbolic link that appeared just now", path);
-    if (!trusted_owner(status.st_uid))
+    if (!trusted_owner(status->st_uid))
         return problem_set(problem, EXIT_NO_PLACE, "", "%s belongs to another user (%lu)", path,
-                           (unsigned long)status.st_uid);
-    bool sticky = status.st_mode & S_ISVTX && !last;
-    if ((status.st_mode & S_IWOTH || (status.st_mode & S_IWGRP && status.st_gid != 0)) && !sticky)
+                           (unsigned long)status->st_uid);
+    if (S_ISLNK(status->st_mode) || status->st_mode & S_ISVTX)
+        return true;
+    if (status->st_mode & S_IWOTH || (status->st_mode & S_IWGRP && status->st_gid != 0))
         return problem_set(problem, EXIT_NO_PLACE, "", "other users may write to %s", path);
+    return true;
+}
+
+/* `path` with its component that ends at `end`, a link, replaced by where that leads. */
+static bool follow(const char *path, size_t start, size_t end, char next[PATH_SIZE])
+{
+    char link[PATH_SIZE], target[PATH_SIZE];
+    memcpy(link, path, end);
+    link[end] = 0;
+    ssize_t length = readlink(link, target, sizeof target - 1);
+    if (length <= 0)
+        return false;
+    target[length] = 0;
+    int written = target[0] == '/' ? snprintf(next, PATH_SIZE, "%s%s", target, path + end)
+                                   : snprintf(next, PATH_SIZE, "%.*s%s%s", (int)start, path, target, path + end);
+    return written > 0 && written < PATH_SIZE;
+}
+
+/* Every folder on the way and every link, and what each link leads to: nobody who is not trusted can exchange any part
+   of the way, now or after it was looked at. */
+static bool walk(const char *path, int links, struct problem *problem)
+{
+    char at[PATH_SIZE], next[PATH_SIZE];
+    struct stat status;
+    size_t start = 0, length = strlen(path);
+    while (start <= length) {
+        size_t end = start + strcspn(path + start, "/");
+        bool last = end + strspn(path + end, "/") == length;
+        size_t size = end ? end : 1; /* the root folder itself */
+        memcpy(at, path, size);
+        at[size] = 0;
+        if (lstat(at, &status))
+            return problem_set(problem, EXIT_NO_PLACE, "", "%s cannot be looked at: %s", at, strerror(errno));
+        if (!component_trusted(at, &status, problem))
+            return false;
+        if (S_ISLNK(status.st_mode)) {
+            if (!links || !follow(path, start, end, next))
+                return problem_set(problem, EXIT_NO_PLACE, "", "%s is a link that leads nowhere", at);
+            return walk(next, links - 1, problem);
+        }
+        if (last)
+            return true;
+        start = end + strspn(path + end, "/");
+    }
     return true;
 }
 
 bool os_trusted(const char *path, struct problem *problem)
 {
-    /* Links on the way are resolved first, and then no component may be one: what the components say holds for the path
-       that is used, since nobody who is not trusted can exchange any of them. The caller's own last component must not
-       be a link at all: it is one of ours. */
-    char real[PATH_MAX];
-    struct stat status;
-    if (lstat(path, &status) || S_ISLNK(status.st_mode))
-        return problem_set(problem, EXIT_NO_PLACE, "", "%s is a symbolic link", path);
-    if (!realpath(path, real))
-        return problem_set(problem, EXIT_NO_PLACE, "", "%s cannot be looked at: %s", path, strerror(errno));
-    for (char *at = real; *at; at++) {
-        if (*at != '/')
-            continue;
-        char *next = at + 1;
-        char kept = *next;
-        if (at == real) { /* the root folder itself */
-            *next = 0;
-            bool fine = component_trusted(real, !kept, problem);
-            *next = kept;
-            if (!fine)
-                return false;
-        } else {
-            *at = 0;
-            bool fine = component_trusted(real, false, problem);
-            *at = '/';
-            if (!fine)
-                return false;
-        }
-    }
-    return component_trusted(real, true, problem);
+    if (path[0] != '/' || strlen(path) >= PATH_SIZE)
+        return problem_set(problem, EXIT_NO_PLACE, "", "%s is not an absolute path", path);
+    return walk(path, 8, problem);
 }
 
 /* ---- what a file system allows -------------------------------------------------------------------------------- */
