@@ -1,0 +1,214 @@
+/* Owners and access lists: who this process is, whom new folders are for, and whether others can change a path. */
+#include "windows_api.h"
+
+#include <aclapi.h>
+#include <sddl.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- who this process is --------------------------------------------------------------------------------- */
+
+/* The user's SID, asked for once and kept. */
+static PSID user_sid(void)
+{
+    static PSID known;
+    HANDLE token;
+    DWORD size = 0;
+    if (known != NULL || !OpenProcessToken(GetCurrentProcess(), TOKEN_QUERY, &token))
+        return known;
+    GetTokenInformation(token, TokenUser, NULL, 0, &size);
+    TOKEN_USER *user = malloc(size);
+    if (user != NULL && GetTokenInformation(token, TokenUser, user, size, &size))
+        known = user->User.Sid;
+    CloseHandle(token);
+    return known;
+}
+
+const char *windows_user_sid(void)
+{
+    static char text[192];
+    LPSTR given;
+    if (text[0] == 0 && user_sid() != NULL && ConvertSidToStringSidA(user_sid(), &given)) {
+        snprintf(text, sizeof text, "%s", given);
+        LocalFree(given);
+    }
+    return text;
+}
+
+bool windows_elevated(void)
+{
+    static PSID administrators;
+    BOOL enabled = FALSE;
+    if (administrators == NULL && !ConvertStringSidToSidA("S-1-5-32-544", &administrators))
+        return false;
+    return CheckTokenMembership(NULL, administrators, &enabled) && enabled;
+}
+
+/* Whether a SID is one of these, written as text. */
+static bool is_one_of(PSID sid, const char *const *texts)
+{
+    for (; *texts != NULL; texts++) {
+        PSID other;
+        if (!ConvertStringSidToSidA(*texts, &other))
+            continue;
+        bool same = EqualSid(sid, other);
+        LocalFree(other);
+        if (same)
+            return true;
+    }
+    return false;
+}
+
+static bool is_user(PSID sid)
+{
+    return user_sid() != NULL && EqualSid(sid, user_sid());
+}
+
+bool windows_is_ours(HANDLE file)
+{
+    static const char *const machine[] = {"S-1-5-18", "S-1-5-32-544", NULL};
+    PSECURITY_DESCRIPTOR descriptor;
+    PSID owner;
+    if (GetSecurityInfo(file, SE_FILE_OBJECT, OWNER_SECURITY_INFORMATION, &owner, NULL, NULL, NULL, &descriptor))
+        return false;
+    bool ours = is_user(owner) || (windows_elevated() && is_one_of(owner, machine));
+    LocalFree(descriptor);
+    return ours;
+}
+
+/* ---- whom something new is for ----------------------------------------------------------------------------- */
+
+/* "D:P": what the folder above grants to others does not come down. A user's things are also for LocalSystem and the
+   administrators, who have every right anyway: backups, virus scanners and uninstallers run as them. */
+static PSECURITY_DESCRIPTOR make_descriptor(enum audience audience)
+{
+    static const char *const forms[] = {
+        [FOR_ALL] = "O:BAD:P(A;OICI;FA;;;SY)(A;OICI;FA;;;BA)(A;OICI;0x1200a9;;;BU)",
+        [FOR_USER] = "D:P(A;OICI;FA;;;SY)(A;OICI;FA;;;BA)(A;OICI;FA;;;%s)",
+        [FOR_USER_FILE] = "D:P(A;;FA;;;SY)(A;;FA;;;BA)(A;;FA;;;%s)",
+    };
+    char text[512];
+    PSECURITY_DESCRIPTOR descriptor = NULL;
+    snprintf(text, sizeof text, forms[audience], windows_user_sid());
+    if (!ConvertStringSecurityDescriptorToSecurityDescriptorA(text, SDDL_REVISION_1, &descriptor, NULL))
+        return NULL;
+    return descriptor;
+}
+
+SECURITY_ATTRIBUTES *windows_security(enum audience audience)
+{
+    static SECURITY_ATTRIBUTES made[FOR_USER_FILE + 1];
+    SECURITY_ATTRIBUTES *attributes = &made[audience];
+    if (attributes->lpSecurityDescriptor == NULL) {
+        attributes->nLength = sizeof *attributes;
+        attributes->lpSecurityDescriptor = make_descriptor(audience);
+    }
+    return attributes->lpSecurityDescriptor != NULL ? attributes : NULL;
+}
+
+/* ---- whether others can change a path ---------------------------------------------------------------------- */
+
+/* LocalSystem, Administrators, TrustedInstaller: they can change the whole machine. */
+static const char *const MACHINE[] = {
+    "S-1-5-18", "S-1-5-32-544", "S-1-5-80-956008885-3418522649-1831038044-1853292631-2271478464", NULL};
+
+/* Groups that everybody is in, or whoever comes: Everyone, Anonymous, Interactive, Network, Authenticated Users, Users,
+   Guests. A group with another name was let in by an administrator, who will have known why. */
+static const char *const EVERYBODY[] = {"S-1-1-0",  "S-1-5-7",      "S-1-5-4",      "S-1-5-2",
+                                        "S-1-5-11", "S-1-5-32-545", "S-1-5-32-546", NULL};
+
+/* Rights to put another folder in this one's place. To make new files beside it, as everybody may on C:\, harms
+   nobody, so that counts for the last folder of a path alone. */
+enum {
+    REPLACE_RIGHTS = DELETE | WRITE_DAC | WRITE_OWNER | FILE_DELETE_CHILD | GENERIC_ALL,
+    WRITE_RIGHTS = REPLACE_RIGHTS | FILE_WRITE_DATA | FILE_APPEND_DATA | GENERIC_WRITE,
+};
+
+/* Whether the access list gives one of `rights` to everybody. No list at all gives all of them. */
+static bool is_open(PACL list, ACCESS_MASK rights)
+{
+    if (list == NULL)
+        return true;
+    for (WORD i = 0; i < list->AceCount; i++) {
+        ACCESS_ALLOWED_ACE *entry;
+        if (!GetAce(list, i, (void **)&entry) || entry->Header.AceType != ACCESS_ALLOWED_ACE_TYPE ||
+            (entry->Header.AceFlags & INHERIT_ONLY_ACE))
+            continue;
+        if ((entry->Mask & rights) && is_one_of((PSID)&entry->SidStart, EVERYBODY))
+            return true;
+    }
+    return false;
+}
+
+/* The two questions for one folder of a path. */
+static bool check_folder(const char *path, HANDLE folder, bool last, struct problem *problem)
+{
+    static const char cure[] = "Name a folder of your own with FERRYMAN_CACHE.";
+    PSECURITY_DESCRIPTOR descriptor;
+    PSID owner;
+    PACL list;
+    DWORD error = GetSecurityInfo(folder, SE_FILE_OBJECT, OWNER_SECURITY_INFORMATION | DACL_SECURITY_INFORMATION,
+                                  &owner, NULL, &list, NULL, &descriptor);
+    if (error != 0)
+        return windows_failed(problem, EXIT_NO_PLACE, "read the owner of", path, error);
+    bool trusted = true;
+    if (!is_user(owner) && !is_one_of(owner, MACHINE))
+        trusted = problem_set(problem, EXIT_NO_PLACE, cure, "%s belongs to another user", path);
+    else if (is_open(list, last ? WRITE_RIGHTS : REPLACE_RIGHTS))
+        trusted = problem_set(problem, EXIT_NO_PLACE, cure, "every user of this machine can change %s", path);
+    LocalFree(descriptor);
+    return trusted;
+}
+
+/* The folder itself, all above it, and whether one of them is a link. */
+static bool check_components(const char *path, bool *linked, struct problem *problem)
+{
+    char part[PATH_SIZE];
+    snprintf(part, sizeof part, "%s", path);
+    for (bool last = true;; last = false) {
+        wchar_t wide[WIDE_SIZE];
+        HANDLE folder = INVALID_HANDLE_VALUE;
+        if (windows_wide(wide, part))
+            folder = windows_open_facts(wide, READ_CONTROL);
+        if (folder == INVALID_HANDLE_VALUE)
+            return windows_failed(problem, EXIT_NO_PLACE, "look at", part, GetLastError());
+        *linked = *linked || windows_is_link(folder);
+        bool trusted = check_folder(part, folder, last, problem);
+        CloseHandle(folder);
+        char *slash = strrchr(part, '\\');
+        if (!trusted || slash == NULL || slash[1] == 0)
+            return trusted;
+        slash[slash[-1] == ':' ? 1 : 0] = 0; /* C:\ is the last one; a server's name is not looked at */
+        if (slash == part + 1 || (part[0] == '\\' && strchr(part + 2, '\\') == NULL))
+            return true;
+    }
+}
+
+/* Where a path with links in it ends. */
+static bool follow(char target[PATH_SIZE], const char *path)
+{
+    wchar_t wide[WIDE_SIZE], final[WIDE_SIZE];
+    if (!windows_wide(wide, path))
+        return false;
+    HANDLE folder = CreateFileW(wide, 0, FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE, NULL, OPEN_EXISTING,
+                                FILE_FLAG_BACKUP_SEMANTICS, NULL);
+    if (folder == INVALID_HANDLE_VALUE)
+        return false;
+    DWORD length = GetFinalPathNameByHandleW(folder, final, WIDE_SIZE, FILE_NAME_NORMALIZED | VOLUME_NAME_DOS);
+    CloseHandle(folder);
+    return length > 0 && length < WIDE_SIZE && windows_plain(target, final);
+}
+
+/* A link is as good as the folder that it lies in and its own owner; where it leads must be as good. */
+bool os_trusted(const char *path, struct problem *problem)
+{
+    char target[PATH_SIZE];
+    bool linked = false;
+    if (!check_components(path, &linked, problem))
+        return false;
+    if (!linked)
+        return true;
+    if (!follow(target, path))
+        return windows_failed(problem, EXIT_NO_PLACE, "follow", path, GetLastError());
+    return check_components(target, &linked, problem);
+}
