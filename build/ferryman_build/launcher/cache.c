@@ -49,9 +49,10 @@ static bool attempt_begin(struct attempt *attempt, const char *name, const char 
 
 /* ---- markers ---------------------------------------------------------------------------------------------- */
 
-enum marker { MARKER_NONE, MARKER_OTHER, MARKER_BELIEVED };
+/* Rule 3: what is written about a tree. OTHER is text that says nothing to this launcher, or a boot where the system names
+   none; EARLIER is an earlier boot, in which case what is read back comes from the disk. */
+enum marker { MARKER_NONE, MARKER_OTHER, MARKER_EARLIER, MARKER_BELIEVED };
 
-/* Rule 3. Unknown text, of a newer launcher perhaps, means: compare. */
 static enum marker marker_read(const char *tree)
 {
     char path[PATH_SIZE], boot[80], expected[128];
@@ -62,9 +63,14 @@ static enum marker marker_read(const char *tree)
         return MARKER_NONE;
     os_boot_id(boot);
     snprintf(expected, sizeof expected, MARKER_HEAD "boot %s\n", boot);
-    bool believed = !strcmp(text, MARKER_HEAD "sealed\n") || (boot[0] && !strcmp(text, expected));
+    size_t common = strlen(MARKER_HEAD "boot ");
+    enum marker marker = MARKER_OTHER;
+    if (!strcmp(text, MARKER_HEAD "sealed\n") || (boot[0] && !strcmp(text, expected)))
+        marker = MARKER_BELIEVED;
+    else if (boot[0] && !strncmp(text, expected, common) && strlen(text) > common + 1)
+        marker = MARKER_EARLIER;
     free(text);
-    return believed ? MARKER_BELIEVED : MARKER_OTHER;
+    return marker;
 }
 
 static bool marker_write(const char *tree, bool sealed, struct problem *problem)
@@ -167,9 +173,10 @@ static bool replace_files(struct attempt *attempt, const struct index *index, co
 }
 
 /* Rules 3 and 4. */
-static bool mend(struct attempt *attempt, const struct index *index, bool contents, bool seal, uint32_t *mended)
+static bool mend(struct attempt *attempt, const struct index *index, bool contents, uint32_t *mended)
 {
     char draft[PATH_SIZE];
+    enum marker marker = marker_read(attempt->tree);
     bool *wrong = calloc((size_t)index->entry_count + 1, sizeof *wrong);
     if (!wrong)
         return problem_set(attempt->problem, EXIT_NO_PLACE, "", "there is no memory left");
@@ -186,10 +193,9 @@ static bool mend(struct attempt *attempt, const struct index *index, bool conten
         *mended = count;
     if (!done)
         return false;
-    if (count || seal) /* files that were written just now are not on the disk yet: the boot counts again */
-        if (!marker_write(attempt->tree, !count, attempt->problem) && count)
-            return false;
-    return true;
+    /* Files that were written just now are not on the disk yet: then the boot counts again. */
+    return (!count && marker == MARKER_BELIEVED) ||
+           marker_write(attempt->tree, !count && marker == MARKER_EARLIER, attempt->problem) || !count;
 }
 
 /* ---- one place ---------------------------------------------------------------------------------------------- */
@@ -238,8 +244,7 @@ static enum outcome make_whole(struct attempt *attempt, bool *fresh)
     remove_drafts(attempt->program, attempt->payload->key);
     bool done;
     if (hold_tree(attempt)) {
-        bool seen = marker_read(attempt->tree) == MARKER_BELIEVED;
-        done = mend(attempt, &index, !seen, !seen, NULL);
+        done = mend(attempt, &index, marker_read(attempt->tree) != MARKER_BELIEVED, NULL);
     } else {
         done = !attempt->problem->sentence[0] && unpack_fresh(attempt, &index) && hold_tree(attempt);
         *fresh = done;
@@ -396,7 +401,7 @@ bool cache_seal(const struct payload *payload, const struct tree *tree, uint32_t
         os_lock_file(attempt.lock_file, true, &lock, problem) != LOCK_HELD)
         return false;
     os_guard_begin();
-    bool done = mend(&attempt, &index, true, false, mended) && flush_all(&index, attempt.tree) &&
+    bool done = mend(&attempt, &index, true, mended) && flush_all(&index, attempt.tree) &&
                 marker_write(attempt.tree, true, problem);
     os_guard_end();
     os_unlock(lock);
