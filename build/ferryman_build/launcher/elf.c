@@ -17,14 +17,28 @@
 
 static const char SECTION[] = ".ferryman";
 
+/* Defined, among the loaded data, by what is linked in together with a payload: so a file whose section table was changed
+   or stripped is known to have lost its payload, and is not taken for the launcher of a tree. */
+extern const uint64_t ferryman_payload_size __attribute__((weak, visibility("hidden")));
+
 static bool read_at(int file, void *into, size_t size, uint64_t offset)
 {
     return pread(file, into, size, (off_t)offset) == (ssize_t)size;
 }
 
-static bool damaged(struct problem *problem)
+static bool damaged(struct problem *problem, const char *what)
 {
-    return problem_set(problem, EXIT_DAMAGED, DAMAGED_CURE, "this executable is damaged: it was truncated.");
+    return problem_set(problem, EXIT_DAMAGED, DAMAGED_CURE, "this executable is damaged: %s.", what);
+}
+
+static bool truncated(struct problem *problem)
+{
+    return damaged(problem, "it was truncated");
+}
+
+static bool none(struct problem *problem)
+{
+    return !&ferryman_payload_size || damaged(problem, "its payload is not to be found");
 }
 
 static bool map(int file, uint64_t offset, uint64_t size, struct section *section, struct problem *problem)
@@ -45,22 +59,24 @@ static bool find(int file, uint64_t file_size, struct section *section, struct p
     ElfW(Shdr) row, names;
     char name[sizeof SECTION];
     if (!read_at(file, &header, sizeof header, 0))
-        return damaged(problem);
+        return truncated(problem);
     if (!header.e_shoff || header.e_shentsize != sizeof row || header.e_shstrndx >= header.e_shnum)
-        return true; /* stripped of its section table: there is no payload to be found */
+        return none(problem);
     if (!read_at(file, &names, sizeof names, header.e_shoff + (uint64_t)header.e_shstrndx * sizeof names))
-        return damaged(problem);
+        return truncated(problem);
     for (unsigned i = header.e_shnum; i-- > 1;) {
         if (!read_at(file, &row, sizeof row, header.e_shoff + (uint64_t)i * sizeof row))
-            return damaged(problem);
+            return truncated(problem);
         if (row.sh_type == SHT_NOBITS || !read_at(file, name, sizeof name, names.sh_offset + row.sh_name) ||
             memcmp(name, SECTION, sizeof name))
             continue;
         if (row.sh_offset > file_size || row.sh_size > file_size - row.sh_offset)
-            return damaged(problem);
+            return truncated(problem);
+        if (&ferryman_payload_size && row.sh_size != ferryman_payload_size)
+            return damaged(problem, "its table of sections was changed");
         return map(file, row.sh_offset, row.sh_size, section, problem);
     }
-    return true;
+    return none(problem);
 }
 
 bool os_payload(const char *self, struct section *section, struct problem *problem)
