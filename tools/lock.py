@@ -42,6 +42,12 @@ LOCKS = {
     ),
     # What builds the peers that `nox -s bench -- launcher` measures against. Nuitka has no wheel.
     "bench": Lock("locks/bench.txt", ("locks/bench.in",), ("tools",), ("--only-binary=:none:",)),
+    # The compiler of the launcher, in an environment of its own.
+    "zig": Lock(
+        "build/ferryman_build/resources/locks/zig.txt",
+        ("build/ferryman_build/resources/locks/zig.in",),
+        options=("--no-annotate",),
+    ),
 }
 
 OPTIONS = [

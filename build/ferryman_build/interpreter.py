@@ -22,6 +22,15 @@ from ferryman_build.errors import ToolMissingError
 from ferryman_build.settings import OLDEST_PYTHON
 
 _BY_HAND = "Install it by hand as root (`apt-get install %s`), or name another interpreter with --python."
+_HEADER = Path("cpython") / "initconfig.h"
+_HEADERS_PROBE = """
+import json, sys, sysconfig
+var = sysconfig.get_config_var
+print(json.dumps({
+    "folders": [sysconfig.get_path("include"), sysconfig.get_path("platinclude"), var("INCLUDEPY") or ""],
+    "free": bool(var("Py_GIL_DISABLED")),
+}))
+"""
 _PROBE = """
 import json, os, platform, sys, sysconfig
 var = sysconfig.get_config_var
@@ -50,6 +59,21 @@ class Interpreter(msgspec.Struct, frozen=True, kw_only=True):
     def short(self) -> str:
         """X.Y."""
         return ".".join(self.version.split(".")[:2])
+
+
+class Headers(msgspec.Struct, frozen=True, kw_only=True):
+    """CPython's own headers: the folder that holds ``cpython/initconfig.h``, and what its build defines.
+
+    A free-threaded build defines Py_GIL_DISABLED, and its PyConfig has one field more.
+    """
+
+    folder: Path
+    defines: tuple[str, ...] = ()
+
+
+class _HeaderFacts(msgspec.Struct, frozen=True):
+    folders: tuple[str, ...]
+    free: bool
 
 
 class _Facts(msgspec.Struct, frozen=True):
@@ -89,6 +113,45 @@ def find_interpreter(
     library = None if facts.windows else _shared_library(facts, runner, cache, say)
     return Interpreter(
         path=Path(facts.path), version=facts.version, tag=facts.tag, identity=facts.build, libpython=library
+    )
+
+
+def find_headers(
+    interpreter: Interpreter, runner: Runner, cache: Path, say: Callable[[str], None] = print
+) -> Headers:
+    """The headers of ``interpreter``, which only a build of the launcher needs; fetched where libpython would be.
+
+    Raises:
+        ToolMissingError: they are not here and could not be fetched.
+    """
+    asked = runner.run(
+        [interpreter.path, "-I", "-S", "-c", _HEADERS_PROBE], name="probe-headers", failure=ToolMissingError,
+        advice=f"{interpreter.path} does not run as a Python; correct `python` or --python.",
+    )  # fmt: skip
+    found = msgspec.json.decode(asked.output.strip().splitlines()[-1], type=_HeaderFacts)
+    defines = ("Py_GIL_DISABLED",) if found.free else ()
+    for folder in map(Path, filter(None, found.folders)):
+        if (folder / _HEADER).is_file():
+            return Headers(folder=folder.resolve(), defines=defines)
+    if interpreter.path.parent == Path("/usr/bin") and _has_apt():
+        return Headers(folder=_fetched_headers(interpreter, runner, cache, say), defines=defines)
+    raise ToolMissingError(
+        f"{interpreter.path} has no headers ({_HEADER.as_posix()}), which the launcher is compiled with.",
+        advice=f"Install them (Fedora: python3-devel; Alpine: python3-dev; Debian: python{interpreter.short}-dev), "
+        f'use another interpreter: `uv python install {interpreter.short}` and --python, or set bundle = "pyinstaller".',
+    )
+
+
+def _fetched_headers(
+    interpreter: Interpreter, runner: Runner, cache: Path, say: Callable[[str], None]
+) -> Path:
+    package = f"libpython{interpreter.short}-dev"
+    home = _package(interpreter.short, package, "headers", runner, cache, say, interpreter.path)
+    for found in sorted(home.glob(f"usr/include/python{interpreter.short}*/{_HEADER.as_posix()}")):
+        return found.parent.parent.resolve()
+    raise ToolMissingError(
+        f"The distribution's package {package} holds no {_HEADER.as_posix()}.",
+        advice=f"Install {package} with the package manager, or name another interpreter with --python.",
     )
 
 
@@ -142,7 +205,7 @@ def _shared_library(facts: _Facts, runner: Runner, cache: Path, say: Callable[[s
         for found in (Path(folder) / name for name in names):
             if found.is_file() and found.suffix != ".a":
                 return found.resolve()
-    if facts.prefix == "/usr" and shutil.which("apt-get") and shutil.which("dpkg-deb"):
+    if facts.prefix == "/usr" and _has_apt():
         return _from_distribution(facts, f"libpython{short}.so.1.0", runner, cache, say)
     raise ToolMissingError(
         f"{facts.path} has no shared library (libpython{short}), which a frozen program needs.",
@@ -151,29 +214,44 @@ def _shared_library(facts: _Facts, runner: Runner, cache: Path, say: Callable[[s
     )
 
 
+def _has_apt() -> bool:
+    return bool(shutil.which("apt-get") and shutil.which("dpkg-deb"))
+
+
 def _from_distribution(
     facts: _Facts, library: str, runner: Runner, cache: Path, say: Callable[[str], None]
 ) -> Path:
     short = ".".join(facts.version.split(".")[:2])
+    package = f"libpython{short}"
+    home = _package(short, package, "libpython", runner, cache, say, Path(facts.path))
+    for found in home.rglob(library):
+        return found.resolve()
+    raise ToolMissingError(
+        f"The distribution's package {package} ({home.name}) holds no {library}.",
+        advice=f"Install {package} with the package manager, or name another interpreter with --python.",
+    )
+
+
+def _package(
+    short: str,
+    package: str,
+    shelf: str,
+    runner: Runner,
+    cache: Path,
+    say: Callable[[str], None],
+    python: Path,
+) -> Path:
+    """The content of ``package`` as it belongs to the installed python3: from ``cache``/``shelf``, or fetched."""
     shown = runner.run(
         ["dpkg-query", "-W", "-f", "${Version} ${Architecture}", f"python{short}-minimal"],
-        name="dpkg-query", failure=ToolMissingError, advice=f"Install libpython{short} with the package manager.",
+        name="dpkg-query", failure=ToolMissingError, advice=f"Install {package} with the package manager.",
     )  # fmt: skip
     version, architecture = shown.output.split()
-    home = cache / "libpython" / re.sub(r"[^A-Za-z0-9.+~-]", "_", f"{short}-{version}-{architecture}")
-    found = list(home.rglob(library))
-    if not found:
-        say(
-            f"{facts.path} is statically linked; fetching its libpython{short} ({version}) from the distribution"
-        )
-        _fetch_package(f"libpython{short}", version, home, runner)
-        found = list(home.rglob(library))
-    if not found:
-        raise ToolMissingError(
-            f"The distribution's package libpython{short} {version} holds no {library}.",
-            advice=f"Install libpython{short} with the package manager, or name another interpreter with --python.",
-        )
-    return found[0].resolve()
+    home = cache / shelf / re.sub(r"[^A-Za-z0-9.+~-]", "_", f"{short}-{version}-{architecture}")
+    if not home.is_dir():
+        say(f"{python} comes without {package}; fetching it ({version}) from the distribution")
+        _fetch_package(package, version, home, runner)
+    return home
 
 
 def _fetch_package(package: str, version: str, home: Path, runner: Runner) -> None:

@@ -1,0 +1,27 @@
+"""The cross toolchain of the launcher: zig from a lock, the zstd decoder's sources, and how the two make a program.
+
+    prepare(into, interpreter, runner)      once: fetch both by hash
+    open_toolchain(into, cache)             where they are
+    compile_launcher(…)                     once per target and Python: object files
+    link_launcher(…)                        once per program: objects and a payload become an executable
+
+Only the first needs a network. What is compiled and with which flags is data, resources/toolchain.toml.
+"""
+
+from __future__ import annotations
+
+from ferryman_build.toolchain.prepare import open_toolchain, prepare, zig_lock
+from ferryman_build.toolchain.recipe import SOURCES, Recipe, read_recipe
+from ferryman_build.toolchain.zig import Toolchain, compile_launcher, link_launcher
+
+__all__ = [
+    "SOURCES",
+    "Recipe",
+    "Toolchain",
+    "compile_launcher",
+    "link_launcher",
+    "open_toolchain",
+    "prepare",
+    "read_recipe",
+    "zig_lock",
+]
