@@ -17,7 +17,10 @@ from pathlib import Path
 
 from e2e.clean_rootfs.rootfs import UnavailableError
 from ferryman_build.collect.pyinstaller import inside
+from ferryman_build.collect.search_paths import Library, plan_search_paths
 from ferryman_build.inspect.elf import read_elf
+from ferryman_build.inspect.native import Native
+from ferryman_build.wrap.launch import FOLDER, MAIN, Launch, launch_text, main_script, search_path
 from support.qemu.roots import ForeignRoot, Recipe
 
 PYTHON = (3, 11)
@@ -35,34 +38,30 @@ _HOST = frozenset({"libc.so.6", "libm.so.6", "libdl.so.2", "libpthread.so.0", "l
 # Nothing that a program has a use for at run time.
 _LEFT_OUT = frozenset({"__pycache__", "config-3.11-aarch64-linux-gnu", "distutils", "ensurepip", "idlelib",
                        "lib2to3", "lib-dynload", "test", "tests", "tkinter", "turtledemo"})  # fmt: skip
-_LAUNCH = f"""format 1
-name {NAME}
-version {VERSION}
-python 3.11
-library {LIBRARY}
-path .
-path lib-dynload
-main _ferryman/main.pyc
-optimize 0
-interpreter 1
-"""
+_DYNLOAD = "python3.11/lib-dynload"
 
 
 def assemble(root: ForeignRoot, into: Path, program: Path) -> Path:
-    """Fill the new folder ``into`` with a tree without its launcher, whose main script is ``program``.
+    """Fill the new folder ``into`` with a tree without its launcher; ``program`` is a module with a ``main``.
 
     Raises:
-        UnavailableError: the tests run on another Python than the root's.
+        UnavailableError: the tests run on another Python than the root's, or there is no patchelf.
     """
     if sys.version_info[:2] != PYTHON or sys.implementation.name != "cpython":
         raise UnavailableError("the tree's bytecode is that of CPython 3.11, and the tests run on another")
     contents = into / "_internal"
-    (contents / "_ferryman").mkdir(parents=True)
-    (contents / "_ferryman" / "launch").write_text(_LAUNCH, encoding="utf-8")
+    (contents / FOLDER).mkdir(parents=True)
+    native = _place_native(root, contents)
+    launch = Launch(name=NAME, version=VERSION, python="3.11", library=LIBRARY, path=search_path(native, "3.11"),
+                    optimize=0, interpreter=True)  # fmt: skip
+    (contents / FOLDER / "launch").write_text(launch_text(launch), encoding="utf-8")
+    script = contents / "main.py"
+    script.write_text(main_script(f"{program.stem}:main", ()), encoding="utf-8")
     library = root.path / "usr/lib/python3.11"
     modules = [(source, source.relative_to(library)) for source in _sources(library)]
-    compile_modules([*modules, (program, Path("_ferryman/main.py"))], contents)
-    _place_native(root, library / "lib-dynload", contents)
+    ours = [(script, Path(MAIN).with_suffix(".py")), (program, Path(program.name))]
+    compile_modules([*modules, *ours], contents)
+    script.unlink()
     return into
 
 
@@ -90,18 +89,25 @@ def compile_modules(modules: Iterable[tuple[Path, Path]], contents: Path) -> Non
     assert (contents / "json/decoder.pyc").read_bytes()[:4] == importlib.util.MAGIC_NUMBER
 
 
-def _place_native(root: ForeignRoot, extensions: Path, contents: Path) -> None:
-    """libpython, the extension modules and every library that they need, each told where its neighbours are."""
+def _place_native(root: ForeignRoot, contents: Path) -> list[str]:
+    """Place libpython, the extension modules and what they need, each told where its neighbours are; answer the paths."""
     libraries: dict[str, Path] = {}
-    _closure(root, LIBRARY, libraries)
-    (contents / "lib-dynload").mkdir()
-    for extension in sorted(extensions.glob("*.so")):
+    assert _closure(root, LIBRARY, libraries)
+    placed = {}
+    for extension in sorted((root.path / "usr/lib/python3.11/lib-dynload").glob("*.so")):
         needed = dict(libraries)
-        if "test" not in extension.name and all(_closure(root, name, needed) for name in _needed(extension)):
+        if "test" not in extension.name and all(
+            _closure(root, name, needed) for name in _read(extension).needed
+        ):
             libraries = needed
-            _place(extension, contents / "lib-dynload" / extension.name, "$ORIGIN/..")
-    for name, source in libraries.items():
-        _place(source, contents / name, "$ORIGIN")
+            placed[f"{_DYNLOAD}/{extension.name}"] = extension
+    placed |= libraries
+    known = [Library(path=path, needed=(elf := _read(source)).needed, search=elf.search)
+             for path, source in placed.items()]  # fmt: skip
+    searches = plan_search_paths(known)
+    for path, source in placed.items():
+        _place(source, contents / path, searches.get(path, ""))
+    return list(placed)
 
 
 def _closure(root: ForeignRoot, name: str, found: dict[str, Path]) -> bool:
@@ -112,18 +118,20 @@ def _closure(root: ForeignRoot, name: str, found: dict[str, Path]) -> bool:
     if source is None:
         return False
     found[name] = source
-    return all(_closure(root, needed, found) for needed in _needed(source))
+    return all(_closure(root, needed, found) for needed in _read(source).needed)
 
 
-def _needed(path: Path) -> tuple[str, ...]:
+def _read(path: Path) -> Native:
     with path.open("rb") as file:
-        return read_elf(path.name, file).needed
+        return read_elf(path.name, file)
 
 
-def _place(source: Path, target: Path, neighbours: str) -> None:
+def _place(source: Path, target: Path, search: str) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, target)
     target.chmod(0o644)
-    subprocess.run([_patchelf(), "--set-rpath", neighbours, str(target)], check=True)
+    if search:
+        subprocess.run([_patchelf(), "--set-rpath", search, str(target)], check=True)
 
 
 def _patchelf() -> str:

@@ -129,7 +129,6 @@ def stop(argument):
 
 
 def main():
-    multiprocessing.freeze_support()
     match sys.argv[1:]:
         case ["exit", argument]:
             stop(argument)
@@ -138,14 +137,11 @@ def main():
         case ["spawn"]:
             tell(spawn())
         case ["wait"]:
-            sys.exit(wait())
+            return wait()
         case ["crash"]:
             crash()
         case ["echo"]:
             sys.stdout.write(sys.stdin.read())
         case _:
             tell(report())
-
-
-if __name__ == "__main__":
-    main()
+    return 0
