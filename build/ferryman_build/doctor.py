@@ -16,9 +16,11 @@ from ferryman_build.checkout import space_problem
 from ferryman_build.cmd import Runner
 from ferryman_build.collect.environment import tool_version
 from ferryman_build.errors import FerrymanError, ToolMissingError
-from ferryman_build.interpreter import find_interpreter
+from ferryman_build.interpreter import find_headers, find_interpreter
 from ferryman_build.project import Project
+from ferryman_build.settings import Bundler
 from ferryman_build.source import git_refusal, own_checkout
+from ferryman_build.toolchain import zig_lock
 
 
 class State(StrEnum):
@@ -74,6 +76,8 @@ def examine(project: Project, out: Path, runner: Runner) -> tuple[Finding, ...]:
 def _findings(project: Project, out: Path, runner: Runner) -> Iterator[Finding]:
     yield _interpreter(project, out, runner)
     yield Finding("uv", State.FOUND, metadata.version("uv"), "resolving, environments, building the wheel")
+    if any(kind is not Kind.PYZ for kind in project.settings.kinds):
+        yield from _launcher(project, out, runner)
     for name, use in (("pyinstaller", "analysis of the program"), ("shiv", ".pyz")):
         yield Finding(name, State.FOUND, f"{tool_version(name)} (pinned, fetched by hash)", use)
     yield from (_program(program) for program in PROGRAMS if set(program.kinds) & set(project.settings.kinds))
@@ -95,6 +99,22 @@ def _interpreter(project: Project, out: Path, runner: Runner) -> Finding:
     return Finding(
         "python", State.FOUND, f"{found.version} at {found.path}, {found.libpython or 'python dll'}", use
     )
+
+
+def _launcher(project: Project, out: Path, runner: Runner) -> Iterator[Finding]:
+    """The compiler of the launcher and CPython's headers, for the bundler that needs them."""
+    if project.settings.bundle is not Bundler.FERRYMAN:
+        return
+    version = tool_version("ziglang", zig_lock())
+    yield Finding("zig", State.FOUND, f"{version} (pinned, fetched by hash)", "compiling the launcher")
+    use = "compiling the launcher for this Python"
+    try:
+        interpreter = find_interpreter(project.settings.python, runner, out / "cache", lambda _: None)
+        headers = find_headers(interpreter, runner, out / "cache", lambda _: None)
+    except FerrymanError as error:
+        yield Finding("headers", State.MISSING, str(error), use, error.advice)
+        return
+    yield Finding("headers", State.FOUND, str(headers.folder), use)
 
 
 def _program(program: Program) -> Finding:

@@ -204,9 +204,8 @@ def plan_row(case: Case) -> Row:
 
 
 def _bundler(case: Case) -> str:
-    if case.kind is Kind.EXECUTABLE:
-        return case.settings.bundle.value
-    return _PYZ_BUNDLER if case.kind is Kind.PYZ else ""
+    """What starts the artifact."""
+    return case.settings.bundle.value if case.from_tree else _PYZ_BUNDLER
 
 
 def file_name(project: Project, target: Target, kind: Kind) -> str:

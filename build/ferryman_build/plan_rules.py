@@ -15,8 +15,8 @@ from packaging.version import Version
 from ferryman_build.artifacts import Kind
 from ferryman_build.errors import ResolutionError
 from ferryman_build.locking import check_python
-from ferryman_build.settings import Collector
-from ferryman_build.targets import Libc, Target, all_targets
+from ferryman_build.settings import Bundler, Collector
+from ferryman_build.targets import Libc, Os, Target, all_targets
 from ferryman_build.wheeltags import (
     LockedPackage,
     compatible_wheels,
@@ -32,6 +32,12 @@ if TYPE_CHECKING:
     from ferryman_build.settings import Settings
 
 _FROM_TREE = (Kind.ARCHIVE, Kind.EXECUTABLE)
+# Where the wheels that resources/locks/zig.txt pins run.
+_COMPILER_HOSTS = {
+    Os.LINUX: frozenset({"386", "amd64", "arm64", "armv7", "ppc64le", "riscv64", "s390x"}),
+    Os.WINDOWS: frozenset({"386", "amd64", "arm64"}),
+    Os.DARWIN: frozenset({"amd64", "arm64"}),
+}
 
 
 class Block(msgspec.Struct, frozen=True):
@@ -96,6 +102,17 @@ def _python_runs_here(case: Case) -> Block | None:
     )
 
 
+def _compiler_runs_here(case: Case) -> Block | None:
+    if not case.from_tree or case.settings.bundle is not Bundler.FERRYMAN:
+        return None
+    if case.host.arch in _COMPILER_HOSTS[case.host.os]:
+        return None
+    return Block(
+        f"The launcher is compiled with zig, of which there is no wheel for {case.host}.",
+        f'Set bundle = "{Bundler.PYINSTALLER}" in [tool.ferryman] or [tool.ferryman.target.{case.target}].',
+    )
+
+
 def _own_wheel_fits(case: Case) -> Block | None:
     if case.from_tree or not case.own_wheel_tag:
         return None
@@ -119,6 +136,7 @@ RULES: tuple[Callable[[Case], Block | None], ...] = (
     _python_allowed,
     _collector_exists,
     _python_runs_here,
+    _compiler_runs_here,
     _own_wheel_fits,
     _wheels_exist,
 )

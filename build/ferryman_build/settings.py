@@ -23,8 +23,9 @@ class Collector(StrEnum):
 
 
 class Bundler(StrEnum):
-    """What turns a tree into one file."""
+    """What starts the tree and turns it into one file: Ferryman's own launcher, or PyInstaller's bootloader."""
 
+    FERRYMAN = "ferryman"
     PYINSTALLER = "pyinstaller"
 
 
@@ -103,6 +104,13 @@ class Settings(Table, frozen=True, kw_only=True):
     )
     strip: bool = True  # drop symbol tables and debug sections from native libraries
     compress_level: Annotated[int, Meta(ge=1, le=9)] = 6  # gzip/zip level of archives
+    payload_level: Annotated[int, Meta(ge=1, le=22)] = (
+        19  # zstd level of the one file: what it costs is paid once, by the build
+    )
+    cache_days: Annotated[int, Meta(ge=0, le=3650)] = (
+        30  # the one file prunes unpacked trees that nobody used for so many days; 0: never
+    )
+    interpreter: bool = True  # FERRYMAN_INTERPRETER=1 makes the program a plain Python over its own modules
     data: tuple[Data, ...] = ()
     hidden_imports: tuple[ModuleName, ...] = ()  # imported only by name at run time
     exclude_modules: tuple[ModuleName, ...] = ()  # never collected, with everything below them

@@ -4,7 +4,8 @@
     <tree>/_internal/…       interpreter, standard library, dependencies, application: plain files
 
 A tree's content depends on what went in and on nothing else: bytecode is compiled without paths of the build machine
-and with unchecked hashes, native libraries lose what the loader never maps, modes are 755 or 644.
+and with unchecked hashes, native libraries lose what the loader never maps and look for each other in the tree alone,
+modes are 755 or 644.
 """
 
 from __future__ import annotations
@@ -12,15 +13,16 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 import msgspec
 
 from ferryman_build.cache import Blobs, file_digest
 from ferryman_build.cmd import Runner
-from ferryman_build.collect.analysis import Analysis, Entry, EntryKind, Origins
-from ferryman_build.collect.pyinstaller import CONTENTS, HOOKS, compile_modules
+from ferryman_build.collect.analysis import Entry, EntryKind, Origins
+from ferryman_build.collect.pyinstaller import CONTENTS, compile_modules
+from ferryman_build.collect.search_paths import plan_search_paths, read_library, with_search_paths
 from ferryman_build.errors import BuildStepError
 from ferryman_build.inspect.elf_strip import strip_elf
 
@@ -60,7 +62,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def assemble(
-    analysis: Analysis,
+    entries: Sequence[Entry],
     origins: Origins,
     launcher: Path,
     root: Path,
@@ -68,21 +70,20 @@ def assemble(
     blobs: Blobs,
     runner: Runner,
 ) -> None:
-    """Fill the folder ``root`` with the tree that ``analysis`` describes, started by a copy of ``launcher``.
+    """Fill the folder ``root`` with the tree of these ``entries``, started by a copy of ``launcher``.
 
     Raises:
         BuildStepError: a file that the analysis named is gone, or a module of the application does not compile.
     """
     contents = root / CONTENTS
-    helpers = [
-        msgspec.structs.replace(hook, dest=f"{HOOKS}/{hook.dest}.pyc") for hook in analysis.helper_hooks
-    ]
-    entries = [*analysis.entries, *helpers]
-    compiled = _compile(entries, origins, recipe, blobs, root.parent, runner)
+    made = {
+        **_compiled(entries, origins, recipe, blobs, root.parent, runner),
+        **_natives(entries, origins, recipe, blobs, root.parent, runner),
+    }
     for entry in entries:
         target = contents / entry.dest
         target.parent.mkdir(parents=True, exist_ok=True)
-        _place(entry, origins, target, compiled, recipe, blobs)
+        _place(entry, origins, target, made.get(entry.dest))
     shutil.copyfile(launcher, root / launcher.name)
     (root / launcher.name).chmod(0o755)
 
@@ -102,24 +103,26 @@ def _describe(root: Path, path: Path) -> TreeFile:
     return TreeFile(name, status.st_size, 0o755 if status.st_mode & 0o111 else 0o644, file_digest(path))
 
 
-def _compile(
+def _compiled(
     entries: Iterable[Entry], origins: Origins, recipe: Recipe, blobs: Blobs, work: Path, runner: Runner
-) -> Mapping[str, str]:
-    """Compile what no earlier build has compiled; dest → key of its bytecode."""
+) -> Mapping[str, Path]:
+    """Bytecode of every module, by its place; what no earlier build has compiled is compiled."""
     keys: dict[str, str] = {}
-    modules: dict[str, tuple[Path, str]] = {}
+    modules: dict[str, tuple[Path, str, Entry]] = {}
     for entry in entries:
         if entry.kind is EntryKind.MODULE:
             source = _existing(origins.source(entry), entry)
             shown = _shown_name(entry)
             key = _key("pyc", recipe.tag, str(recipe.optimize), shown, file_digest(source))
             keys[entry.dest] = key
-            modules[key] = (source, shown)
-    missing = {key: modules[key] for key in blobs.missing(modules)}
+            modules[key] = (source, shown, entry)
+    missing = [(key, *modules[key]) for key in blobs.missing(modules)]
     if missing:
-        jobs = [(source, shown, blobs.path(key)) for key, (source, shown) in missing.items()]
+        jobs = [(source, shown, blobs.path(key)) for key, source, shown, _ in missing]
         compile_modules(jobs, recipe.optimize, origins.env, work, runner)
-    return keys
+    for key, _, _, entry in missing:
+        _refuse_broken(entry, blobs.path(key))
+    return {dest: blobs.path(key) for dest, key in keys.items()}
 
 
 def _shown_name(entry: Entry) -> str:
@@ -127,29 +130,45 @@ def _shown_name(entry: Entry) -> str:
     return str(PurePosixPath(entry.dest).with_suffix(".py"))
 
 
-def _place(
-    entry: Entry, origins: Origins, target: Path, compiled: Mapping[str, str], recipe: Recipe, blobs: Blobs
-) -> None:
-    match entry.kind:
-        case EntryKind.LINK:
-            target.symlink_to(entry.path)
-        case EntryKind.MODULE:
-            _link(_compiled_file(entry, blobs.path(compiled[entry.dest])), target)
-        case EntryKind.NATIVE if recipe.strip:
-            _link(_stripped(_existing(origins.source(entry), entry), blobs), target)
-        case _:
-            source = _existing(origins.source(entry), entry)
-            shutil.copyfile(source, target)
-            target.chmod(0o755 if source.stat().st_mode & 0o111 and entry.kind is EntryKind.DATA else 0o644)
-
-
-def _compiled_file(entry: Entry, path: Path) -> Path:
+def _refuse_broken(entry: Entry, path: Path) -> None:
     if not path.exists():
         raise BuildStepError(
             f"{entry.path} does not compile.",
             advice="Mend the syntax error that the log names, or leave the module out with `exclude-modules`.",
         )
-    return path
+
+
+def _natives(
+    entries: Iterable[Entry], origins: Origins, recipe: Recipe, blobs: Blobs, work: Path, runner: Runner
+) -> Mapping[str, Path]:
+    """Native files that are not shipped as they are, by their place: stripped, their search paths inside the tree."""
+    made: dict[str, tuple[Path, str]] = {}
+    links = []
+    for entry in entries:
+        if entry.kind is EntryKind.NATIVE:
+            source = _existing(origins.source(entry), entry)
+            path = _stripped(source, blobs) if recipe.strip else source
+            made[entry.dest] = (path, file_digest(path))
+        elif entry.kind is EntryKind.LINK:
+            links.append(entry.dest)
+    read = (read_library(dest, path, content, blobs) for dest, (path, content) in made.items())
+    wanted = plan_search_paths([library for library in read if library], links)
+    changed = with_search_paths(
+        {dest: (*made[dest], new) for dest, new in wanted.items()}, origins.env, blobs, work, runner
+    )
+    return {**{dest: path for dest, (path, _) in made.items() if recipe.strip}, **changed}
+
+
+def _place(entry: Entry, origins: Origins, target: Path, made: Path | None) -> None:
+    """``made`` is a file of the cache; without one, the entry's source is shipped as it is."""
+    if entry.kind is EntryKind.LINK:
+        target.symlink_to(entry.path)
+    elif made:
+        _link(made, target)
+    else:
+        source = _existing(origins.source(entry), entry)
+        shutil.copyfile(source, target)
+        target.chmod(0o755 if source.stat().st_mode & 0o111 and entry.kind is EntryKind.DATA else 0o644)
 
 
 def _stripped(source: Path, blobs: Blobs) -> Path:

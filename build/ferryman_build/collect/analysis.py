@@ -50,7 +50,6 @@ class Analysis(msgspec.Struct, frozen=True, kw_only=True):
 
     entries: tuple[Entry, ...]
     hooks: tuple[Entry, ...]
-    helper_hooks: tuple[Entry, ...]
     missing: tuple[str, ...]
     tools: dict[str, str]
 

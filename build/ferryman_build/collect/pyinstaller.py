@@ -1,7 +1,7 @@
 """The PyInstaller collector: its analysis and its hooks, run in the isolated environment.
 
-Its bootloader starts the tree until the launcher takes over; its module archive, its base_library.zip, most of its
-runtime hooks and its use of strip, objdump and objcopy are not used.
+Its bootloader starts the program only where a project asks for that (`bundle = "pyinstaller"`); its module archive, its
+base_library.zip, a few of its runtime hooks and its use of strip, objdump and objcopy are never used.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from ferryman_build.interpreter import Interpreter
 from ferryman_build.targets import Os, Target
 
 CONTENTS = "_internal"
-HOOKS = "_ferryman"  # below CONTENTS: runtime hooks that boot.py starts on demand
 
 
 def inside(name: str) -> Path:
@@ -78,14 +77,14 @@ class _Answer(msgspec.Struct, frozen=True):
     tools: dict[str, str]
 
 
-def entry_script(entry_point: str) -> str:
-    """The program's main script for "module:attribute".
+def entry_script(entry_point: str, start: str = "import sys\n") -> str:
+    """The program's main script for "module:attribute"; ``start`` is what it begins with.
 
     Without ``__file__``, a child that multiprocessing spawns does not look for the main script's source.
     """
     module, _, attribute = entry_point.partition(":")
     first = attribute.split(".")[0]
-    return f"import sys\nfrom {module} import {first}\ndel __file__\nsys.exit({attribute}())\n"
+    return f"{start}from {module} import {first}\nsys.exit({attribute}())\n"
 
 
 def analyse(request: Request, origins: Origins, into: Path, runner: Runner) -> Analysis:
@@ -130,10 +129,9 @@ def _tool_path(into: Path) -> str:
 
 def _digest_answer(answer: _Answer, origins: Origins) -> Analysis:
     entries = [*_modules(answer, origins), *_files(answer, origins)]
-    hooks, helpers = _hooks(answer, origins)
     return Analysis(
         entries=tuple(sorted({entry.dest: entry for entry in entries}.values())),
-        hooks=hooks, helper_hooks=helpers, missing=tuple(answer.missing), tools=answer.tools,
+        hooks=tuple(_hooks(answer, origins)), missing=tuple(answer.missing), tools=answer.tools,
     )  # fmt: skip
 
 
@@ -157,20 +155,15 @@ def _files(answer: _Answer, origins: Origins) -> Iterable[Entry]:
             yield Entry(place, kind, *origins.classify(source))
 
 
-def _hooks(answer: _Answer, origins: Origins) -> tuple[tuple[Entry, ...], tuple[Entry, ...]]:
-    """(hooks run at start, hooks run in multiprocessing's helpers), by resources/runtime_hooks.toml."""
+def _hooks(answer: _Answer, origins: Origins) -> Iterable[Entry]:
+    """The hooks that run before the program, by resources/runtime_hooks.toml."""
     text = (
         resources.files("ferryman_build").joinpath("resources/runtime_hooks.toml").read_text(encoding="utf-8")
     )
-    rules = tomllib.loads(text)
-    at_start, in_helper = [], []
+    dropped = tomllib.loads(text)["drop"]
     for name, source, _ in answer.scripts[:-1]:  # the last one is the program
-        entry = Entry(name, EntryKind.MODULE, *origins.classify(source))
-        if name in rules["helper"]:
-            in_helper.append(entry)
-        elif name not in rules["drop"]:
-            at_start.append(entry)
-    return tuple(at_start), tuple(in_helper)
+        if name not in dropped:
+            yield Entry(name, EntryKind.MODULE, *origins.classify(source))
 
 
 class PackRequest(msgspec.Struct, frozen=True, kw_only=True):

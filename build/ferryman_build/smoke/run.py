@@ -19,7 +19,7 @@ from ferryman_build.project import Project
 from ferryman_build.settings import Service, SmokeSettings
 from ferryman_build.smoke.process import Child
 from ferryman_build.smoke.programs import AWKWARD, PLACERS, Unusable
-from ferryman_build.smoke.sandbox import Isolation, Sandbox, make_sandbox
+from ferryman_build.smoke.sandbox import Isolation, Sandbox, cache_folder, make_sandbox
 from ferryman_build.smoke.service import run_service
 from ferryman_build.targets import Target
 
@@ -27,7 +27,11 @@ _MOST_NAMES = 10
 
 
 class _Trial(msgspec.Struct, kw_only=True):
-    """What every run of one artifact shares; ``facts`` and ``runs`` grow, ``home`` is kept."""
+    """What every run of one artifact shares; ``facts`` and ``runs`` grow, ``home`` is kept.
+
+    ``cache`` is a folder in which the program keeps itself unpacked, so that the first run is a first start and the
+    others are later ones; None for a program that does not.
+    """
 
     program: list[str]
     kind: Kind
@@ -38,6 +42,7 @@ class _Trial(msgspec.Struct, kw_only=True):
     runner: Runner
     needs_exec_tmp: bool
     isolation: Isolation | None
+    cache: Path | None = None
     facts: tuple[str, ...] = ()
     runs: int = 0
     home: Path | None = None
@@ -49,6 +54,7 @@ class _Trial(msgspec.Struct, kw_only=True):
             self.base / f"run{self.runs}",
             keep=self.keep if self.home is None else (*self.keep, self.home),
             needs_exec_tmp=self.needs_exec_tmp,
+            more={"FERRYMAN_CACHE": str(self.cache)} if self.cache else {},
             isolation=self.isolation,
         )
         self.facts = made.facts
@@ -82,6 +88,7 @@ def smoke_artifact(
     python: Path,
     work: Path,
     needs_exec_tmp: bool = False,
+    keeps_cache: bool = False,
     isolation: Isolation | None = None,
 ) -> SmokeResult:
     """Run the artifact as `[tool.ferryman.smoke]` says, in an environment that has nothing of this machine.
@@ -96,6 +103,7 @@ def smoke_artifact(
         python: absolute path of an interpreter.
         work: a folder; nothing stays in it.
         needs_exec_tmp: the bundle unpacks itself into TMPDIR and loads code from there.
+        keeps_cache: the bundle unpacks itself once, into the folder that FERRYMAN_CACHE names.
         isolation: for tests; otherwise probed.
 
     Returns:
@@ -107,18 +115,21 @@ def smoke_artifact(
     shutil.rmtree(base, ignore_errors=True)
     place = base / AWKWARD
     place.mkdir(parents=True)
+    cache = cache_folder(base) if keeps_cache else None
     try:
         program = PLACERS[kind](path, place, f"{project.executable}{target.suffix}", python)
         trial = _Trial(
             program=program, kind=kind, label=str(kind), project=project.root, base=base, runner=runner,
-            keep=(place, project.root, *(_homes(python) if kind is Kind.PYZ else ())),
-            needs_exec_tmp=needs_exec_tmp, isolation=isolation,
+            keep=(place, project.root, *([cache] if cache else ()), *(_homes(python) if kind is Kind.PYZ else ())),
+            needs_exec_tmp=needs_exec_tmp, isolation=isolation, cache=cache,
         )  # fmt: skip
         return _result(tuple(_checks(trial, project.settings.smoke)), trial.facts)
     except Unusable as error:
         return _result((SmokeCheck(name="unpack", passed=False, seconds=0.0, detail=str(error)),), ())
     finally:
-        shutil.rmtree(base, ignore_errors=True)
+        for folder in (base, cache):
+            if folder:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _homes(python: Path) -> tuple[Path, ...]:

@@ -12,10 +12,11 @@ from __future__ import annotations
 import functools
 import os
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -91,6 +92,7 @@ def make_sandbox(
     *,
     keep: Iterable[Path] = (),
     needs_exec_tmp: bool = False,
+    more: Mapping[str, str] | None = None,
     isolation: Isolation | None = None,
 ) -> Sandbox:
     """Folders for one run, in the new folder ``base``.
@@ -99,6 +101,7 @@ def make_sandbox(
         base: absolute path of a folder that does not exist yet.
         keep: folders that the program must still see although a temporary folder holds them.
         needs_exec_tmp: give the program a writable, executable TMPDIR (PyInstaller's one-file unpacks into it).
+        more: further variables.
         isolation: what the machine can do; probed when None.
     """
     base.mkdir(parents=True)
@@ -114,9 +117,10 @@ def make_sandbox(
         prefix = _prefix(isolation, stage, cwd, denied, _visible(base, keep))
     elif not needs_exec_tmp:
         tmp.chmod(0o555)
+    env = {**_environment(home, tmp, path), **(more or {})}
     return Sandbox(
-        home=home, cwd=cwd, tmp=tmp, scratch=scratch, env=_environment(home, tmp, path), prefix=prefix,
-        facts=_facts(isolation, needs_exec_tmp=needs_exec_tmp),
+        home=home, cwd=cwd, tmp=tmp, scratch=scratch, env=env, prefix=prefix,
+        facts=_facts(isolation, needs_exec_tmp=needs_exec_tmp, more=more or {}),
     )  # fmt: skip
 
 
@@ -124,6 +128,24 @@ def _visible(base: Path, keep: Iterable[Path]) -> list[Path]:
     # base comes last: the others may hold it, and binding them later would cover its mounts.
     parts = ("home", "cwd", "tmp", "scratch", "path")
     return [*(path.resolve() for path in keep), *(base / part for part in parts)]
+
+
+def cache_folder(base: Path) -> Path:
+    """A new folder in which a program will keep a cache: it trusts no folder that other users can write to or exchange.
+
+    That is ``base``/cache, or a folder of the system's temporary one where out/ belongs to a group that may write.
+    """
+    writable = [
+        path for path in (base, *base.parents) if path.stat().st_mode & 0o022 and not _is_sticky(path)
+    ]
+    if writable and os.name != "nt":
+        return Path(tempfile.mkdtemp(prefix="ferryman-smoke-")).resolve()
+    (base / "cache").mkdir(mode=0o700)
+    return base / "cache"
+
+
+def _is_sticky(path: Path) -> bool:
+    return bool(path.stat().st_mode & stat.S_ISVTX)
 
 
 def _shared_tmp() -> list[Path]:
@@ -143,7 +165,7 @@ def _environment(home: Path, tmp: Path, path: Path) -> dict[str, str]:
     return env
 
 
-def _facts(isolation: Isolation, *, needs_exec_tmp: bool) -> tuple[str, ...]:
+def _facts(isolation: Isolation, *, needs_exec_tmp: bool, more: Iterable[str]) -> tuple[str, ...]:
     if needs_exec_tmp:
         tmp = "tmp: writable, executable (this bundle needs it)"
     elif isolation.unshare:
@@ -157,7 +179,7 @@ def _facts(isolation: Isolation, *, needs_exec_tmp: bool) -> tuple[str, ...]:
     facts = (
         "home: empty",
         "path: empty",
-        "variables: only HOME, LC_ALL, PATH and TMPDIR",
+        f"variables: only {', '.join((*more, 'HOME', 'LC_ALL', 'PATH'))} and TMPDIR",
         tmp,
         isolation.fact,
     )

@@ -73,6 +73,7 @@ def smoke_step(kind: Kind) -> Step:
             artifact_path(job, kind), kind, job.target, job.project, host=job.host, runner=job.runner,
             python=job.interpreter.path, work=into,
             needs_exec_tmp=kind is Kind.EXECUTABLE and BUNDLERS[job.settings.bundle].needs_exec_tmp,
+            keeps_cache=kind is Kind.EXECUTABLE and BUNDLERS[job.settings.bundle].keeps_cache,
         )  # fmt: skip
         try:
             smoke.raise_for_failure(result, f"{job.stem} ({kind})", job.runner.log_dir)

@@ -11,7 +11,7 @@ from ferryman_build.artifacts import Kind, Source
 from ferryman_build.cache import Blobs
 from ferryman_build.cmd import Runner
 from ferryman_build.collect.analysis import Analysis, Origins
-from ferryman_build.interpreter import Interpreter
+from ferryman_build.interpreter import Headers, Interpreter
 from ferryman_build.locking import Lock
 from ferryman_build.pipeline import Finished
 from ferryman_build.project import Project
@@ -23,7 +23,10 @@ from ferryman_build.wheel import Wheel, read_wheel
 
 @dataclass(kw_only=True)
 class TargetJob:
-    """One target of one build: what is given, and the results that the pipeline fills in."""
+    """One target of one build: what is given, and the results that the pipeline fills in.
+
+    ``cache`` is out/cache; ``known_headers`` are CPython's, for the targets whose launcher is compiled.
+    """
 
     target: Target
     host: Target
@@ -36,7 +39,9 @@ class TargetJob:
     build_lock: Lock
     build_requires: tuple[str, ...]
     blobs: Blobs
+    cache: Path
     runner: Runner
+    known_headers: Headers | None = None
     results: dict[str, Finished] = field(default_factory=dict)
 
     @property
@@ -54,6 +59,12 @@ class TargetJob:
         result = self.results[step].result
         assert result is not None, step
         return result.digest
+
+    @property
+    def headers(self) -> Headers:
+        """CPython's headers."""
+        assert self.known_headers is not None
+        return self.known_headers
 
     @property
     def wheel(self) -> Wheel:

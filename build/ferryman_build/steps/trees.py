@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,13 +12,24 @@ import msgspec
 from ferryman_build.cache import file_digest
 from ferryman_build.collect import environment, imports
 from ferryman_build.collect import pyinstaller as collector
-from ferryman_build.collect.analysis import Entry, Origins
+from ferryman_build.collect.analysis import Entry, EntryKind, Origin, Origins
 from ferryman_build.data_files import data_files
 from ferryman_build.pipeline import Step
+from ferryman_build.settings import Bundler
 from ferryman_build.steps.environments import host_requirements
 from ferryman_build.steps.job import TargetJob
 from ferryman_build.tree import Recipe, assemble, read_tree
 from ferryman_build.ui import human_size
+from ferryman_build.wrap.launch import (
+    FOLDER,
+    HOOKS,
+    MAIN,
+    Launch,
+    bootloader_script,
+    launch_text,
+    main_script,
+    search_path,
+)
 
 
 def _own_modules(job: TargetJob) -> list[Path]:
@@ -105,19 +117,18 @@ def _analyse(job: TargetJob, into: Path) -> str:
 
 
 def scripts(job: TargetJob, into: Path) -> tuple[tuple[str, str], ...]:
-    """boot.py, the hooks that run at start, the program: (name, path), in that order."""
+    """What PyInstaller's bootloader runs, as (name, path), in order: boot.py, the hooks, the program."""
     program = into / "program.py"
-    program.write_text(collector.entry_script(job.project.entry_point), encoding="utf-8")
+    program.write_text(bootloader_script(job.project.entry_point), encoding="utf-8")
     hooks = ((hook.dest, str(job.origins.source(hook))) for hook in job.analysis.hooks)
     return ("boot", str(collector.inside("boot.py"))), *hooks, (job.project.executable, str(program))
 
 
-def launcher_inputs(job: TargetJob) -> Mapping[str, object]:
+def bootloader_inputs(job: TargetJob) -> Mapping[str, object]:
     """What the bytes of anything that PyInstaller's bootloader starts depend on."""
     return {
         "hooks": [_source_digest(job, hook) for hook in job.analysis.hooks], "entry": job.project.entry_point,
         "name": job.project.executable, "env": job.results["env"].key, "optimize": job.settings.optimize,
-        "boot": file_digest(collector.inside("boot.py")), "pack": file_digest(collector.inside("pack.py")),
         "libpython": collector.library_name(job.interpreter, job.target),
     }  # fmt: skip
 
@@ -126,7 +137,7 @@ def _source_digest(job: TargetJob, entry: Entry) -> list[str]:
     return [entry.dest, file_digest(job.origins.source(entry))]
 
 
-def _launcher(job: TargetJob, into: Path) -> str:
+def _bootloader(job: TargetJob, into: Path) -> str:
     request = collector.PackRequest(
         kind="tree", scripts=scripts(job, into), files=(), optimize=job.settings.optimize,
         libpython=collector.library_name(job.interpreter, job.target), contents=collector.CONTENTS,
@@ -137,26 +148,53 @@ def _launcher(job: TargetJob, into: Path) -> str:
     return f"PyInstaller's bootloader {environment.tool_version('pyinstaller')}"
 
 
+def _launch(job: TargetJob) -> Launch:
+    return Launch(
+        name=job.project.executable, version=job.wheel.version, python=job.python,
+        library=collector.library_name(job.interpreter, job.target), optimize=job.settings.optimize,
+        path=search_path((entry.dest for entry in job.analysis.entries), job.python),
+        interpreter=job.settings.interpreter,
+    )  # fmt: skip
+
+
+def _start_entries(job: TargetJob, into: Path) -> list[Entry]:
+    """What the launcher reads, and the main script with the hooks that it runs; none for PyInstaller's bootloader."""
+    if job.settings.bundle is not Bundler.FERRYMAN:
+        return []
+    into.mkdir()
+    hooks = job.analysis.hooks
+    for name, text in (
+        ("launch", launch_text(_launch(job))),
+        ("main.py", main_script(job.project.entry_point, (hook.dest for hook in hooks))),
+    ):
+        (into / name).write_text(text, encoding="utf-8", newline="\n")
+    return [
+        Entry(f"{FOLDER}/launch", EntryKind.DATA, Origin.HOST, str(into / "launch")),
+        Entry(MAIN, EntryKind.MODULE, Origin.HOST, str(into / "main.py")),
+        *(msgspec.structs.replace(hook, dest=f"{HOOKS}/{hook.dest}.pyc") for hook in hooks),
+    ]
+
+
 def _tree_inputs(job: TargetJob) -> Mapping[str, object]:
     return {
         "analysis": job.results["analyse"].key, "wheel": job.made("wheel"), "launcher": job.made("launcher"),
         "data": data_digests(job), "optimize": job.settings.optimize, "strip": job.settings.strip, "tag": job.interpreter.tag,
-        "compile": file_digest(collector.inside("compile.py")),
+        "bundle": job.settings.bundle, "launch": _launch(job),
     }  # fmt: skip
 
 
 def _tree(job: TargetJob, into: Path) -> str:
     recipe = Recipe(optimize=job.settings.optimize, strip=job.settings.strip, tag=job.interpreter.tag)
-    root = into / "tree"
+    root, start = into / "tree", into / "start"
     root.mkdir()
-    assemble(
-        job.analysis, job.origins, job.folder("launcher") / job.program, root, recipe, job.blobs, job.runner
-    )
+    entries = [*job.analysis.entries, *_start_entries(job, start)]
+    assemble(entries, job.origins, job.folder("launcher") / job.program, root, recipe, job.blobs, job.runner)
+    shutil.rmtree(start, ignore_errors=True)
     tree = read_tree(root, job.program)
     (into / "tree.json").write_bytes(msgspec.json.encode(tree.files))
     return f"{len(tree.files)} files, {human_size(tree.size)}"
 
 
 ANALYSE = Step(name="analyse", after=("wheel", "env"), inputs=_analyse_inputs, run=_analyse)
-LAUNCHER = Step(name="launcher", after=("analyse",), inputs=launcher_inputs, run=_launcher)
-TREE = Step(name="tree", after=("launcher",), inputs=_tree_inputs, run=_tree)
+BOOTLOADER = Step(name="launcher", after=("analyse",), inputs=bootloader_inputs, run=_bootloader)
+TREE = Step(name="tree", after=("analyse", "launcher"), inputs=_tree_inputs, run=_tree)

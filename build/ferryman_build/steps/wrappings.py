@@ -9,10 +9,10 @@ from ferryman_build.collect import pyinstaller as collector
 from ferryman_build.locking import packages_for, requirements_text
 from ferryman_build.pipeline import Step
 from ferryman_build.steps.job import TargetJob
-from ferryman_build.steps.trees import data_digests, launcher_inputs, project_data, scripts
+from ferryman_build.steps.trees import bootloader_inputs, data_digests, project_data, scripts
 from ferryman_build.ui import human_size
 from ferryman_build.wrap.archive import write_archive
-from ferryman_build.wrap.bundle import BUNDLERS, BundleJob
+from ferryman_build.wrap.bundle import PyInstallerOneFile
 from ferryman_build.wrap.pyz import PyzJob, install_site_packages, write_pyz
 
 
@@ -27,21 +27,29 @@ def _archive(job: TargetJob, into: Path) -> str:
     return human_size(path.stat().st_size)
 
 
-def _executable_inputs(job: TargetJob) -> Mapping[str, object]:
-    return {**launcher_inputs(job), "tree": job.made("tree"), "stem": job.stem, "bundle": job.settings.bundle,
+def _bootloader_executable_inputs(job: TargetJob) -> Mapping[str, object]:
+    return {**bootloader_inputs(job), "tree": job.made("tree"), "stem": job.stem,
             "level": job.settings.compress_level}  # fmt: skip
 
 
-def _executable(job: TargetJob, into: Path) -> str:
+def _bootloader_executable(job: TargetJob, into: Path) -> str:
     output = into / f"{job.stem}{job.target.suffix}"
-    bundle = BundleJob(
+    PyInstallerOneFile(
         tree=job.tree, scripts=scripts(job, into),
         optimize=job.settings.optimize, libpython=collector.library_name(job.interpreter, job.target),
-        env=job.folder("env") / "env", blobs=job.blobs.root, level=job.settings.compress_level, output=output, work=into,
-    )  # fmt: skip
-    BUNDLERS[job.settings.bundle].write(bundle, job.runner)
+        env=job.folder("env") / "env", blobs=job.blobs.root, level=job.settings.compress_level, work=into,
+    ).write(output, job.runner)  # fmt: skip
     (into / "program.py").unlink()
     return f"{human_size(output.stat().st_size)}, {job.settings.bundle}"
+
+
+def _executable_inputs(job: TargetJob) -> Mapping[str, object]:
+    return {"tree": job.made("tree"), "objects": job.made("objects"), "target": job.target.zig, "stem": job.stem,
+            "version": job.wheel.version, "level": job.settings.payload_level, "days": job.settings.cache_days}  # fmt: skip
+
+
+def _executable(job: TargetJob, into: Path) -> str:
+    raise NotImplementedError
 
 
 def _site_requirements(job: TargetJob) -> str:
@@ -79,6 +87,9 @@ def _pyz(job: TargetJob, into: Path) -> str:
 
 
 ARCHIVE = Step(name="archive", after=("tree",), inputs=_archive_inputs, run=_archive)
-EXECUTABLE = Step(name="executable", after=("tree",), inputs=_executable_inputs, run=_executable)
+EXECUTABLE = Step(name="executable", after=("tree", "objects"), inputs=_executable_inputs, run=_executable)
+BOOTLOADER_EXECUTABLE = Step(
+    name="executable", after=("tree",), inputs=_bootloader_executable_inputs, run=_bootloader_executable
+)
 SITE = Step(name="site", after=("tools",), inputs=_site_inputs, run=_site)
 PYZ = Step(name="pyz", after=("wheel", "site"), inputs=_pyz_inputs, run=_pyz)

@@ -1,11 +1,10 @@
-"""Bundlers: from a tree to one executable file. One Protocol, a dict from kind to implementation."""
+"""Bundlers: from a tree to one executable file. One Protocol, a dict from the setting to its implementation."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
-
-import msgspec
+from typing import ClassVar, Protocol
 
 from ferryman_build.cmd import Runner
 from ferryman_build.collect.pyinstaller import CONTENTS, PackRequest, pack
@@ -13,8 +12,34 @@ from ferryman_build.settings import Bundler
 from ferryman_build.tree import Tree, TreeFile
 
 
-class BundleJob(msgspec.Struct, frozen=True, kw_only=True):
-    """What every bundler gets. ``scripts`` are (name, path), hooks first, the program last; ``blobs`` is a cache."""
+class BundlerKind(Protocol):
+    """What is known of the one file before there is one; an instance has what it is made from.
+
+    ``needs_exec_tmp``: the result unpacks itself into the temporary folder and executes what it unpacked.
+    ``keeps_cache``: it unpacks itself once, into a cache that later starts use.
+    """
+
+    needs_exec_tmp: ClassVar[bool]
+    keeps_cache: ClassVar[bool]
+    runtime_needs: ClassVar[tuple[str, ...]]
+
+    def write(self, output: Path, runner: Runner) -> None:
+        """Write ``output``."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class PyInstallerOneFile:
+    """PyInstaller's one-file mode over our tree: unpacked into the temporary folder at every start.
+
+    ``scripts`` are (name, path), hooks first, the program last; ``blobs`` is a cache.
+    """
+
+    needs_exec_tmp: ClassVar[bool] = True
+    keeps_cache: ClassVar[bool] = False
+    runtime_needs: ClassVar[tuple[str, ...]] = (
+        "a temporary folder that is writable and allows executables (TMPDIR, /tmp)",
+    )
 
     tree: Tree
     scripts: tuple[tuple[str, str], ...]
@@ -23,46 +48,23 @@ class BundleJob(msgspec.Struct, frozen=True, kw_only=True):
     env: Path
     blobs: Path
     level: int
-    output: Path
     work: Path
 
-
-class BundlerKind(Protocol):
-    """``needs_exec_tmp``: the result unpacks itself into the temporary folder and executes what it unpacked."""
-
-    @property
-    def needs_exec_tmp(self) -> bool: ...
-
-    @property
-    def runtime_needs(self) -> tuple[str, ...]: ...
-
-    def write(self, job: BundleJob, runner: Runner) -> None:
-        """Write ``job.output``."""
-        ...
-
-
-class PyInstallerOneFile:
-    """PyInstaller's one-file mode over our tree: unpacked into the temporary folder at every start."""
-
-    needs_exec_tmp = True
-    runtime_needs = ("a temporary folder that is writable and allows executables (TMPDIR, /tmp)",)
-
-    def write(self, job: BundleJob, runner: Runner) -> None:
-        inner = f"{CONTENTS}/"
+    def write(self, output: Path, runner: Runner) -> None:
+        """Write ``output``."""
         files = tuple(
             (
-                file.path.removeprefix(inner),
-                file.link or str(job.tree.root / file.path),
+                file.path.removeprefix(f"{CONTENTS}/"),
+                file.link or str(self.tree.root / file.path),
                 self._type(file),
             )
-            for file in job.tree.files
-            if file.path.startswith(inner)
+            for file in _contents(self.tree)
         )
         request = PackRequest(
-            kind="file", scripts=job.scripts, files=files, optimize=job.optimize, libpython=job.libpython,
-            contents=CONTENTS, level=job.level, blobs=str(job.blobs), output=str(job.output),
+            kind="file", scripts=self.scripts, files=files, optimize=self.optimize, libpython=self.libpython,
+            contents=CONTENTS, level=self.level, blobs=str(self.blobs), output=str(output),
         )  # fmt: skip
-        pack(request, job.env, job.work, runner)
+        pack(request, self.env, self.work, runner)
 
     @staticmethod
     def _type(file: TreeFile) -> str:
@@ -74,4 +76,26 @@ class PyInstallerOneFile:
         return "b" if native or file.mode & 0o111 else "x"
 
 
-BUNDLERS: dict[Bundler, BundlerKind] = {Bundler.PYINSTALLER: PyInstallerOneFile()}
+def _contents(tree: Tree) -> tuple[TreeFile, ...]:
+    """The files of a tree but what starts it."""
+    return tuple(file for file in tree.files if file.path.startswith(f"{CONTENTS}/"))
+
+
+class FerrymanOneFile:
+    """Our launcher with the tree as its payload (not there yet)."""
+
+    needs_exec_tmp: ClassVar[bool] = False
+    keeps_cache: ClassVar[bool] = True
+    runtime_needs: ClassVar[tuple[str, ...]] = (
+        "a folder for its cache that is writable and allows executables (docs/launcher.md: where trees lie)",
+    )
+
+    def write(self, output: Path, runner: Runner) -> None:
+        """Write ``output``."""
+        raise NotImplementedError
+
+
+BUNDLERS: dict[Bundler, type[BundlerKind]] = {
+    Bundler.FERRYMAN: FerrymanOneFile,
+    Bundler.PYINSTALLER: PyInstallerOneFile,
+}

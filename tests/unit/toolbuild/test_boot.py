@@ -1,4 +1,4 @@
-"""boot.py: what runs before every program, and what its children see of it."""
+"""boot.py: what runs first where PyInstaller's bootloader starts a program, and what children see of it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from ferryman_build.collect.pyinstaller import HOOKS, inside
+from ferryman_build.collect.pyinstaller import inside
 
 PROGRAM = """
 import sys
@@ -67,28 +67,3 @@ def test_start_is_light(tmp_path: Path) -> None:
     found = boot(tmp_path, "run", "--config", "x")
 
     assert (found["frozen"], found["imported"], found["left"]) == (True, [], [])
-
-
-@pytest.mark.parametrize(
-    ("arguments", "hooked"),
-    [
-        (("run",), False),
-        (("-c", "print(1)"), False),
-        (("--multiprocessing",), False),
-        (("run", "from multiprocessing.resource_tracker import main"), False),
-        (("-B", "-c", "from multiprocessing.resource_tracker import main;main(5)"), True),
-    ],
-)
-def test_helper_of_multiprocessing(tmp_path: Path, arguments: tuple[str, ...], hooked: bool) -> None:
-    """The hook is run in the processes that multiprocessing starts, and in no other."""
-    folder = tmp_path / HOOKS
-    folder.mkdir()
-    source = folder / "pyi_rth_multiprocessing.py"
-    source.write_text("print('hook')\n")
-    code = f"import py_compile; py_compile.compile({str(source)!r}, cfile={str(source)!r} + 'c')"
-    subprocess.run([sys.executable, "-c", code], check=True)
-
-    found = boot(tmp_path, *arguments)
-
-    assert (found["said"] == ["hook"]) is hooked
-    assert ("multiprocessing" in found["imported"]) is hooked

@@ -15,18 +15,18 @@ from ferryman_build.cmd import Runner
 from ferryman_build.collect.environment import tool_version
 from ferryman_build.doctor import PROGRAMS, Finding, Program, State, examine, problems
 from ferryman_build.errors import ToolMissingError
-from ferryman_build.interpreter import Interpreter
+from ferryman_build.interpreter import Headers, Interpreter
+from ferryman_build.settings import Bundler
 
 PYTHON = Interpreter(
     path=Path("/x/python"), version="3.11.2", tag="t", identity="i", libpython=Path("/x/libpython.so")
 )
 
 
-def project(*kinds: Kind, python: str = "") -> Any:
+def project(*kinds: Kind, python: str = "", bundle: Bundler = Bundler.FERRYMAN) -> Any:
     """As much of a project as the doctor looks at."""
-    return SimpleNamespace(
-        root=Path("/x/agent"), settings=SimpleNamespace(kinds=kinds or tuple(Kind), python=python)
-    )
+    settings = SimpleNamespace(kinds=kinds or tuple(Kind), python=python, bundle=bundle)
+    return SimpleNamespace(root=Path("/x/agent"), settings=settings)
 
 
 @pytest.fixture(autouse=True)
@@ -35,6 +35,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     programs = {program.name: sys.executable for program in PROGRAMS}
     monkeypatch.setattr(doctor.shutil, "which", programs.get)
     monkeypatch.setattr(doctor, "find_interpreter", lambda *_: PYTHON)
+    monkeypatch.setattr(doctor, "find_headers", lambda *_: Headers(folder=Path("/x/include")))
     return programs
 
 
@@ -49,6 +50,8 @@ def test_all_is_there(tmp_path: Path) -> None:
     assert {
         "python",
         "uv",
+        "zig",
+        "headers",
         "pyinstaller",
         "shiv",
         "disk space",
@@ -58,6 +61,8 @@ def test_all_is_there(tmp_path: Path) -> None:
     assert not any(finding.advice for finding in found.values())
     assert found["git"].found == f"Python {sys.version.split()[0]}"
     assert found["python"].found == "3.11.2 at /x/python, /x/libpython.so"
+    assert found["headers"].found == "/x/include"
+    assert found["zig"].found.endswith("(pinned, fetched by hash)")
     assert found["shiv"].found.startswith(tool_version("shiv"))
     assert problems(found.values()) == ()
 
@@ -93,6 +98,34 @@ def test_only_what_the_kinds_need(tmp_path: Path, machine: dict[str, str]) -> No
     assert problems(found.values()) == ()
 
 
+@pytest.mark.parametrize(
+    ("asked", "wanted"),
+    [
+        (project(Kind.EXECUTABLE), True),
+        (project(Kind.ARCHIVE, Kind.PYZ), True),
+        (project(Kind.PYZ), False),
+        (project(bundle=Bundler.PYINSTALLER), False),
+    ],
+)
+def test_the_compiler_is_needed_for_the_launcher_alone(tmp_path: Path, asked: Any, wanted: bool) -> None:
+    """A .pyz needs none, and neither does PyInstaller's bootloader."""
+    names = {finding.name for finding in examine(asked, tmp_path / "out", Runner())}
+
+    assert (names >= {"zig", "headers"}, bool(names & {"zig", "headers"})) == (wanted, wanted)
+
+
+def test_missing_headers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are in the way of a build, and the cure is passed on."""
+
+    def refuse(*_: object) -> Headers:
+        raise ToolMissingError("No headers.", advice="Install python3-dev.")
+
+    monkeypatch.setattr(doctor, "find_headers", refuse)
+    (problem,) = problems(examined(tmp_path).values())
+
+    assert (problem.name, problem.found, problem.advice) == ("headers", "No headers.", "Install python3-dev.")
+
+
 def test_missing_interpreter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is wrong with the interpreter is a finding, not the end of the report."""
 
@@ -103,7 +136,7 @@ def test_missing_interpreter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     found = examined(tmp_path)
 
     assert (found["python"].state, found["python"].found) == (State.MISSING, "There is no interpreter at /x.")
-    assert [finding.advice for finding in problems(found.values())] == ["Correct `python`."]
+    assert [finding.advice for finding in problems(found.values())] == ["Correct `python`."] * 2
 
 
 def test_no_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

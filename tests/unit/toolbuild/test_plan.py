@@ -21,7 +21,7 @@ from ferryman_build.lockfile import sealed
 from ferryman_build.plan import Plan, Row, Status, ci_matrix, make_plan, plan_json, plan_project, plan_schema
 from ferryman_build.plan_render import grouped_blocks, plain_lines, render_plan
 from ferryman_build.project import Project
-from ferryman_build.settings import Collector, Settings, TargetSettings
+from ferryman_build.settings import Bundler, Collector, Settings, TargetSettings
 from ferryman_build.targets import all_targets, parse_target
 from ferryman_build.wheeltags import Lock, LockedPackage, Wheel
 
@@ -96,6 +96,42 @@ def test_a_foreign_tree_names_the_machine_that_builds_it(target: str, where: str
     assert "PyInstaller's analysis runs where the target's Python runs" in row.reason
     assert f"Build {where}" in row.cure
     assert "ferryman merge" in row.cure
+
+
+@pytest.mark.parametrize(
+    ("bundle", "kind", "blocked"),
+    [
+        (Bundler.FERRYMAN, Kind.ARCHIVE, True),
+        (Bundler.FERRYMAN, Kind.EXECUTABLE, True),
+        (Bundler.FERRYMAN, Kind.PYZ, False),
+        (Bundler.PYINSTALLER, Kind.EXECUTABLE, False),
+    ],
+)
+def test_a_machine_without_a_compiler(bundle: Bundler, kind: Kind, blocked: bool) -> None:
+    """Where no wheel of zig runs nothing is compiled, and PyInstaller's bootloader is the way out."""
+    strange = msgspec.structs.replace(LINUX, id="linux-loong64", arch="loong64")
+    lock = sealed("3.11", (PURE,))
+    agent = project(settings=Settings(bundle=bundle))
+    made = make_plan(agent, (strange,), (kind,), strange, lambda _python: lock, python_of=lambda _: "3.11")
+
+    (row,) = made.rows
+    assert (row.status is Status.BLOCKED) is blocked
+    if blocked:
+        assert (
+            row.reason == "The launcher is compiled with zig, of which there is no wheel for linux-loong64."
+        )
+        assert 'bundle = "pyinstaller"' in row.cure
+
+
+@pytest.mark.parametrize("target", all_targets(), ids=str)
+def test_every_target_can_compile(target: Any) -> None:
+    """Built natively, no row of the matrix is blocked for want of a compiler."""
+    lock = sealed("3.11", (PURE,))
+    made = make_plan(
+        project(), (target,), (Kind.ARCHIVE,), target, lambda _: lock, python_of=lambda _: "3.11"
+    )
+
+    assert made.rows[0].status is Status.READY
 
 
 def test_a_missing_wheel_is_named_with_where_there_are_some() -> None:
@@ -237,8 +273,8 @@ def test_a_dependency_of_one_system_counts_there_alone() -> None:
 @pytest.mark.parametrize(
     ("target", "kind", "file", "collector", "bundler"),
     [
-        ("linux-amd64", Kind.ARCHIVE, "demo-1.2-linux-amd64.tar.gz", "pyinstaller", ""),
-        ("windows-amd64", Kind.ARCHIVE, "demo-1.2-windows-amd64.zip", "pyinstaller", ""),
+        ("linux-amd64", Kind.ARCHIVE, "demo-1.2-linux-amd64.tar.gz", "pyinstaller", "pyinstaller"),
+        ("windows-amd64", Kind.ARCHIVE, "demo-1.2-windows-amd64.zip", "pyinstaller", "pyinstaller"),
         ("windows-amd64", Kind.EXECUTABLE, "demo-1.2-windows-amd64.exe", "pyinstaller", "pyinstaller"),
         ("darwin-arm64", Kind.PYZ, "demo-1.2-darwin-arm64.pyz", "pip", "shiv"),
     ],

@@ -85,9 +85,8 @@ def test_spared(imported: tuple[str, ...], keep: tuple[str, ...], spared: set[st
     [("app:main", "main()"), ("app:Cli.run", "Cli.run()"), ("pkg.deep:main", "main()")],
 )
 def test_entry_script(tmp_path: Path, entry_point: str, call: str) -> None:
-    """The function is called as a console script calls it, its answer is the exit code, and __file__ is gone."""
-    text = "import __main__\ndef main():\n    return 7 if not hasattr(__main__, '__file__') else 1\n"
-    text += "class Cli:\n    run = staticmethod(main)\n"
+    """The function is called as a console script calls it, and its answer is the exit code."""
+    text = "def main():\n    return 7\nclass Cli:\n    run = staticmethod(main)\n"
     (tmp_path / "pkg").mkdir()
     for name in ("app.py", "pkg/deep.py", "pkg/__init__.py"):
         (tmp_path / name).write_text(text)
@@ -98,7 +97,7 @@ def test_entry_script(tmp_path: Path, entry_point: str, call: str) -> None:
     assert subprocess.run([sys.executable, script], check=False).returncode == 7
 
 
-@pytest.mark.parametrize("name", ["boot.py", "compile.py", "pack.py", "analyse.spec"])
+@pytest.mark.parametrize("name", ["boot.py", "start.py", "compile.py", "pack.py", "analyse.spec"])
 def test_inside(name: str) -> None:
     """The scripts that run in the environment are files of the package, and parse."""
     compile(inside(name).read_bytes(), name, "exec")
@@ -239,22 +238,21 @@ def test_origins(origins: Origins) -> None:
 
 
 def test_hooks(origins: Origins) -> None:
-    """Dropped, run by helpers, or run at start: by the table; the last script is the program and no hook."""
-    names = [*RULES["drop"], *RULES["helper"], "pyi_rth_third_party", "pyi_rth_another"]
+    """Dropped or run, by the table; one that nobody has heard of is run. The last script is the program and no hook."""
+    names = ["pyi_rth_another", *RULES["drop"], *RULES["run"], "pyi_rth_third_party"]
     found = digested(origins, scripts=[(name, f"{origins.env}/{name}.py", "PYSOURCE") for name in names])
 
-    assert [hook.dest for hook in found.hooks] == ["pyi_rth_third_party", "pyi_rth_another"]
-    assert [hook.dest for hook in found.helper_hooks] == [*RULES["helper"]]
-    assert found.hooks[0] == Entry(
+    assert [hook.dest for hook in found.hooks] == ["pyi_rth_another", *RULES["run"], "pyi_rth_third_party"]
+    assert found.hooks[-1] == Entry(
         "pyi_rth_third_party", EntryKind.MODULE, Origin.ENV, "pyi_rth_third_party.py"
     )
 
 
 def test_hook_rules() -> None:
-    """Every rule has its reason, no hook has two rules, and boot.py runs the helpers' hooks by name."""
-    assert not RULES["drop"].keys() & RULES["helper"].keys()
+    """Every rule has its reason, and no hook has two rules."""
+    assert RULES.keys() == {"drop", "run"}
+    assert not RULES["drop"].keys() & RULES["run"].keys()
     assert all(len(why) > 20 for rules in RULES.values() for why in rules.values())
-    assert all(f'"{name}"' in inside("boot.py").read_text() for name in RULES["helper"])
 
 
 # --- the other scripts ------------------------------------------------------------------------------------------------

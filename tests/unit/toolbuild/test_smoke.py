@@ -21,7 +21,7 @@ from ferryman_build.project import Project
 from ferryman_build.settings import Service, Settings, SmokeSettings
 from ferryman_build.smoke import raise_for_failure, smoke_artifact
 from ferryman_build.smoke.run import fill
-from ferryman_build.smoke.sandbox import NO_ISOLATION, Isolation, make_sandbox, probe
+from ferryman_build.smoke.sandbox import NO_ISOLATION, Isolation, cache_folder, make_sandbox, probe
 from ferryman_build.targets import host_target, parse_target
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="the stand-ins are shell scripts and POSIX signals")
@@ -107,13 +107,14 @@ def pyz(tmp_path: Path, text: str = SERVER) -> Path:
 def smoke(
     path: Path, kind: Kind, project: Project, runner: Runner, *, isolation: Isolation | None = None,
     settings: SmokeSettings | None = None, needs_exec_tmp: bool = False,
+    keeps_cache: bool = False,
 ) -> SmokeResult:  # fmt: skip
     work = path.parent / "work"
     work.mkdir(exist_ok=True)
     result = smoke_artifact(
         path, kind, host_target(), make_project(project.root, settings or project.settings.smoke),
         host=host_target(), runner=runner, python=PYTHON, work=work, isolation=isolation,
-        needs_exec_tmp=needs_exec_tmp,
+        needs_exec_tmp=needs_exec_tmp, keeps_cache=keeps_cache,
     )  # fmt: skip
     assert list(work.iterdir()) == [], "the caller keeps this folder; nothing of the run belongs into it"
     return result
@@ -346,6 +347,43 @@ def test_a_bundle_that_needs_tmp(
     )
     assert result.status is Smoke.PASSED, result
     assert "tmp: writable, executable (this bundle needs it)" in result.environment
+
+
+@pytest.mark.parametrize("isolation", ISOLATIONS)
+def test_a_bundle_that_keeps_a_cache(tmp_path: Path, runner: Runner, isolation: Isolation | None) -> None:
+    """All runs share one folder that only we can write to, in which programs run; its name is said, and it goes away."""
+    root = tmp_path / "project"
+    root.mkdir()
+    project = make_project(root, SmokeSettings(commands=(("first",), ("second",))))
+    text = """set -e
+    if [ "$1" = first ]; then echo '#!/bin/sh' > "$FERRYMAN_CACHE/x"; /bin/chmod 755 "$FERRYMAN_CACHE/x"; fi
+    "$FERRYMAN_CACHE/x"
+    echo "$FERRYMAN_CACHE" > "{place}"
+    """.replace("{place}", str(root / "place"))
+    result = smoke(
+        script(tmp_path, text), Kind.EXECUTABLE, project, runner, isolation=isolation, keeps_cache=True
+    )
+
+    assert result.status is Smoke.PASSED, result
+    assert "variables: only FERRYMAN_CACHE, HOME, LC_ALL, PATH and TMPDIR" in result.environment
+    assert "home: empty" in result.environment
+    assert not Path((root / "place").read_text().strip()).exists()
+
+
+@pytest.mark.parametrize(("mode", "inside"), [(0o755, True), (0o700, True), (0o775, False), (0o777, False)])
+def test_a_cache_lies_where_only_we_can_write(tmp_path: Path, mode: int, inside: bool) -> None:
+    """Where the group or the world may exchange a folder on the way, the cache is put elsewhere."""
+    base = tmp_path / "shared" / "base"
+    base.mkdir(parents=True)
+    base.parent.chmod(mode)
+    made = cache_folder(base)
+
+    try:
+        assert (made == base / "cache") is inside
+        assert made.is_dir()
+        assert made.stat().st_mode & 0o777 == 0o700
+    finally:
+        made.rmdir()
 
 
 def test_without_namespaces_it_is_said(tmp_path: Path, project: Project, runner: Runner) -> None:

@@ -14,7 +14,7 @@ import pytest
 from ferryman_build import tree
 from ferryman_build.cache import Blobs, tree_digest
 from ferryman_build.cmd import Completed, Runner
-from ferryman_build.collect.analysis import Analysis, Entry, EntryKind, Origin, Origins
+from ferryman_build.collect.analysis import Entry, EntryKind, Origin, Origins
 from ferryman_build.errors import BuildStepError
 from ferryman_build.tree import Recipe, TreeFile, assemble, read_tree
 
@@ -62,13 +62,10 @@ class Kitchen:
         target.write_text(content)
         target.chmod(mode)
 
-    def make(
-        self, *entries: Entry, name: str = "tree", recipe: Recipe = RECIPE, helpers: tuple[Entry, ...] = ()
-    ) -> Path:
+    def make(self, *entries: Entry, name: str = "tree", recipe: Recipe = RECIPE) -> Path:
         root = self.folder / name / "tree"
         root.mkdir(parents=True)
-        analysis = Analysis(entries=entries, hooks=(), helper_hooks=helpers, missing=(), tools={})
-        assemble(analysis, self.origins, self.launcher, root, recipe, self.blobs, self.runner)
+        assemble(entries, self.origins, self.launcher, root, recipe, self.blobs, self.runner)
         return root
 
 
@@ -108,14 +105,6 @@ def test_assembled(kitchen: Kitchen) -> None:
     assert (root / "_internal/pkg/__init__.pyc").read_text() == "1 pkg/__init__.py: one"
     assert (root / "agent").read_text() == "launcher"
     assert made.size == sum(file.size for file in made.files) > 0
-
-
-def test_helper_hooks(kitchen: Kitchen) -> None:
-    """A runtime hook that only helpers run lies where boot.py looks for it, compiled."""
-    kitchen.file("env/hooks/rth.py", "hook")
-    root = kitchen.make(helpers=(module("pyi_rth_multiprocessing", "hooks/rth.py", Origin.ENV),))
-
-    assert (root / "_internal/_ferryman/pyi_rth_multiprocessing.pyc").read_text().endswith(": hook")
 
 
 def test_only_changed_modules_are_compiled(kitchen: Kitchen) -> None:

@@ -16,7 +16,7 @@ from ferryman_build.settings import Bundler
 from ferryman_build.targets import parse_target
 from ferryman_build.tree import Tree, TreeFile
 from ferryman_build.wrap import bundle, pyz
-from ferryman_build.wrap.bundle import BUNDLERS, BundleJob
+from ferryman_build.wrap.bundle import BUNDLERS, PyInstallerOneFile
 from ferryman_build.wrap.pyz import PyzJob, install_site_packages, write_pyz
 
 
@@ -73,11 +73,11 @@ def test_one_file_holds_the_tree(
     """Every file of the tree but its launcher, with the type that keeps a link a link and a program executable."""
     asked: list[PackRequest] = []
     monkeypatch.setattr(bundle, "pack", lambda request, env, work, runner: asked.append(request))
-    job = BundleJob(
+    job = PyInstallerOneFile(
         tree=Tree(root=Path("/tree"), executable="agent", files=(file,)), scripts=(("boot", "/boot"),), optimize=2,
-        libpython="lib", env=Path("/env"), blobs=Path("/blobs"), level=9, output=Path("/out"), work=tmp_path,
+        libpython="lib", env=Path("/env"), blobs=Path("/blobs"), level=9, work=tmp_path,
     )  # fmt: skip
-    BUNDLERS[Bundler.PYINSTALLER].write(job, Runner())
+    job.write(Path("/out"), Runner())
 
     (request,) = asked
     assert request.files == ((wanted,) if wanted else ())

@@ -1,6 +1,6 @@
-# The first script of every program: what PyInstaller's own bootstrap does, less what only its module archive needs
-# (a tree has plain files, which CPython finds by itself). It runs in __main__ before each start, so it imports nothing
-# that the interpreter has not imported already.
+# The first script of a program that PyInstaller's bootloader starts: what PyInstaller's own bootstrap does, less what
+# only its module archive needs (a tree has plain files, which CPython finds by itself). It imports nothing but os,
+# which most programs import anyway; the hooks run behind it, then start.py with the program.
 import sys
 
 sys.frozen = True
@@ -26,24 +26,5 @@ def _restore_environment():
             del os.environ[name]
 
 
-def _is_multiprocessing_helper(arguments):
-    return "--multiprocessing-fork" in arguments or (
-        "-c" in arguments and any("from multiprocessing." in argument for argument in arguments)
-    )
-
-
 _restore_environment()
-if _is_multiprocessing_helper(sys.argv[1:]):
-    import os
-
-    for _hook in ("pyi_rth_multiprocessing",):
-        _path = os.path.join(sys._MEIPASS, "_ferryman", f"{_hook}.pyc")
-        if os.path.exists(_path):
-            import importlib.util
-
-            _spec = importlib.util.spec_from_file_location(_hook, _path)
-            _spec.loader.exec_module(importlib.util.module_from_spec(_spec))
-    import multiprocessing
-
-    multiprocessing.freeze_support()
-del _restore_environment, _is_multiprocessing_helper
+del _restore_environment

@@ -1,0 +1,70 @@
+"""The steps that make the launcher: its compiler, its object files, and the program that starts a tree."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from ferryman_build.cache import file_digest
+from ferryman_build.collect.environment import tool_version
+from ferryman_build.pipeline import Step
+from ferryman_build.steps.job import TargetJob
+from ferryman_build.toolchain import (
+    Toolchain,
+    compile_launcher,
+    link_launcher,
+    open_toolchain,
+    prepare,
+    zig_lock,
+)
+from ferryman_build.ui import human_size
+
+
+def toolchain(job: TargetJob) -> Toolchain:
+    """The compiler; what it compiles of its own (C start files, system libraries) is kept for all builds."""
+    return open_toolchain(job.folder("toolchain"), job.cache / "zig")
+
+
+def objects(job: TargetJob) -> Iterable[Path]:
+    """The object files of the launcher for this target and Python."""
+    return sorted((job.folder("objects") / "objects").glob("*.o"))
+
+
+def _toolchain_inputs(job: TargetJob) -> Mapping[str, object]:
+    return {"lock": zig_lock(), "python": job.interpreter.identity, "path": str(job.interpreter.path)}
+
+
+def _toolchain(job: TargetJob, into: Path) -> str:
+    prepare(into, job.interpreter, job.runner)
+    return f"zig {tool_version('ziglang', zig_lock())}"
+
+
+def _objects_inputs(job: TargetJob) -> Mapping[str, object]:
+    # Ferryman's own code, the launcher's sources among it, is in every key.
+    headers = job.headers
+    return {"toolchain": job.made("toolchain"), "target": job.target.zig, "python": job.python,
+            "defines": headers.defines,
+            "headers": [file_digest(headers.folder / name) for name in ("cpython/initconfig.h", "patchlevel.h")]}  # fmt: skip
+
+
+def _objects(job: TargetJob, into: Path) -> str:
+    made = compile_launcher(
+        toolchain(job), job.target, python=job.python, headers=job.headers, into=into, runner=job.runner
+    )
+    return f"{len(made)} files for Python {job.python}"
+
+
+def _launcher_inputs(job: TargetJob) -> Mapping[str, object]:
+    return {"objects": job.made("objects"), "target": job.target.zig, "name": job.program}
+
+
+def _launcher(job: TargetJob, into: Path) -> str:
+    made = link_launcher(
+        toolchain(job), job.target, objects=objects(job), output=into / job.program, runner=job.runner
+    )
+    return human_size(made.stat().st_size)
+
+
+TOOLCHAIN = Step(name="toolchain", inputs=_toolchain_inputs, run=_toolchain)
+OBJECTS = Step(name="objects", after=("toolchain",), inputs=_objects_inputs, run=_objects)
+LAUNCHER = Step(name="launcher", after=("objects",), inputs=_launcher_inputs, run=_launcher)

@@ -1,0 +1,53 @@
+"""steps: which of them run for which kinds and bundlers, and that none waits for one that nobody runs."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from ferryman_build.artifacts import Kind
+from ferryman_build.build import compiles
+from ferryman_build.settings import Bundler, Settings
+from ferryman_build.steps import STEPS, steps_for
+
+EVERY = [kinds for number in range(1, len(Kind) + 1) for kinds in itertools.combinations(Kind, number)]
+
+
+@pytest.mark.parametrize("bundler", Bundler)
+@pytest.mark.parametrize("kinds", EVERY, ids=",".join)
+def test_each_step_finds_those_before_it(kinds: tuple[Kind, ...], bundler: Bundler) -> None:
+    """For every choice: one step a name, each behind those that it waits for, a product and a smoke test of each kind."""
+    names = [step.name for step in steps_for(kinds, bundler)]
+
+    assert len(set(names)) == len(names)
+    for number, step in enumerate(steps_for(kinds, bundler)):
+        assert set(step.after) <= set(names[:number]), step.name
+    assert set(kinds) <= set(names)
+    assert {f"smoke-{kind}" for kind in kinds} <= set(names)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "bundler", "compiled"),
+    [
+        ((Kind.ARCHIVE,), Bundler.FERRYMAN, True),
+        ((Kind.PYZ, Kind.EXECUTABLE), Bundler.FERRYMAN, True),
+        ((Kind.PYZ,), Bundler.FERRYMAN, False),
+        ((Kind.ARCHIVE, Kind.EXECUTABLE), Bundler.PYINSTALLER, False),
+    ],
+)
+def test_the_launcher_is_compiled_only_where_it_starts_something(
+    kinds: tuple[Kind, ...], bundler: Bundler, compiled: bool
+) -> None:
+    """A .pyz or PyInstaller's bootloader needs neither a compiler nor headers."""
+    names = {step.name for step in steps_for(kinds, bundler)}
+
+    assert (names >= {"toolchain", "objects"}, bool(names & {"toolchain", "objects"})) == (compiled, compiled)
+    assert compiles(Settings(bundle=bundler), kinds) is compiled
+
+
+def test_what_is_compiled_waits_for_nothing_of_the_project() -> None:
+    """So it runs beside the wheel, the environment and the analysis."""
+    after = {step.name: step.after for step, _, bundlers in STEPS if Bundler.FERRYMAN in bundlers}
+
+    assert (after["toolchain"], after["objects"], after["launcher"]) == ((), ("toolchain",), ("objects",))
