@@ -56,34 +56,49 @@ def compile_launcher(
     Raises:
         BuildStepError: a file does not compile.
     """
-    recipe = read_recipe()
-    own = recipe.own_sources(target, sources)
     folder = into / "objects"
     folder.mkdir(parents=True, exist_ok=True)
+    units = _units(toolchain, target, python, headers, sources.resolve())
+
+    def compile_one(unit: _Unit) -> Path:
+        words: list[str | Path] = [*unit.flags, "-c", unit.source, "-o", unit.name]
+        _cc(toolchain, target, words, f"compile {unit.source.stem}", runner, cwd=folder)
+        return folder / unit.name
+
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        return tuple(sorted(pool.map(compile_one, units)))
+
+
+class _Unit(msgspec.Struct, frozen=True):
+    """One C file, its object's name and its flags."""
+
+    source: Path
+    name: str
+    flags: tuple[str, ...]
+
+
+def _units(toolchain: Toolchain, target: Target, python: str, headers: Headers, sources: Path) -> list[_Unit]:
+    recipe, zstd = read_recipe(), toolchain.zstd.resolve()
     common = (
         *recipe.compile_flags(target),
-        f"-ffile-prefix-map={toolchain.zstd}=zstd",
+        f"-ffile-prefix-map={zstd}=zstd",
         f"-ffile-prefix-map={sources}=launcher",
     )
     ours = (
         *recipe.ours.flags,
         f'-DFERRYMAN_PYTHON="{python}"',
         *(f"-D{define}=1" for define in headers.defines),
-        *("-isystem", str(toolchain.zstd / "lib")),
+        *("-isystem", str(zstd / "lib")),
         # Last: among CPython's headers are some with names that a system's own headers have too.
-        *("-idirafter", str(headers.folder)),
+        *("-idirafter", str(headers.folder.resolve())),
+        *common,
     )
-    decoder = tuple(toolchain.zstd / name for name in recipe.zstd.sources)
-    jobs = [(path, f"{path.stem}.o", (*ours, *common)) for path in own]
-    jobs += [(path, f"zstd-{path.stem}.o", (*recipe.zstd.flags, *common)) for path in decoder]
-
-    def compile_one(job: tuple[Path, str, tuple[str, ...]]) -> Path:
-        path, name, flags = job
-        _cc(toolchain, target, [*flags, "-c", path, "-o", folder / name], f"compile {path.stem}", runner)
-        return folder / name
-
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        return tuple(sorted(pool.map(compile_one, jobs)))
+    decoder = (*recipe.zstd.flags, *common)
+    own = recipe.own_sources(target, sources)
+    return [
+        *(_Unit(path, f"{path.stem}.o", ours) for path in own),
+        *(_Unit(zstd / name, f"zstd-{Path(name).stem}.o", decoder) for name in recipe.zstd.sources),
+    ]
 
 
 def link_launcher(
@@ -142,10 +157,12 @@ def _cc(
     name: str,
     runner: Runner,
     *,
-    cwd: Path | None = None,
+    cwd: Path,
     local: Path | None = None,
     seconds: float = _COMPILE_SECONDS,
 ) -> None:
+    # In a folder of ours: zig names its own files in another way when they lie below the working directory, and would
+    # then compile its C start files and libraries once more.
     runner.run(
         [toolchain.zig, "cc", "-target", target.zig, *words], name=f"{name} {target}", cwd=cwd,
         env=toolchain.environment(local), timeout=seconds, failure=BuildStepError, advice=_REPORT,
