@@ -10,7 +10,7 @@ Only the first needs a network. What is compiled and with which flags is data, r
 
 from __future__ import annotations
 
-from ferryman_build.toolchain.prepare import open_toolchain, prepare, zig_lock
+from ferryman_build.toolchain.fetch import open_toolchain, prepare, zig_lock
 from ferryman_build.toolchain.recipe import SOURCES, Recipe, read_recipe
 from ferryman_build.toolchain.zig import Toolchain, compile_launcher, link_launcher
 

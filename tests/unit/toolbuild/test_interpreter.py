@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import sysconfig
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 from ferryman_build import interpreter
 from ferryman_build.cmd import Completed, Runner
 from ferryman_build.errors import BuildStepError, FerrymanError, ToolMissingError
-from ferryman_build.interpreter import Interpreter, find_interpreter
+from ferryman_build.interpreter import Headers, Interpreter, find_headers, find_interpreter
 
 VERSION = "3.11.2-6+deb12u4"
 LIBRARY = "libpython3.11.so.1.0"
@@ -349,3 +350,98 @@ def test_program_that_is_no_python(tmp_path: Path) -> None:
         interpreter._probe(program, Runner())
 
     assert str(program) in caught.value.advice
+
+
+# --- headers ----------------------------------------------------------------------------------------------------------
+
+DEBIAN = Interpreter(
+    path=Path("/usr/bin/python3.11"),
+    version="3.11.2",
+    tag="cpython-311",
+    identity="3.11.2 (main)",
+    libpython=Path("/usr/lib/x.so"),
+)
+ELSEWHERE = Interpreter(
+    path=Path("/opt/python/bin/python3"),
+    version="3.11.2",
+    tag="cpython-311",
+    identity="3.11.2",
+    libpython=None,
+)
+
+
+def headers_facts(*folders: Path | str, free: bool = False) -> str:
+    return json.dumps({"folders": [str(folder) for folder in folders], "free": free})
+
+
+def put_header(folder: Path) -> Path:
+    (folder / "cpython").mkdir(parents=True)
+    (folder / "cpython" / "initconfig.h").touch()
+    return folder
+
+
+def headers(runner: Runner, cache: Path, interpreter: Interpreter = DEBIAN) -> Headers:
+    return find_headers(interpreter, runner, cache, lambda text: None)
+
+
+@pytest.mark.parametrize(("free", "defines"), [(False, ()), (True, ("Py_GIL_DISABLED",))])
+def test_headers_that_are_there(tmp_path: Path, free: bool, defines: tuple[str, ...]) -> None:
+    """The first folder that has them, nothing is fetched; a free-threaded build says so to the compiler."""
+    folder = put_header(tmp_path / "include")
+    runner = Debian(headers_facts("", tmp_path / "empty", folder, free=free))
+
+    assert headers(runner, tmp_path / "cache") == Headers(folder=folder.resolve(), defines=defines)
+    assert len(runner.calls) == 1
+
+
+def test_headers_of_the_distribution(tmp_path: Path) -> None:
+    """Fetched once, in the installed version, beside and not instead of the library."""
+    runner = Debian(headers_facts("/usr/include/nowhere"))
+    runner.holds = "usr/include/python3.11/cpython/initconfig.h"
+    found = headers(runner, tmp_path)
+    again = Debian(headers_facts("/usr/include/nowhere"))
+
+    assert runner.asked() == [f"libpython3.11-dev={VERSION}"]
+    assert found.folder == (
+        tmp_path.resolve() / "headers" / f"3.11-{VERSION}-amd64" / "usr/include/python3.11"
+    )
+    assert headers(again, tmp_path) == found
+    assert [words[0] for words in again.calls if words[0] == "apt-get"] == []
+    assert not (tmp_path / "libpython").exists()
+
+
+def test_headers_of_another_release(tmp_path: Path) -> None:
+    """A mirror that has only another CPython release is refused: PyConfig may be another there."""
+    runner = Debian(headers_facts(), available=("3.11.9-1",))
+
+    with pytest.raises(ToolMissingError, match=r"offers libpython3.11-dev_3\.11\.9"):
+        headers(runner, tmp_path)
+
+
+def test_headers_package_without_headers(tmp_path: Path) -> None:
+    """A package that holds something else is said by name."""
+    runner = Debian(headers_facts())
+    runner.holds = "usr/share/doc/changelog"
+
+    with pytest.raises(ToolMissingError, match=r"libpython3\.11-dev holds no cpython/initconfig\.h"):
+        headers(runner, tmp_path)
+
+
+def test_headers_that_nobody_has(tmp_path: Path) -> None:
+    """An interpreter that is not the system's is never completed with the system's headers."""
+    runner = Debian(headers_facts())
+    with pytest.raises(ToolMissingError, match=r"/opt/python/bin/python3 has no headers") as caught:
+        headers(runner, tmp_path, ELSEWHERE)
+
+    assert len(runner.calls) == 1
+    assert "Fedora: python3-devel" in caught.value.advice
+    assert 'bundle = "pyinstaller"' in caught.value.advice
+
+
+def test_real_headers_probe() -> None:
+    """The probe runs in the interpreter that runs the tests, whose headers lie where sysconfig says or nowhere."""
+    asked = Runner().run([sys.executable, "-I", "-S", "-c", interpreter._HEADERS_PROBE], name="probe")
+    found = json.loads(asked.output)
+
+    assert sysconfig.get_path("include") in found["folders"]
+    assert found["free"] == bool(sysconfig.get_config_var("Py_GIL_DISABLED"))

@@ -98,8 +98,10 @@ def download(address: str, source: ZstdSource, redact: Redactor) -> bytes:
     try:
         with urllib.request.urlopen(request, timeout=_SECONDS) as answer:  # noqa: S310 - see _request
             data = answer.read(_LARGEST + 1)
-    except (OSError, urllib.error.URLError) as error:  # URLError hides the reason of a connection that failed
+    except OSError as error:  # URLError is one, and hides the reason of a connection that failed
         reason = getattr(error, "reason", "") or error
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()  # it is the answer, and holds the connection
         raise ResolutionError(
             f"{_file_name(source)} could not be downloaded from {redact(address)}: {redact(str(reason))}.",
             advice=f"Check the network, HTTPS_PROXY and SSL_CERT_FILE. {_PLACE_IT.format(file=_file_name(source))}",
