@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(SHA256_PLAIN)
 #include <cpuid.h>
 #include <immintrin.h>
 #endif
@@ -60,7 +60,7 @@ static void blocks_plain(uint32_t state[8], const uint8_t *data, size_t count)
     }
 }
 
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(SHA256_PLAIN)
 /* The instructions keep the state as (A B E F) and (C D G H), and do two rounds each (Intel SDM, SHA256RNDS2). */
 __attribute__((target("sha,sse4.1,ssse3"))) static void blocks_shani(uint32_t state[8], const uint8_t *data, size_t count)
 {
