@@ -7,19 +7,24 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-BENCHES = ("spine",)
+BENCHES = ("spine", "launcher")
 
 
-def main(names: list[str]) -> int:
-    """Exit code 1 when any promise is not kept."""
+def main(arguments: list[str]) -> int:
+    """Exit code 1 when any promise is not kept. What begins with a dash is handed to the one bench that is named."""
+    names = [word for word in arguments if not word.startswith("-")]
+    options = [word for word in arguments if word.startswith("-")]
     unknown = sorted(set(names) - set(BENCHES))
     if unknown:
         sys.stderr.write(
             f"There is no bench called {', '.join(unknown)}. Benches are {', '.join(BENCHES)}.\n"
         )
         return 2
+    if options and len(names) != 1:
+        sys.stderr.write(f"{' '.join(options)} belongs to one bench: name it.\n")
+        return 2
     codes = [
-        subprocess.run([sys.executable, HERE / f"{name}.py"], check=False).returncode
+        subprocess.run([sys.executable, HERE / f"{name}.py", *options], check=False).returncode
         for name in names or BENCHES
     ]
     return max(codes)

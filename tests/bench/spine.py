@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import math
-import os
 import re
 import shutil
 import subprocess
@@ -22,9 +20,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from table import ROOT, Row, keep, row, show
 from timing import command, pair
 
-ROOT = Path(__file__).resolve().parents[2]
 _counter = itertools.count()
 
 
@@ -59,9 +57,8 @@ class Bench:
 
     def artifact(self, kind: str) -> Path:
         """The built file of ``kind``."""
-        return next(
-            self.work / "dist" / item["path"] for item in self.manifest["artifacts"] if item["kind"] == kind
-        )
+        found = next(item for item in self.manifest["artifacts"] if item["kind"] == kind)
+        return self.work / "dist" / str(found["path"])
 
     def tree(self) -> Path:
         """The executable in the unpacked archive."""
@@ -85,7 +82,7 @@ def _edit(path: Path) -> None:
     path.write_text(f"{text}_EDITED = {next(_counter)}\n", encoding="utf-8")
 
 
-def measure(work: Path) -> Iterator[dict[str, object]]:
+def measure(work: Path) -> Iterator[Row]:
     """One row per promise: name, value, limit, held, and what was seen."""
     bench = Bench(work)
     tree = bench.tree()
@@ -96,7 +93,7 @@ def measure(work: Path) -> Iterator[dict[str, object]]:
     start = pair(
         command([str(tree), "--version"]), command([base, "-I", "-S", "-c", "pass"]), runs=40, warmup=3
     )
-    yield _row("tree --version / bare python", start.ratio, 2.0,
+    yield row("tree --version / bare python", start.ratio, 2.0,
                f"{start.ours * 1e3:.1f} ms / {start.theirs * 1e3:.1f} ms, median of {start.runs} pairs")  # fmt: skip
 
     one_file = command(bench.pyinstaller("--onefile"), env={"PYTHONPATH": str(bench.app)})
@@ -104,24 +101,22 @@ def measure(work: Path) -> Iterator[dict[str, object]]:
     bench.say(one_file())
     plain = (bench.work / "plain/dist/plain").stat().st_size
     archive = bench.artifact("archive").stat().st_size
-    yield _row("archive / PyInstaller one-file, size", archive / plain, 0.5, f"{archive:,} B / {plain:,} B")
+    yield row("archive / PyInstaller one-file, size", archive / plain, 0.5, f"{archive:,} B / {plain:,} B")
     theirs = command([str(bench.work / "plain/dist/plain"), "--version"])
     peer = pair(command([str(bench.artifact("executable")), "--version"]), theirs, runs=10)
-    # Both unpack themselves at every start; no promise is made before the launcher takes this over.
-    yield _row("for information: one-file start / PyInstaller's", peer.ratio, float("inf"),
+    # What is promised of the one-file is measured by launcher.py.
+    yield row("for information: one-file start / PyInstaller's", peer.ratio, None,
                f"{peer.ours * 1e3:.0f} ms / {peer.theirs * 1e3:.0f} ms, median of {peer.runs} pairs")  # fmt: skip
 
     idle = min(command(bench.ferryman)() for _ in range(5))
     output = subprocess.run(bench.ferryman, capture_output=True, text=True, check=True).stderr
     quiet = "no step run" in output
-    yield _row(
-        "rebuild, nothing changed (s)", idle, 1.0, "no step run" if quiet else "A STEP RAN", also=quiet
-    )
+    yield row("rebuild, nothing changed (s)", idle, 1.0, "no step run" if quiet else "A STEP RAN", also=quiet)
 
     yield _after_edit(bench)
 
 
-def _after_edit(bench: Bench) -> dict[str, object]:
+def _after_edit(bench: Bench) -> Row:
     rebuild, plain = (
         command(bench.ferryman),
         command(bench.pyinstaller("--onefile"), env={"PYTHONPATH": str(bench.app)}),
@@ -137,42 +132,16 @@ def _after_edit(bench: Bench) -> dict[str, object]:
         return plain()
 
     seen = pair(ours, theirs, runs=3, warmup=1)
-    return _row("rebuild after one line / plain pyinstaller run", seen.ratio, 0.5,
+    return row("rebuild after one line / plain pyinstaller run", seen.ratio, 0.5,
                 f"{seen.ours:.1f} s / {seen.theirs:.1f} s, median of {seen.runs} pairs")  # fmt: skip
-
-
-def _row(name: str, value: float, limit: float, seen: str, *, also: bool = True) -> dict[str, object]:
-    bound = None if math.isinf(limit) else limit
-    return {
-        "name": name,
-        "value": round(value, 3),
-        "limit": bound,
-        "held": bool(value <= limit and also),
-        "seen": seen,
-    }
 
 
 def main() -> int:
     """Measure, print a table, keep the figures as JSON; 1 when a promise is not kept."""
     started = time.time()
-    rows = []
     with tempfile.TemporaryDirectory(prefix="ferryman-bench-") as folder:
-        for row in measure(Path(folder)):
-            rows.append(row)
-            mark = "" if row["limit"] is None else "held" if row["held"] else "NOT HELD"
-            limit = "" if row["limit"] is None else f"<= {row['limit']}"
-            print(f"{row['name']:<50} {row['value']:>8} {limit:<7} {mark:<9} {row['seen']}", flush=True)
-    kept = ROOT / "out" / "bench" / "spine.json"
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    figures = {
-        "python": sys.version.split()[0],
-        "cores": os.cpu_count(),
-        "seconds": round(time.time() - started),
-        "rows": rows,
-    }
-    kept.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    print(f"kept in {kept.relative_to(ROOT)}")
-    return 0 if all(row["held"] for row in rows) else 1
+        rows = show(measure(Path(folder)))
+    return keep("spine", rows, time.time() - started)
 
 
 if __name__ == "__main__":
