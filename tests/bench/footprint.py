@@ -106,9 +106,10 @@ mkdir "$1/upper" "$1/work" "$1/root"
 mount -t overlay none -o "lowerdir=/,upperdir=$1/upper,workdir=$1/work" "$1/root"
 mount --rbind /proc "$1/root/proc"
 mount --rbind /dev "$1/root/dev"
-shift_root=$1; shift
-chroot "$shift_root/root" "$@" >&2
-cd "$shift_root/upper"
+chroot=$(PATH="/usr/sbin:/sbin:$PATH" command -v chroot)
+top=$1; shift
+"$chroot" "$top/root" "$@" >&2
+cd "$top/upper"
 find . -mindepth 1
 """
 

