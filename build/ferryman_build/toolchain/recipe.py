@@ -34,11 +34,15 @@ class ZstdSource(_Table, frozen=True, kw_only=True):
 
 
 class Flags(_Table, frozen=True, kw_only=True):
-    """Flags of every compilation and of the link; ``section`` opens the payload's section in assembler."""
+    """Flags of every compilation and of the link; ``section`` opens the payload's section in assembler.
+
+    ``mark``: lines behind the payload, with ``{size}`` for its size in bytes.
+    """
 
     compile: tuple[str, ...] = ()
     link: tuple[str, ...] = ()
     section: str = ""
+    mark: tuple[str, ...] = ()
 
 
 class OwnFiles(_Table, frozen=True, kw_only=True):

@@ -1,6 +1,6 @@
 """`zig cc`: the launcher's files into objects, and objects with a payload into an executable.
 
-The payload becomes a section by assembling three lines with `.incbin`. So whatever is signed later is signed over a
+The payload becomes a section by assembling a few lines with `.incbin`. So whatever is signed later is signed over a
 file in which it is a regular part, and no tool has to know how to patch three formats.
 """
 
@@ -141,8 +141,10 @@ def _payload_object(toolchain: Toolchain, target: Target, payload: Path, draft: 
         here.hardlink_to(payload)
     except OSError:  # another file system, or one without links
         shutil.copyfile(payload, here)
-    section = read_recipe().system(target).section
-    (draft / "payload.S").write_text(f'{section}\n.incbin "payload"\n', encoding="ascii")
+    system = read_recipe().system(target)
+    mark = (line.format(size=payload.stat().st_size) for line in system.mark)
+    lines = (system.section, '.incbin "payload"', *mark)
+    (draft / "payload.S").write_text("".join(f"{line}\n" for line in lines), encoding="ascii")
     flags = read_recipe().compile_flags(target)
     machine = [flag for flag in flags if flag.startswith("-mabi")]
     _cc(toolchain, target, [*machine, "-c", "payload.S", "-o", "payload.o"], "embed payload", runner,
