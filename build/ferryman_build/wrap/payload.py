@@ -38,6 +38,9 @@ _SUM = 32  # bytes of a SHA-256
 _NO_CONTENT = hashlib.sha256().digest()
 _TEXT_LIMIT = 0xFFFF  # of a path or a link's target, in bytes
 _CONTENT_LIMIT = 0xFFFF_FFFF  # of a segment, in bytes
+# Bytes of the index that are compressed with statistics of their own. A third of it are digests, which do not compress:
+# with common statistics one of them changes every bit that follows, and a patch would hold the whole index.
+_INDEX_BLOCK = 8 << 10
 _WINDOW_LOG_LIMIT = 27  # what a decoder takes without being asked to
 
 # Raise it when segments come out differently for the same contents: the cache is shared by all versions.
@@ -104,7 +107,7 @@ def write_payload(
     _refuse_large(plan)
     packed = _pack_all(plan, sources, blobs, level)
     raw_index = _index(ordered, contents, plan, packed)
-    body = [compress(raw_index, level), *(frame for frame, _ in packed)]
+    body = [compress(raw_index, level, block=_INDEX_BLOCK), *(frame for frame, _ in packed)]
     head = _head(info, body, len(raw_index), sum(sizes.values()))
     output.write_bytes(b"".join([head, *body]))
     return PayloadSummary(
@@ -115,8 +118,13 @@ def write_payload(
     )
 
 
-def compress(content: bytes, level: int, prefix: bytes = b"") -> bytes:
-    """One frame that states the size of its content. ``prefix``: the decoder is given the same."""
+def compress(content: bytes, level: int, *, prefix: bytes = b"", block: int = 0) -> bytes:
+    """One frame that states the size of its content.
+
+    Args:
+        prefix: the dictionary; the decoder is given the same.
+        block: bytes after each of which the compressor begins anew with its statistics; 0: where it likes.
+    """
     parameter = zstd.CompressionParameter
     options: dict[int, int] = {
         parameter.compression_level: level,
@@ -125,7 +133,15 @@ def compress(content: bytes, level: int, prefix: bytes = b"") -> bytes:
         parameter.dict_id_flag: 0,
     }
     primed = zstd.ZstdDict(prefix, is_raw=True).as_prefix if prefix else None
-    return zstd.compress(content, options=options, zstd_dict=primed)
+    compressor = zstd.ZstdCompressor(options=options, zstd_dict=primed)
+    compressor.set_pledged_input_size(len(content))
+    size = block or len(content) or 1
+    blocks = [
+        compressor.compress(content[at : at + size], compressor.FLUSH_BLOCK)
+        for at in range(0, len(content) - size, size)
+    ]
+    last = content[len(blocks) * size :]
+    return b"".join([*blocks, compressor.compress(last, compressor.FLUSH_FRAME)])
 
 
 def _checked(files: Iterable[PayloadFile]) -> list[PayloadFile]:
@@ -195,7 +211,7 @@ def _pack_all(
         key = _key(segment, dictionary if segment.primed else None, level)
         if kept := _kept(blobs, key):
             return kept, False
-        frame = compress(_read(segment, sources), level, prefix if segment.primed else b"")
+        frame = compress(_read(segment, sources), level, prefix=prefix if segment.primed else b"")
         blobs.put(key, hashlib.sha256(frame).digest() + frame)
         return frame, True
 

@@ -257,6 +257,29 @@ def test_what_the_dictionary_holds_costs_nothing(tmp_path: Path) -> None:
     assert contents(read_payload(data)) == wanted(program.files)
 
 
+def test_index_changes_where_its_files_do(tmp_path: Path) -> None:
+    """One changed digest changes a small part of the packed index, not all that follows it."""
+    program = Program(tmp_path / "p")
+    for number in range(600):
+        program.add(f"_internal/heron/m{number}.pyc", b"%d" % number)
+    before = packed_index(program.write()[0])
+    changed = program.files[100].source
+    assert changed
+    changed.write_bytes(b"one")
+    after = packed_index(program.write()[0])
+    assert len(before) > 20_000
+    assert equal_start(before, after) + equal_start(before[::-1], after[::-1]) > 0.5 * len(before)
+
+
+def equal_start(one: bytes, other: bytes) -> int:
+    return next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), len(one))
+
+
+def packed_index(data: bytes) -> bytes:
+    head = struct.unpack_from("<I", data, 12)[0]
+    return data[head : head + struct.unpack_from("<I", data, 88)[0]]
+
+
 # --- refused by the writer --------------------------------------------------------------------------------------------
 
 
