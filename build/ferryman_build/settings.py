@@ -95,7 +95,7 @@ class Settings(Table, frozen=True, kw_only=True):
     targets: tuple[str, ...] = ("host",)  # built when --target is not given; ids, aliases, host or all
     kinds: tuple[Kind, ...] = (Kind.ARCHIVE, Kind.EXECUTABLE, Kind.PYZ)
     collector: Collector = Collector.PYINSTALLER
-    bundle: Bundler = Bundler.PYINSTALLER
+    bundle: Bundler = Bundler.FERRYMAN
     python: Annotated[str, Meta(pattern=r"^(3\.\d+|/.*|)$")] = (
         ""  # "3.12" or a path; default: the one that runs us
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import os
@@ -10,11 +11,15 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from ferryman_build.collect.pyinstaller import inside
+from ferryman_build.inspect.members import members
+from ferryman_build.inspect.survey import scan, search_leaks
 from support.ferryman import Workshop, lantern
 
 REPORT = {
@@ -81,22 +86,74 @@ def test_nothing_in_the_tree_names_the_build_machine(built: Workshop, tree: Path
             assert not [place for place in suspects if place.encode() in content], path
 
 
-def test_children_get_the_environment_that_the_program_got(tree: Path, tmp_path: Path) -> None:
-    """The loader's search path that the bootloader sets for itself is not inherited (pyinstaller#2237)."""
-    probe = "import os, json; print(json.dumps({k: v for k, v in os.environ.items() if k.startswith('LD_')}))"
+def test_children_get_the_environment_that_the_program_got(
+    built: Workshop, tree: Path, tmp_path: Path
+) -> None:
+    """Every variable, and no other: nothing that the launcher or a bootloader sets for itself (pyinstaller#2237)."""
     script = tmp_path / "probe.py"
-    script.write_text(probe, encoding="utf-8")
-    done = run([tree, "child", sys.executable, script], env={"PATH": "", "LD_LIBRARY_PATH": "/nowhere"})
+    script.write_text("import json, os; print(json.dumps(dict(os.environ)))", encoding="utf-8")
+    given = {"PATH": "", "LD_LIBRARY_PATH": "/nowhere", "HOME": str(tmp_path), "LC_ALL": "C.UTF-8"}
+    for program in (tree, built.artifact("executable")):
+        done = run([program, "child", sys.executable, script], env=given)
 
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == {"LD_LIBRARY_PATH": "/nowhere"}
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout) == given
 
 
-def test_multiprocessing_spawns_from_the_tree(tree: Path) -> None:
+def test_multiprocessing_spawns_from_tree_and_one_file(built: Workshop, tree: Path) -> None:
     """A pool with the spawn method works although sys.executable is the program itself."""
-    done = run([tree, "pool"])
+    for program in (tree, built.artifact("executable")):
+        done = run([program, "pool"])
 
-    assert (done.returncode, done.stdout.strip()) == (0, "[1, 4, 9]"), done.stderr
+        assert (done.returncode, done.stdout.strip()) == (0, "[1, 4, 9]"), done.stderr
+
+
+LOAD = """
+import importlib, os, sys
+root = sys.argv[1]
+for folder, _, names in os.walk(root):
+    for name in sorted(names):
+        place = os.path.relpath(os.path.join(folder, name), root).replace(os.sep, "/")
+        if ".cpython-" in name or ".abi3." in name:
+            importlib.import_module(place.partition("lib-dynload/")[2].split(".")[0] or place.split(".")[0].replace("/", "."))
+with open("/proc/self/maps") as file:
+    print("\\n".join(sorted({line.split(None, 5)[5].strip() for line in file if "/" in line})))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="how a process tells what it has loaded")
+def test_libraries_are_those_of_the_tree(tree: Path) -> None:
+    """Every extension module loads, in one process, and whatever the tree has is loaded from nowhere else."""
+    contents = tree.parent / "_internal"
+    done = run([tree, "-I", "-c", LOAD, contents], env={"FERRYMAN_INTERPRETER": "1"})
+    assert done.returncode == 0, done.stderr
+
+    loaded = [Path(line) for line in done.stdout.splitlines()]
+    names = {path.name for path in contents.rglob("*.so*")}
+    assert [path for path in loaded if path.name in names and not path.is_relative_to(contents)] == []
+    assert len([path for path in loaded if path.is_relative_to(contents)]) > 30
+
+
+def test_no_library_looks_into_the_build_machine(tree: Path) -> None:
+    """No RUNPATH or RPATH leads out of the tree, although the interpreter's own modules came with one."""
+    natives, _, _ = scan(members(tree.parent))
+
+    assert len(natives) > 30
+    assert search_leaks(natives) == []
+
+
+def test_every_runtime_hook_that_ships_is_classified(built: Workshop) -> None:
+    """What PyInstaller and its collection of hooks would run is in the table, and the table names nothing else."""
+    (site,) = {
+        path.parent.parent.parent
+        for path in built.out.glob("cache/env/*/env/lib/*/site-packages/PyInstaller/hooks/rthooks.dat")
+    }
+    places = ("PyInstaller/hooks/rthooks.dat", "_pyinstaller_hooks_contrib/rthooks.dat")
+    listed = [ast.literal_eval((site / place).read_text(encoding="utf-8")) for place in places]
+    shipped = {Path(name).stem for table in listed for names in table.values() for name in names}
+    rules = tomllib.loads(inside("../../resources/runtime_hooks.toml").read_text(encoding="utf-8"))
+
+    assert rules["drop"].keys() | rules["run"].keys() == shipped
 
 
 def test_the_manifest_says_what_was_built_and_what_was_not_run(built: Workshop) -> None:
@@ -111,6 +168,8 @@ def test_the_manifest_says_what_was_built_and_what_was_not_run(built: Workshop) 
     smoke = {(row["target"], row["kind"]): row["smoke"] for row in manifest["artifacts"]}
     assert smoke["windows-amd64", "pyz"]["status"] == "untested"
     assert smoke["windows-amd64", "pyz"]["reason"]
+    starters = {row["kind"]: row["bundler"] for row in manifest["artifacts"]}
+    assert starters == {"archive": "ferryman", "executable": "ferryman", "pyz": "shiv"}
     tested = [value for (target, _), value in smoke.items() if target != "windows-amd64"]
     assert [value["status"] for value in tested] == ["passed"] * 3
     assert all(len(value["checks"]) >= 4 for value in tested)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from ferryman_build.targets import host_target
 from support.ferryman import Outcome, Workshop
 
 MAIN = "import sys\n\n\ndef main():\n    print('lit', *sys.argv[1:])\n"
@@ -55,6 +56,13 @@ def refused(workshop: Workshop, code: int, *said: str, words: tuple[str, ...] = 
     assert "Traceback (most recent call last)" not in outcome.err.partition("\n")[0]
     assert not workshop.dist.is_dir()
     return outcome
+
+
+def write_wheel(path: Path, files: Mapping[str, str]) -> None:
+    """A wheel of these files."""
+    with zipfile.ZipFile(path, "w") as wheel:
+        for name, content in files.items():
+            wheel.writestr(name, content)
 
 
 # --- what is built ----------------------------------------------------------------------------------------------------
@@ -159,6 +167,92 @@ def test_a_project_in_a_folder_of_any_name(make: Make, folder: str) -> None:
         assert any(member.endswith("_internal/a b:c.txt") for member in archive.getnames())
 
 
+GLOW = {
+    "glow/__init__.py": "brightness = 0\n",
+    "glow/_colours.py": "red = 'red'\n",
+    "glow/_hooks/__init__.py": "import os\n\n\ndef folders():\n    return [os.path.dirname(__file__)]\n",
+    "glow/_hooks/hook-glow.py": "hiddenimports = ['glow._colours']\n",
+    "glow/_hooks/rthooks.dat": "{'glow': ['pyi_rth_glow.py']}",
+    "glow/_hooks/rthooks/pyi_rth_glow.py": "import os, sys\nimport glow\n\nlevel = 7\n\n\ndef light():\n"
+    "    glow.brightness = level\n    glow.home = sys._MEIPASS\n\n\nlight()\n",
+    "glow-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: glow\nVersion: 1.0\n",
+    "glow-1.0.dist-info/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    "glow-1.0.dist-info/entry_points.txt": "[pyinstaller40]\nhook-dirs = glow._hooks:folders\n",
+    "glow-1.0.dist-info/RECORD": "",
+}
+GLOWING = """import importlib, os, sys, glow
+
+
+def main():
+    import __main__
+    assert os.path.samefile(glow.home, os.path.join(os.path.dirname(glow.__file__), os.pardir))
+    assert not hasattr(__main__, "light") or sys.argv[1] == "pyinstaller"
+    print(glow.brightness, importlib.import_module("glow." + "_colours").red)
+"""
+
+
+@pytest.mark.parametrize("bundle", ["ferryman", "pyinstaller"])
+def test_hooks_of_a_dependency_do_their_work(make: Make, tmp_path: Path, bundle: str) -> None:
+    """What a distribution tells PyInstaller holds: hidden imports are collected, its runtime hook runs before the program.
+
+    With the launcher, and with PyInstaller's bootloader where the target's table asks for it.
+    """
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    write_wheel(wheels / "glow-1.0-py3-none-any.whl", GLOW)
+    text = (
+        f'{FLIT}{PROJECT}dependencies = ["glow"]\n{SCRIPT}[tool.ferryman]\nsmoke.commands = [["{bundle}"]]\n'
+    )
+    if bundle != "ferryman":
+        text += f'[tool.ferryman.target.{host_target()}]\nbundle = "{bundle}"\n'
+    workshop = make({"pyproject.toml": text, "lamp.py": GLOWING})
+    outcome = workshop.run("build", "--kind", "archive,executable", env={"UV_FIND_LINKS": str(wheels)})
+    assert outcome.code == 0, outcome.err
+
+    rows = workshop.manifest()["artifacts"]
+    assert [(row["bundler"], row["smoke"]["status"]) for row in rows] == [(bundle, "passed")] * 2
+    done = subprocess.run(
+        [workshop.artifact("executable"), bundle], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "7 red\n"
+
+
+WORKERS = """import multiprocessing, os, sys
+
+
+def square(number):
+    return number * number, os.path.basename(sys.executable), getattr(sys, "frozen", False)
+
+
+def main():
+    for method in sys.argv[1:]:
+        context = multiprocessing.get_context(method)
+        lock, queue = context.Lock(), context.Queue()
+        with context.Pool(2) as pool:
+            found = pool.map(square, range(3))
+        assert found == [(number**2, os.path.basename(sys.executable), True) for number in range(3)], found
+        print(method)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has spawn alone")
+@pytest.mark.parametrize("bundle", ["ferryman", "pyinstaller"])
+def test_processes_of_multiprocessing(make: Make, tmp_path: Path, bundle: str) -> None:
+    """Workers, the fork server and the resource tracker of every start method; nobody calls freeze_support."""
+    table = f'[tool.ferryman]\nbundle = "{bundle}"\nsmoke.commands = [["spawn"]]\n'
+    workshop = make({"pyproject.toml": f"{FLIT}{PROJECT}{SCRIPT}{table}", "lamp.py": WORKERS})
+    outcome = workshop.run("build", "--kind", "archive,executable")
+    assert outcome.code == 0, outcome.err
+
+    with tarfile.open(workshop.artifact("archive")) as archive:
+        archive.extraction_filter = getattr(tarfile, "data_filter", None)  # Debian 12's Python has none
+        archive.extractall(tmp_path)
+    methods = ["spawn", "forkserver", "fork"]
+    for program in (next(tmp_path.glob("lamp-*/lamp")), workshop.artifact("executable")):
+        done = subprocess.run([program, *methods], capture_output=True, text=True, timeout=60, check=False)
+        assert (done.stdout.split(), done.stderr) == (methods, "")
+
+
 # --- what is refused --------------------------------------------------------------------------------------------------
 
 
@@ -221,13 +315,12 @@ def test_a_dependency_without_a_wheel_is_blocked_until_there_is_one(make: Make, 
 
     wheels = tmp_path / "wheels"
     wheels.mkdir()
-    with zipfile.ZipFile(wheels / "docopt-0.6.2-py3-none-any.whl", "w") as wheel:
-        for name, content in {
-            "docopt.py": "",
-            "docopt-0.6.2.dist-info/METADATA": "Metadata-Version: 2.1\nName: docopt\nVersion: 0.6.2\n",
-            "docopt-0.6.2.dist-info/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-            "docopt-0.6.2.dist-info/RECORD": "",
-        }.items():
-            wheel.writestr(name, content)
+    files = {
+        "docopt.py": "",
+        "docopt-0.6.2.dist-info/METADATA": "Metadata-Version: 2.1\nName: docopt\nVersion: 0.6.2\n",
+        "docopt-0.6.2.dist-info/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        "docopt-0.6.2.dist-info/RECORD": "",
+    }
+    write_wheel(wheels / "docopt-0.6.2-py3-none-any.whl", files)
     outcome = workshop.run("build", "--kind", "archive,pyz", env={"UV_FIND_LINKS": str(wheels)})
     assert outcome.code == 0, outcome.err

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from ferryman_build.cache import file_digest
@@ -25,9 +25,9 @@ def toolchain(job: TargetJob) -> Toolchain:
     return open_toolchain(job.folder("toolchain"), job.cache / "zig")
 
 
-def objects(job: TargetJob) -> Iterable[Path]:
+def objects(job: TargetJob) -> tuple[Path, ...]:
     """The object files of the launcher for this target and Python."""
-    return sorted((job.folder("objects") / "objects").glob("*.o"))
+    return tuple(sorted((job.folder("objects") / "objects").glob("*.o")))
 
 
 def _toolchain_inputs(job: TargetJob) -> Mapping[str, object]:

@@ -30,6 +30,7 @@ from ferryman_build.wrap.launch import (
     main_script,
     search_path,
 )
+from ferryman_build.wrap.payload_order import group_of
 
 
 def _own_modules(job: TargetJob) -> list[Path]:
@@ -173,6 +174,17 @@ def _start_entries(job: TargetJob, into: Path) -> list[Entry]:
         Entry(MAIN, EntryKind.MODULE, Origin.HOST, str(into / "main.py")),
         *(msgspec.structs.replace(hook, dest=f"{HOOKS}/{hook.dest}.pyc") for hook in hooks),
     ]
+
+
+def groups(job: TargetJob) -> Mapping[str, str]:
+    """Path below the contents → what a payload packs the file together with."""
+    own = {path.name.partition(".")[0] for path in (job.folder("wheel") / "app").iterdir()}
+    hooks = [
+        Entry(f"{HOOKS}/{hook.dest}.pyc", EntryKind.MODULE, Origin.WORK, "") for hook in job.analysis.hooks
+    ]
+    start = [Entry(dest, EntryKind.DATA, Origin.WORK, "") for dest in (f"{FOLDER}/launch", MAIN)]
+    return {entry.dest: group_of(entry.dest, entry.kind, entry.origin, own)
+            for entry in (*job.analysis.entries, *start, *hooks)}  # fmt: skip
 
 
 def _tree_inputs(job: TargetJob) -> Mapping[str, object]:

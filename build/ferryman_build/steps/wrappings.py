@@ -9,10 +9,12 @@ from ferryman_build.collect import pyinstaller as collector
 from ferryman_build.locking import packages_for, requirements_text
 from ferryman_build.pipeline import Step
 from ferryman_build.steps.job import TargetJob
-from ferryman_build.steps.trees import bootloader_inputs, data_digests, project_data, scripts
+from ferryman_build.steps.launchers import objects, toolchain
+from ferryman_build.steps.trees import bootloader_inputs, data_digests, groups, project_data, scripts
 from ferryman_build.ui import human_size
 from ferryman_build.wrap.archive import write_archive
-from ferryman_build.wrap.bundle import PyInstallerOneFile
+from ferryman_build.wrap.bundle import FerrymanOneFile, PyInstallerOneFile
+from ferryman_build.wrap.payload import PayloadInfo
 from ferryman_build.wrap.pyz import PyzJob, install_site_packages, write_pyz
 
 
@@ -49,7 +51,15 @@ def _executable_inputs(job: TargetJob) -> Mapping[str, object]:
 
 
 def _executable(job: TargetJob, into: Path) -> str:
-    raise NotImplementedError
+    output = into / f"{job.stem}{job.target.suffix}"
+    info = PayloadInfo(
+        name=job.project.executable, version=job.wheel.version, keep_days=job.settings.cache_days
+    )
+    FerrymanOneFile(
+        tree=job.tree, groups=groups(job), info=info, level=job.settings.payload_level, target=job.target,
+        toolchain=toolchain(job), objects=objects(job), blobs=job.blobs, work=into,
+    ).write(output, job.runner)  # fmt: skip
+    return f"{human_size(output.stat().st_size)}, {job.settings.bundle}"
 
 
 def _site_requirements(job: TargetJob) -> str:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Protocol
 
+from ferryman_build.cache import Blobs
 from ferryman_build.cmd import Runner
 from ferryman_build.collect.pyinstaller import CONTENTS, PackRequest, pack
 from ferryman_build.settings import Bundler
+from ferryman_build.targets import Target
+from ferryman_build.toolchain import Toolchain, link_launcher
 from ferryman_build.tree import Tree, TreeFile
+from ferryman_build.wrap.payload import PayloadFile, PayloadInfo, write_payload
 
 
 class BundlerKind(Protocol):
@@ -81,18 +86,43 @@ def _contents(tree: Tree) -> tuple[TreeFile, ...]:
     return tuple(file for file in tree.files if file.path.startswith(f"{CONTENTS}/"))
 
 
+@dataclass(frozen=True, kw_only=True)
 class FerrymanOneFile:
-    """Our launcher with the tree as its payload (not there yet)."""
+    """The launcher with the tree as its payload: unpacked once into a cache, and started from there.
+
+    ``groups`` has, by the path below the contents, what a file is packed together with; ``blobs`` keeps what is packed.
+    """
 
     needs_exec_tmp: ClassVar[bool] = False
     keeps_cache: ClassVar[bool] = True
     runtime_needs: ClassVar[tuple[str, ...]] = (
-        "a folder for its cache that is writable and allows executables (docs/launcher.md: where trees lie)",
+        "a folder for its cache that is writable and allows executables (docs/launcher.md)",
     )
+
+    tree: Tree
+    groups: Mapping[str, str]
+    info: PayloadInfo
+    level: int
+    target: Target
+    toolchain: Toolchain
+    objects: tuple[Path, ...]
+    blobs: Blobs
+    work: Path
 
     def write(self, output: Path, runner: Runner) -> None:
         """Write ``output``."""
-        raise NotImplementedError
+        payload = self.work / "payload"
+        write_payload(map(self._file, _contents(self.tree)), self.info, payload, self.blobs, level=self.level)
+        link_launcher(
+            self.toolchain, self.target, objects=self.objects, output=output, runner=runner, payload=payload
+        )
+        payload.unlink()
+
+    def _file(self, file: TreeFile) -> PayloadFile:
+        return PayloadFile(
+            path=file.path, mode=file.mode, source=None if file.link else self.tree.root / file.path, link=file.link,
+            group=self.groups[file.path.removeprefix(f"{CONTENTS}/")],
+        )  # fmt: skip
 
 
 BUNDLERS: dict[Bundler, type[BundlerKind]] = {

@@ -273,9 +273,9 @@ def test_a_dependency_of_one_system_counts_there_alone() -> None:
 @pytest.mark.parametrize(
     ("target", "kind", "file", "collector", "bundler"),
     [
-        ("linux-amd64", Kind.ARCHIVE, "demo-1.2-linux-amd64.tar.gz", "pyinstaller", "pyinstaller"),
-        ("windows-amd64", Kind.ARCHIVE, "demo-1.2-windows-amd64.zip", "pyinstaller", "pyinstaller"),
-        ("windows-amd64", Kind.EXECUTABLE, "demo-1.2-windows-amd64.exe", "pyinstaller", "pyinstaller"),
+        ("linux-amd64", Kind.ARCHIVE, "demo-1.2-linux-amd64.tar.gz", "pyinstaller", "ferryman"),
+        ("windows-amd64", Kind.ARCHIVE, "demo-1.2-windows-amd64.zip", "pyinstaller", "ferryman"),
+        ("windows-amd64", Kind.EXECUTABLE, "demo-1.2-windows-amd64.exe", "pyinstaller", "ferryman"),
         ("darwin-arm64", Kind.PYZ, "demo-1.2-darwin-arm64.pyz", "pip", "shiv"),
     ],
 )
