@@ -86,7 +86,7 @@ def tools() -> tuple[Toolchain, Headers, Runner]:
     """The real toolchain, fetched once per lock into .cache/; skips where it cannot be fetched."""
     runner = Runner()
     interpreter = find_interpreter("", runner, CACHE / "interpreter")
-    key = hashlib.sha256(f"{zig_lock()}{read_recipe().zstd}".encode()).hexdigest()[:16]
+    key = hashlib.sha256(f"{zig_lock()}{read_recipe().zstd.sha256}".encode()).hexdigest()[:16]
     folder = CACHE / key
     if not folder.is_dir():
         CACHE.mkdir(parents=True, exist_ok=True)
