@@ -152,6 +152,23 @@ static bool unpack_fresh(struct attempt *attempt, const struct index *index)
     return false;
 }
 
+/* The folders that a file lies in; a file that took the place of one of them goes. */
+static bool make_room(struct attempt *attempt, const char *file)
+{
+    char folder[PATH_SIZE];
+    for (const char *at = file + strlen(attempt->tree) + 1; (at = strchr(at, SEPARATOR)); at++) {
+        size_t length = (size_t)(at - file);
+        memcpy(folder, file, length);
+        folder[length] = 0;
+        enum kind kind = os_facts(folder).kind;
+        if (kind != KIND_FOLDER && kind != KIND_MISSING)
+            os_remove(folder);
+    }
+    memcpy(folder, file, strlen(file) + 1);
+    path_parent(folder);
+    return os_make_folders(folder, attempt->shared, attempt->problem);
+}
+
 static bool replace_files(struct attempt *attempt, const struct index *index, const bool *wrong, const char *draft)
 {
     char from[PATH_SIZE], to[PATH_SIZE];
@@ -163,10 +180,7 @@ static bool replace_files(struct attempt *attempt, const struct index *index, co
         struct facts before = os_facts(to);
         if (before.kind == KIND_FOLDER && !os_remove_tree(to))
             return false;
-        char folder[PATH_SIZE];
-        memcpy(folder, to, sizeof folder);
-        path_parent(folder);
-        if (!os_make_folders(folder, attempt->shared, attempt->problem) || !os_rename(from, to, attempt->problem))
+        if (!make_room(attempt, to) || !os_rename(from, to, attempt->problem))
             return false;
     }
     return true;
@@ -285,6 +299,8 @@ static enum outcome locked_unpack(struct attempt *attempt, bool *fresh)
         return attempt->held && all_right(attempt, true) ? FOUND : REFUSED;
     os_guard_begin();
     enum outcome outcome = hold_tree(attempt) && usable(attempt) ? FOUND : make_whole(attempt, fresh);
+    if (outcome != FOUND && os_facts(attempt->tree).kind == KIND_MISSING)
+        os_remove(attempt->lock_file); /* a place that did not work is left as it was; who waits tries again */
     os_guard_end(); /* does not come back when a stop was requested */
     os_unlock(lock);
     return outcome;

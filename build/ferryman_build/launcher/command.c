@@ -107,6 +107,9 @@ int command_run(const char *word, const char *value, const struct payload *paylo
             return 0;
         }
     }
-    problem_set(problem, EXIT_USAGE, USAGE, "--ferryman-cache does not know `%.80s`.", word ? word : "");
+    if (word)
+        problem_set(problem, EXIT_USAGE, USAGE, "--ferryman-cache does not know `%.80s`.", word);
+    else
+        problem_set(problem, EXIT_USAGE, USAGE, "--ferryman-cache takes one word, and `prune` a number behind it.");
     return -1;
 }

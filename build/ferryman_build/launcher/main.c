@@ -34,6 +34,8 @@ static const char *plain_word(char *into, size_t size, int argc, native_char **a
 static int cache_command(int argc, native_char **argv, const struct payload *payload, struct problem *problem)
 {
     char word[96], value[96];
+    if (argc > 4)
+        return command_run(NULL, NULL, payload, problem);
     return command_run(plain_word(word, sizeof word, argc, argv, 2), plain_word(value, sizeof value, argc, argv, 3),
                        payload, problem);
 }

@@ -43,22 +43,9 @@ bool os_make_folder(const char *path, bool shared, struct problem *problem)
     return true;
 }
 
-bool os_make_folders(const char *path, bool shared, struct problem *problem)
+static bool make_missing_folder(const char *path, bool shared, struct problem *problem)
 {
-    char parent[PATH_SIZE];
     struct stat status;
-    if (!lstat(path, &status) && S_ISDIR(status.st_mode))
-        return true;
-    snprintf(parent, sizeof parent, "%s", path);
-    path_parent(parent);
-    if (!strcmp(parent, path))
-        return failed(problem, path, "made");
-    if (stat(parent, &status)) {
-        if (!os_make_folders(parent, shared, problem))
-            return false;
-    } else if (!S_ISDIR(status.st_mode)) {
-        return problem_set(problem, EXIT_NO_PLACE, "", "%s is not a folder", parent);
-    }
     if (!mkdir(path, shared ? 0755 : 0700)) {
         if (shared)
             chmod(path, 0755);
@@ -66,6 +53,32 @@ bool os_make_folders(const char *path, bool shared, struct problem *problem)
     }
     /* Another start may have been faster. */
     return (errno == EEXIST && !stat(path, &status) && S_ISDIR(status.st_mode)) || failed(problem, path, "made");
+}
+
+/* Up to what is there, and down again; in one buffer, because a path may have two thousand components. */
+bool os_make_folders(const char *path, bool shared, struct problem *problem)
+{
+    char folder[PATH_SIZE];
+    struct stat status;
+    size_t length = strlen(path), end = length;
+    if (length >= sizeof folder)
+        return problem_set(problem, EXIT_NO_PLACE, "", "its path is too long");
+    memcpy(folder, path, length + 1);
+    while (stat(folder, &status) && strcmp(folder, "/")) {
+        path_parent(folder);
+        end = strlen(folder);
+    }
+    if (!S_ISDIR(status.st_mode))
+        return problem_set(problem, EXIT_NO_PLACE, "", "%s is not a folder", folder);
+    while (end < length) {
+        end += strspn(path + end, "/");
+        end += strcspn(path + end, "/");
+        memcpy(folder, path, end);
+        folder[end] = 0;
+        if (!make_missing_folder(folder, shared, problem))
+            return false;
+    }
+    return true;
 }
 
 static bool write_all(int file, const char *data, size_t size)

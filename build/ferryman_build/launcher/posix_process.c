@@ -94,7 +94,7 @@ bool os_random(void *data, size_t size)
 
 static const int guarded[] = {SIGINT, SIGTERM, SIGHUP};
 enum { GUARDED = sizeof guarded / sizeof *guarded };
-static struct sigaction before[GUARDED];
+static struct sigaction before[GUARDED], before_size;
 static volatile sig_atomic_t requested;
 
 static void note(int number)
@@ -111,6 +111,8 @@ void os_guard_begin(void)
         if (before[i].sa_handler != SIG_IGN)
             sigaction(guarded[i], &action, NULL);
     }
+    action.sa_handler = SIG_IGN; /* a limit on the size of files is an error like a full disk, and not a death */
+    sigaction(SIGXFSZ, &action, &before_size);
 }
 
 bool os_stop_requested(void)
@@ -122,6 +124,7 @@ void os_guard_end(void)
 {
     for (int i = 0; i < GUARDED; i++)
         sigaction(guarded[i], &before[i], NULL);
+    sigaction(SIGXFSZ, &before_size, NULL);
     if (!requested)
         return;
     raise(requested);

@@ -25,6 +25,8 @@ typedef ptrdiff_t Py_ssize_t;
 #define FUNCTIONS(X)              \
     X(PyPreConfig_InitPythonConfig) \
     X(Py_PreInitialize)             \
+    X(Py_PreInitializeFromArgs)     \
+    X(Py_PreInitializeFromBytesArgs) \
     X(PyConfig_InitPythonConfig)    \
     X(PyConfig_SetString)           \
     X(PyConfig_SetArgv)             \
@@ -37,8 +39,10 @@ typedef ptrdiff_t Py_ssize_t;
     X(Py_DecodeLocale)              \
     X(Py_RunMain)
 
-/* These two are declared in headers that need the rest. */
+/* These are declared in headers that need the rest. */
 extern PyStatus Py_PreInitialize(const PyPreConfig *config);
+extern PyStatus Py_PreInitializeFromArgs(const PyPreConfig *config, Py_ssize_t argc, wchar_t **argv);
+extern PyStatus Py_PreInitializeFromBytesArgs(const PyPreConfig *config, Py_ssize_t argc, char **argv);
 extern PyStatus Py_InitializeFromConfig(const PyConfig *config);
 extern wchar_t *Py_DecodeLocale(const char *text, size_t *size);
 extern int Py_RunMain(void);
@@ -89,15 +93,27 @@ static bool refused(PyStatus status, struct problem *problem)
     return true;
 }
 
-static bool preinitialize(bool plain, struct problem *problem)
+/* -X, -E and -I of a plain interpreter say how it starts as well. */
+static PyStatus preinitialize_as(const PyPreConfig *config, const struct program *program)
+{
+    if (!program->plain)
+        return py.Py_PreInitialize(config);
+#ifdef _WIN32
+    return py.Py_PreInitializeFromArgs(config, program->argc, program->argv);
+#else
+    return py.Py_PreInitializeFromBytesArgs(config, program->argc, program->argv);
+#endif
+}
+
+static bool preinitialize(const struct program *program, struct problem *problem)
 {
     PyPreConfig config;
     py.PyPreConfig_InitPythonConfig(&config);
-    config.parse_argv = 0;
-    config.use_environment = plain;
+    config.parse_argv = program->plain;
+    config.use_environment = program->plain;
     config.coerce_c_locale = 0;
     config.coerce_c_locale_warn = 0;
-    return !refused(py.Py_PreInitialize(&config), problem);
+    return !refused(preinitialize_as(&config, program), problem);
 }
 
 static bool set_text(PyConfig *config, wchar_t **field, const char *path)
@@ -206,7 +222,7 @@ int python_run(const struct program *program, struct problem *problem)
     if (!path_join(path, program->contents, program->launch->library))
         return -1;
     void *library = os_load(path, program->contents, problem);
-    if (!library || !find_functions(library, problem) || !preinitialize(program->plain, problem))
+    if (!library || !find_functions(library, problem) || !preinitialize(program, problem))
         return -1;
     int code = initialize(program, problem);
     return code == -2 ? py.Py_RunMain() : code;
