@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import msgspec
 
@@ -154,6 +154,11 @@ def _checked(files: Iterable[PayloadFile]) -> list[PayloadFile]:
                 advice="Take one of them out of `data`, or give it another folder with `into`.",
             )
     for file in ordered:
+        if not _is_plain(file.path):
+            raise BuildStepError(
+                f"A file of the program has a path that a one-file executable cannot hold: {file.path[:60]!r}",
+                advice="Rename it; its path must be relative, without `..`, a colon or a backslash.",
+            )
         if max(len(file.path.encode()), len(file.link.encode())) > _TEXT_LIMIT:
             raise BuildStepError(
                 f"A path of the program has more than {_TEXT_LIMIT} bytes: {file.path[:60]}…",
@@ -477,6 +482,8 @@ def _read_file(data: bytes, at: int) -> tuple[IndexFile, int]:
 def _check_rows(rows: Sequence[IndexSegment]) -> None:
     for number, row in enumerate(rows, 1):
         _require(row.dictionary < number, "a segment's dictionary does not come before it")
+        first = not row.dictionary or not rows[row.dictionary - 1].dictionary
+        _require(first, "a segment's dictionary has a dictionary itself")
         _require(row.packed > 0 and row.unpacked > 0, "a segment is empty")
 
 
@@ -484,7 +491,7 @@ def _check_files(files: Sequence[IndexFile], rows: Sequence[IndexSegment]) -> No
     for before, after in pairwise(files):
         _require(before.path.encode() < after.path.encode(), "its files are not sorted")
     for file in files:
-        _require(_is_inside(file.path), f"a file's path leads out of the tree: {file.path!r}")
+        _require(_is_plain(file.path), f"a file's path leads out of the tree: {file.path!r}")
         if file.segment == 0:
             _require(file.size == file.offset == 0, f"{file.path} has a size and no segment")
             empty = file.link or bytes.fromhex(file.sha256) == _NO_CONTENT
@@ -495,9 +502,9 @@ def _check_files(files: Sequence[IndexFile], rows: Sequence[IndexSegment]) -> No
         _require(file.size > 0 and end <= rows[file.segment - 1].unpacked, f"{file.path} leaves its segment")
 
 
-def _is_inside(path: str) -> bool:
-    parts = path.split("/")
-    return "\0" not in path and not {"", ".", ".."} & set(parts) and not PurePosixPath(path).is_absolute()
+def _is_plain(path: str) -> bool:
+    """Relative, without . and .., and without what Windows reads as a drive or a separator; the launcher asks the same."""
+    return not {"", ".", ".."} & set(path.split("/")) and not set("\0\\:") & set(path)
 
 
 def _frames(body: bytes, rows: Iterable[IndexSegment]) -> Iterator[bytes]:

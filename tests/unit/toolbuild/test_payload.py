@@ -106,7 +106,9 @@ def test_round_trip(program: Program) -> None:
     assert read_payload(program.root / "payload") == parsed
 
 
-_NAMES = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=12)
+_NAMES = st.text(
+    st.characters(exclude_characters="/\0:\\", exclude_categories=["Cs"]), min_size=1, max_size=12
+)
 _PATHS = st.lists(_NAMES.filter(lambda name: name not in {".", ".."}), min_size=1, max_size=3).map("/".join)
 _GROUPS = st.sampled_from(
     ["stdlib", "app", "dist:a", "dist:b", "native:x", "extension:a", "data:d", "another"]
@@ -299,6 +301,9 @@ def test_large_file_is_refused_before_it_is_read(tmp_path: Path) -> None:
         ([("x" * 65536, "")], "more than 65535 bytes"),
         ([("ü" * 32768, "")], "more than 65535 bytes"),
         ([("a", "y" * 65536)], "more than 65535 bytes"),
+        ([("../a", "")], "cannot hold"),
+        ([("a:b", "")], "cannot hold"),
+        ([("a\\b", "")], "cannot hold"),
         ([("a", "b"), ("a", "c")], "Two files of the program have the path a"),
     ],
 )
@@ -412,6 +417,8 @@ def test_rebuilt_is_read(small: bytes) -> None:
         (one_file(b"a//b"), "leads out of the tree"),
         (one_file(b"a/./b"), "leads out of the tree"),
         (one_file(b"a\0b"), "leads out of the tree"),
+        (one_file(b"C:a"), "leads out of the tree"),
+        (one_file(b"..\\a"), "leads out of the tree"),
         (one_file(b""), "leads out of the tree"),
         (one_file(b"\xff"), "not UTF-8"),
         (one_file(kind=2), "no known kind"),
