@@ -21,11 +21,13 @@ from ferryman_build.collect.search_paths import Library, plan_search_paths
 from ferryman_build.inspect.elf import read_elf
 from ferryman_build.inspect.native import Native
 from ferryman_build.wrap.launch import FOLDER, MAIN, Launch, launch_text, main_script, search_path
+from ferryman_build.wrap.payload import PayloadInfo
 from support.qemu.roots import ForeignRoot, Recipe
 
 PYTHON = (3, 11)
 NAME = "heron"
 VERSION = "1.2.3"
+INFO = PayloadInfo(name=NAME, version=VERSION)
 LIBRARY = "libpython3.11.so.1.0"
 # The headers come along: the launcher is compiled through those of the interpreter that is shipped.
 RECIPE = Recipe("arm64", ("libpython3.11-dev", "python3.11-minimal", "coreutils", "dash", "libc-bin"))

@@ -45,7 +45,7 @@ def report():
         "machine": platform.machine(), "version": platform.python_version(), "path": sys.path,
         "prefix": sys.prefix, "environment": dict(os.environ), "native": natives(), "trace": trace,
         "json": json.__file__, "encoding": sys.getfilesystemencoding(), "flags": list(sys.flags),
-        "name": __name__, "signals": [signal.getsignal(number) is signal.SIG_DFL for number in
+        "main": hasattr(sys.modules["__main__"], "__file__"), "signals": [signal.getsignal(number) is signal.SIG_DFL for number in
                                       (signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE)],
         "descriptors": descriptors(), "mask": sorted(signal.pthread_sigmask(signal.SIG_BLOCK, ())),
     }  # fmt: skip

@@ -68,9 +68,10 @@ def tarball(recipe: Recipe, cache: Path) -> Path:
 
 
 def _mirrors(suite: str) -> list[Mirror]:
-    """The host's mirrors; for another release than the host's, the same archive asked for that release."""
-    if found := host_mirrors(suite):
-        return found
+    """The archive that the host uses, asked for that release alone.
+
+    Nothing of these roots is shipped, and mirrors are often half way through the updates of rarer machines.
+    """
     return [Mirror(mirror.uri, suite, mirror.component) for mirror in host_mirrors() if mirror.suite == SUITE]
 
 
