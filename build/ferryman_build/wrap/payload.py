@@ -36,6 +36,7 @@ _SEGMENT = struct.Struct("<III")
 _FILE = struct.Struct("<BBHHHIIQ32s")
 _SUM = 32  # bytes of a SHA-256
 _NO_CONTENT = hashlib.sha256().digest()
+_NAME_LIMIT = 127  # bytes of the name, and of the version
 _TEXT_LIMIT = 0xFFFF  # of a path or a link's target, in bytes
 _CONTENT_LIMIT = 0xFFFF_FFFF  # of a segment, in bytes
 # Bytes of the index that are compressed with statistics of their own. A third of it are digests, which do not compress:
@@ -100,6 +101,7 @@ def write_payload(
         BuildStepError: two files have one path, a path or a file is larger than the format can say, or a file changed
             while it was read.
     """
+    _refuse_names(info)
     ordered = _checked(files)
     sizes = {file.path: _size(file) for file in ordered}
     contents, sources = _contents(ordered, sizes)
@@ -142,6 +144,17 @@ def compress(content: bytes, level: int, *, prefix: bytes = b"", block: int = 0)
     ]
     last = content[len(blocks) * size :]
     return b"".join([*blocks, compressor.compress(last, compressor.FLUSH_FRAME)])
+
+
+def _refuse_names(info: PayloadInfo) -> None:
+    """What would be a folder in the cache, or longer than the launcher's memory for it."""
+    for name in (info.name, info.version):
+        plain = _is_plain(name) and "/" not in name and not name.startswith(".")
+        if not plain or len(name.encode()) > _NAME_LIMIT:
+            raise BuildStepError(
+                f"{name[:60]!r} cannot be the name or the version of a one-file executable.",
+                advice=f"Take letters, digits, dots and hyphens, at most {_NAME_LIMIT}, with no dot at the start.",
+            )
 
 
 def _checked(files: Iterable[PayloadFile]) -> list[PayloadFile]:

@@ -318,6 +318,14 @@ def test_refused_with_a_cure(tmp_path: Path, files: list[tuple[str, str]], messa
     assert not (program.root / "payload").exists()
 
 
+@pytest.mark.parametrize("name", ["", ".heron", "a/b", "a:b", "x" * 128, "ü" * 64])
+@pytest.mark.parametrize("field", ["name", "version"])
+def test_name_that_is_no_folder_is_refused(program: Program, field: str, name: str) -> None:
+    """The launcher has 128 bytes for each, and makes a folder of the name."""
+    with pytest.raises(BuildStepError, match="cannot be the name or the version"):
+        program.write(msgspec.structs.replace(INFO, **{field: name}))
+
+
 def test_segment_beyond_an_offset_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Files that are small enough one by one may be too many together."""
     program = Program(tmp_path / "p").add("a", b"x" * 60).add("b", b"y" * 60)
