@@ -122,9 +122,12 @@ def types(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def e2e(session: nox.Session) -> None:
-    """Whole journeys, among them the two commands of the README in an empty root filesystem."""
+    """Whole journeys; a word that names a folder of tests/e2e selects it (`-- launcher -k kill`)."""
     install(session, "dev", ".", "agent_src")
-    pytest(session, "tests/e2e", "--timeout=3600")
+    chosen = [word for word in session.posargs if os.path.isdir(os.path.join(ROOT, "tests", "e2e", word))]
+    where = ["tests/e2e/" + word for word in chosen] or ["tests/e2e"]
+    options = [word for word in session.posargs if word not in chosen]
+    session.run("python", "-m", "pytest", *where, "--timeout=3600", *options)
 
 
 @nox.session(default=False)
