@@ -24,8 +24,10 @@ from ferryman_build.collect.environment import tool_version
 from ferryman_build.inspect.elf import read_elf
 
 _ORIGIN = re.compile(r"\$(ORIGIN|\{ORIGIN\})(?=/|$)")
-# ctypes.CDLL("libx.so") is looked up as if _ctypes itself needed it; programs keep such libraries at the top.
-_LOADS_BY_NAME = re.compile(r"_ctypes\.[^/]*$")
+# ctypes.CDLL("libx.so") is looked up as if the file with _ctypes in it needed it, and programs keep such libraries at the
+# top. Some builds of CPython have _ctypes in libpython.
+_CTYPES = re.compile(r"(.*/)?_ctypes\.[^/]*")
+_LIBPYTHON = re.compile(r"(.*/)?libpython3\.[^/]*")
 
 
 class Library(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,12 +50,19 @@ def plan_search_paths(libraries: Sequence[Library], links: Iterable[str] = ()) -
     """
     places = _places([library.path for library in libraries], links)
     folders = {folder for found in places.values() for folder in found}
+    by_name = _loading_by_name([library.path for library in libraries])
     wanted = {}
     for library in libraries:
-        new = _new_search(library, places, folders)
+        new = _new_search(library, places, folders, asks_top=library.path in by_name)
         if new is not None:
             wanted[library.path] = ":".join(new)
     return wanted
+
+
+def _loading_by_name(paths: Sequence[str]) -> set[str]:
+    """The files that ctypes may load libraries from by their bare names."""
+    found = {path for path in paths if _CTYPES.fullmatch(path)}
+    return found or {path for path in paths if _LIBPYTHON.fullmatch(path)}
 
 
 def _places(files: Iterable[str], links: Iterable[str]) -> dict[str, list[str]]:
@@ -65,12 +74,14 @@ def _places(files: Iterable[str], links: Iterable[str]) -> dict[str, list[str]]:
     return places
 
 
-def _new_search(library: Library, places: Mapping[str, Sequence[str]], folders: set[str]) -> list[str] | None:
+def _new_search(
+    library: Library, places: Mapping[str, Sequence[str]], folders: set[str], *, asks_top: bool
+) -> list[str] | None:
     here = posixpath.dirname(library.path)
     led = {entry: _inside(here, entry) for entry in library.search}
     kept = [folder for folder in led.values() if folder in folders]
     missing = [places[name] for name in library.needed if name in places and not set(kept) & {*places[name]}]
-    if _LOADS_BY_NAME.search(library.path) and "" not in kept:
+    if asks_top and "" not in kept:
         missing.append([""])
     if not missing and None not in led.values():
         return None

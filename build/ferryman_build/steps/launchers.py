@@ -42,7 +42,7 @@ def _toolchain(job: TargetJob, into: Path) -> str:
 def _objects_inputs(job: TargetJob) -> Mapping[str, object]:
     # Ferryman's own code, the launcher's sources among it, is in every key.
     headers = job.headers
-    return {"toolchain": job.made("toolchain"), "target": job.target.zig, "python": job.python,
+    return {"toolchain": job.results["toolchain"].key, "target": job.target.zig, "python": job.python,
             "defines": headers.defines,
             "headers": [file_digest(headers.folder / name) for name in ("cpython/initconfig.h", "patchlevel.h")]}  # fmt: skip
 

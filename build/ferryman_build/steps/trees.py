@@ -72,10 +72,23 @@ def _own_data(job: TargetJob) -> tuple[tuple[str, str], ...]:
     )
 
 
+# What a plain Python imports by itself: at its start, for -m, and since 3.13 before it prompts at a terminal.
+_INTERPRETER = ("runpy", "site")
+_PROMPT = ("_pyrepl.__main__", "rlcompleter")
+
+
+def _hidden_imports(job: TargetJob) -> tuple[str, ...]:
+    """Those of the project, and what FERRYMAN_INTERPRETER=1 needs."""
+    if not job.settings.interpreter or job.settings.bundle is not Bundler.FERRYMAN:
+        return job.settings.hidden_imports
+    prompt = _PROMPT if tuple(map(int, job.python.split("."))) >= (3, 13) else ()
+    return (*job.settings.hidden_imports, *_INTERPRETER, *prompt)
+
+
 def excluded_modules(job: TargetJob) -> tuple[str, ...]:
     """What the analysis leaves out: by default, by the project's word, and what only the build tools brought."""
     imported = {name for path in _own_modules(job) for name in imports.imported_modules(path)}
-    by_default = collector.exclusions({*imported, *job.settings.hidden_imports}, job.settings.keep_modules)
+    by_default = collector.exclusions({*imported, *_hidden_imports(job)}, job.settings.keep_modules)
     _, names = host_requirements(job)
     return tuple(sorted({*by_default, *job.settings.exclude_modules, *environment.tool_modules(names)}))
 
@@ -90,7 +103,7 @@ def _analyse_inputs(job: TargetJob) -> Mapping[str, object]:
     }
     return {
         "env": job.results["env"].key, "own": own, "other": other, "entry": job.project.entry_point,
-        "excluded": excluded_modules(job), "hidden": job.settings.hidden_imports, "plugins": job.settings.plugins,
+        "excluded": excluded_modules(job), "hidden": _hidden_imports(job), "plugins": job.settings.plugins,
         "collect": [job.settings.collect_data, job.settings.collect_submodules], "metadata": job.settings.metadata, "data": _data_places(job), "optimize": job.settings.optimize,
         "spec": file_digest(collector.inside("analyse.spec")), "libpython": str(job.interpreter.libpython),
         "hooks": file_digest(Path(str(collector.inside("../../resources/runtime_hooks.toml")))),
@@ -104,7 +117,7 @@ def _analyse(job: TargetJob, into: Path) -> str:
     request = collector.Request(
         script=str(script), app=str(job.folder("wheel") / "app"), answer=str(into / "answer.json"),
         libpython=str(job.interpreter.libpython or ""), optimize=job.settings.optimize,
-        hidden_imports=job.settings.hidden_imports, plugins=job.settings.plugins, excludes=excluded_modules(job),
+        hidden_imports=_hidden_imports(job), plugins=job.settings.plugins, excludes=excluded_modules(job),
         distributions=tuple(sorted({job.wheel.name, *names, *job.settings.metadata})),
         data=(*project_data(job), *_own_data(job)), collect_data=job.settings.collect_data,
         collect_submodules=job.settings.collect_submodules,

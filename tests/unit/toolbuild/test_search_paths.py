@@ -69,6 +69,19 @@ def test_the_others() -> None:
 
 
 @pytest.mark.parametrize(
+    ("paths", "wanted"),
+    [
+        (("libpython3.12.so.1.0", "_x.so"), {"libpython3.12.so.1.0": "$ORIGIN"}),
+        (("libpython3.12.so.1.0", f"{DYNLOAD}/_ctypes.so"), {f"{DYNLOAD}/_ctypes.so": "$ORIGIN/../.."}),
+        (("pkg/libpython.so",), {}),
+    ],
+)
+def test_who_loads_by_name(paths: tuple[str, ...], wanted: dict[str, str]) -> None:
+    """The extension module _ctypes where there is one; libpython where it has that module in itself."""
+    assert plan_search_paths([library(path) for path in paths]) == wanted
+
+
+@pytest.mark.parametrize(
     ("places", "wanted"),
     [
         (("a/libd.so", "pkg/libd.so", "libd.so"), "$ORIGIN"),

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import itertools
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from ferryman_build.artifacts import Kind
 from ferryman_build.build import compiles
 from ferryman_build.settings import Bundler, Settings
-from ferryman_build.steps import STEPS, steps_for
+from ferryman_build.steps import STEPS, steps_for, trees
 
 EVERY = [kinds for number in range(1, len(Kind) + 1) for kinds in itertools.combinations(Kind, number)]
 
@@ -44,6 +46,25 @@ def test_the_launcher_is_compiled_only_where_it_starts_something(
 
     assert (names >= {"toolchain", "objects"}, bool(names & {"toolchain", "objects"})) == (compiled, compiled)
     assert compiles(Settings(bundle=bundler), kinds) is compiled
+
+
+@pytest.mark.parametrize(
+    ("settings", "python", "wanted"),
+    [
+        (Settings(), "3.10", ("runpy", "site")),
+        (Settings(hidden_imports=("a.b",)), "3.12", ("a.b", "runpy", "site")),
+        (Settings(), "3.13", ("runpy", "site", "_pyrepl.__main__", "rlcompleter")),
+        (Settings(hidden_imports=("a.b",), interpreter=False), "3.13", ("a.b",)),
+        (Settings(bundle=Bundler.PYINSTALLER), "3.13", ()),
+    ],
+)
+def test_a_plain_interpreter_has_what_it_needs(
+    settings: Settings, python: str, wanted: tuple[str, ...]
+) -> None:
+    """What it imports by itself is in the tree, where the launcher can be one and the project lets it."""
+    job: Any = SimpleNamespace(settings=settings, python=python)
+
+    assert trees._hidden_imports(job) == wanted
 
 
 def test_what_is_compiled_waits_for_nothing_of_the_project() -> None:
