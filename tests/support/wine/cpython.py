@@ -97,4 +97,6 @@ def _install(folder: Path, requirement: str, *options: str) -> None:
         check=False,
     )
     if done.returncode:
-        raise UnavailableError(f"cannot install {requirement.split()[0]}: {done.stderr.strip()[-300:]}")
+        raise UnavailableError(
+            f"cannot install {requirement.split(maxsplit=1)[0]}: {done.stderr.strip()[-300:]}"
+        )

@@ -10,10 +10,12 @@ import fcntl
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
+from typing import Any
 
 from e2e.clean_rootfs.rootfs import UnavailableError
 from support.ferryman import ROOT
@@ -116,8 +118,9 @@ def alone(name: str) -> Iterator[Path]:
         yield CACHE / name
 
 
-def windows() -> Windows:
-    """Wine with a prefix that works; made at the first call, which takes some seconds and 700 MB.
+@contextmanager
+def windows() -> Iterator[Windows]:
+    """Wine with a prefix that works; made the first time, which takes some seconds and 700 MB.
 
     Raises:
         UnavailableError: this host has no Wine and cannot install it.
@@ -128,7 +131,29 @@ def windows() -> Windows:
         if not (prefix / "ready").exists():
             _make_prefix(made)
             (prefix / "ready").touch()
-        return made
+    with _kept_running(made):
+        yield made
+
+
+@contextmanager
+def _kept_running(made: Windows) -> Iterator[None]:
+    """A shell that waits for its standard input.
+
+    Wine's services live as long as there is a program. Those that the first program starts inherit its streams, and
+    whoever waits for the end of the output would wait for them: so the first one has none.
+    """
+    wine = shutil.which("wine") or "wine"
+    how: dict[str, Any] = {
+        "env": made.environment(),
+        "cwd": made.drive,
+        "stdout": subprocess.DEVNULL,
+        "stderr": subprocess.DEVNULL,
+    }
+    subprocess.run([wine, "cmd.exe", "/c", "exit"], stdin=subprocess.DEVNULL, check=False, timeout=300, **how)
+    with subprocess.Popen([wine, "cmd.exe"], stdin=subprocess.PIPE, **how) as shell:
+        time.sleep(0.5)  # it attaches itself to the services before the one above has taken them along
+        yield
+        shell.communicate()
 
 
 def _require_wine() -> None:

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 # Extension modules, with the DLLs that some of them need: libcrypto, libssl, libffi, sqlite3.
 EXTENSIONS = (
@@ -18,7 +19,7 @@ def report():
     main = sys.modules["__main__"]
     return {
         "argv": sys.argv,
-        "cwd": os.getcwd(),
+        "cwd": str(Path.cwd()),
         "environment": dict(os.environ),
         "executable": sys.executable,
         "base_executable": sys._base_executable,

@@ -1,0 +1,439 @@
+"""The launcher's border to Windows, one function at a time, under Wine (tests/support/wine/probe.c)."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pty
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from e2e.clean_rootfs.rootfs import UnavailableError
+from support.launcher import eventually
+from support.wine.cpython import cpython
+from support.wine.launchers import build_probe
+from support.wine.prefix import Ran, Windows, finish, windows
+
+pytestmark = pytest.mark.e2e
+
+DEEP = "\\".join(["灯 " + "d" * 40] * 8)
+NAMES = {"plain": "plain", "spaces": "two words", "Chinese": "灯塔", "deeper than 260 characters": DEEP}
+
+
+@dataclass(frozen=True)
+class Probe:
+    """The probe on a drive C:, and a folder for one test."""
+
+    machine: Windows
+    program: Path
+    folder: Path
+
+    def __call__(self, *words: str, env: dict[str, str] | None = None) -> list[str]:
+        """The lines that a function answers with."""
+        return lines(self.machine.run(self.program, *words, env=env))
+
+    def start(self, *words: str) -> subprocess.Popen[bytes]:
+        """A function that waits for the end of its input."""
+        return self.machine.start(self.program, *words)
+
+    def at(self, name: str = "") -> str:
+        r"""C:\… of a name in the test's folder."""
+        return self.machine.path(self.folder) + ("\\" + name if name else "")
+
+
+def lines(ran: Ran) -> list[str]:
+    assert ran.code == 0, ran
+    return ran.out.decode("utf-8").replace("\r", "").splitlines()
+
+
+def first_line(process: subprocess.Popen[bytes]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().decode().strip()
+
+
+@pytest.fixture(scope="module")
+def probe_program() -> Iterator[tuple[Windows, Path]]:
+    try:
+        running = windows()
+        machine = running.__enter__()
+    except UnavailableError as reason:
+        pytest.skip(str(reason))
+    try:
+        yield machine, build_probe(machine.drive / "probe.exe")
+    finally:
+        running.__exit__(None, None, None)
+
+
+@pytest.fixture
+def probe(probe_program: tuple[Windows, Path], request: pytest.FixtureRequest) -> Iterator[Probe]:
+    machine, program = probe_program
+    folder = machine.drive / "probes" / str(abs(hash(request.node.name)))
+    folder.mkdir(parents=True)
+    yield Probe(machine, program, folder)
+    shutil.rmtree(folder)
+
+
+# --- text and paths ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NAMES.values(), ids=NAMES.keys())
+def test_every_function_takes_every_name(probe: Probe, name: str) -> None:
+    """Letters, spaces and length of a path make no difference to what can be done with it."""
+    folder = probe.at(name)
+    file, other = folder + "\\file.txt", folder + "\\other.txt"
+    assert probe("folders", folder, "user") == ["yes"]
+    assert probe("trusted", folder) == ["yes"]
+    assert probe("write", file, "塔") == ["yes"]
+    assert probe("read", file) == ["塔"]
+    assert probe("touch", file) == ["yes"]
+    assert probe("rename", file, other)[1:] == ["yes"]
+    assert probe("list", folder) == ["other.txt", "yes"]
+    assert probe("facts", other)[0].startswith("file 3 ")
+    assert probe("remove", other) == ["yes"]
+    assert probe("remove_tree", probe.at(name.split("\\", maxsplit=1)[0])) == ["yes"]
+    assert probe("facts", folder)[0].startswith("missing")
+
+
+@pytest.mark.parametrize(
+    ("length", "folder", "form"),
+    [(150, True, "plain"), (200, True, "prefixed"), (200, False, "plain"), (300, False, "prefixed")],
+)
+def test_python_gets_the_prefix_only_where_it_is_needed(
+    probe: Probe, length: int, folder: bool, form: str
+) -> None:
+    r"""A path near 260 characters, or a folder with files near that below it, begins with \\?\; no other does."""
+    path = probe.at()
+    while len(path) < length - 101:
+        path += "\\" + "x" * 90
+    path += "\\" + "y" * (length - len(path) - 1)
+    if folder:
+        assert probe("folders", path, "user") == ["yes"]
+    else:
+        assert probe("folders", path.rpartition("\\")[0], "user") == ["yes"]
+        assert probe("write", path, "x") == ["yes"]
+    assert probe("wide", path) == [form, str(length + (4 if form == "prefixed" else 0))]
+
+
+def test_variables_are_utf8_and_an_empty_one_is_none(probe: Probe) -> None:
+    """What os_getenv answers."""
+    env = {"LAMP": "灯 塔", "DARK": ""}
+    assert [probe("getenv", name, env=env) for name in ("LAMP", "DARK", "NOTHING")] == [
+        ["灯 塔"],
+        ["NULL"],
+        ["NULL"],
+    ]
+
+
+def test_a_program_without_payload_knows_where_it_is(probe: Probe) -> None:
+    """Its own path, whatever letters are in it; and no payload."""
+    moved = probe.folder / "灯 塔.exe"
+    shutil.copyfile(probe.program, moved)
+    ran = probe.machine.run(moved, "self")
+    assert lines(ran) == ["yes", probe.machine.path(moved), "yes", "none"]
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_file_is_never_written_over(probe: Probe) -> None:
+    """A second file of that name is refused, with the code for "no place" and the system's words."""
+    file = probe.at("file")
+    assert probe("write", file, "first") == ["yes"]
+    refusal = probe("write", file, "second")
+    assert refusal[0] == "no"
+    assert refusal[1].startswith(f"73 cannot create {file}: ")
+    assert probe("read", file) == ["first"]
+
+
+def test_a_rename_replaces_a_file_and_no_folder(probe: Probe) -> None:
+    """The second is refused at once: waiting would not help."""
+    for name in ("old", "new"):
+        assert probe("write", probe.at(name), name) == ["yes"]
+    assert probe("rename", probe.at("new"), probe.at("old"))[1] == "yes"
+    assert probe("read", probe.at("old")) == ["new"]
+    assert probe("folder", probe.at("folder")) == ["yes"]
+    waited, answer, *_ = probe("rename", probe.at("old"), probe.at("folder"))
+    assert (answer, int(waited) < 1000) == ("no", True)
+
+
+@pytest.mark.parametrize(("seconds", "answer"), [(1, "yes"), (20, "no")])
+def test_a_rename_waits_for_a_scanner(probe: Probe, seconds: int, answer: str) -> None:
+    """A file that somebody has just opened is renamed when it is closed, if that takes less than three seconds."""
+    file = probe.at("file")
+    assert probe("write", file, "x") == ["yes"]
+    script = f"import time; f = open({file!r}); print('open', flush=True); time.sleep({seconds})"
+    scanner = probe.machine.start(cpython() / "python.exe", "-c", script)
+    assert first_line(scanner) == "open"
+    waited, renamed, *_ = probe("rename", file, probe.at("other"))
+    scanner.kill()
+    finish(scanner)
+    assert renamed == answer
+    assert 100 <= int(waited) <= (3000 if answer == "yes" else 6000)
+
+
+def test_a_tree_is_removed_with_its_read_only_files(probe: Probe) -> None:
+    """What others have marked as read-only goes as well."""
+    below = probe.folder / "tree" / "a" / "b"
+    below.mkdir(parents=True)
+    for path in (below / "file", below.parent / "file"):
+        path.write_text("x")
+        path.chmod(0o444)
+    assert probe("remove_tree", probe.at("tree")) == ["yes"]
+    assert not (probe.folder / "tree").exists()
+
+
+def test_a_library_that_runs_is_seen(probe: Probe) -> None:
+    """A tree whose libraries a process has loaded is in use, although nobody holds a lock; then it is not."""
+    contents = probe.folder / "tree" / "_internal"
+    contents.mkdir(parents=True)
+    shutil.copyfile(cpython() / "DLLs" / "libffi-8.dll", contents / "libffi-8.dll")
+    assert probe("in_use", probe.at("tree")) == ["no"]
+    inside = probe.at("tree\\_internal")
+    user = probe.start("load", inside + "\\libffi-8.dll", inside, "ffi_call")
+    assert [first_line(user), first_line(user)] == ["yes", "yes"]
+    assert probe("in_use", probe.at("tree")) == ["yes"]
+    finish(user)
+    assert probe("in_use", probe.at("tree")) == ["no"]
+
+
+def test_a_library_that_does_not_load_is_explained(probe: Probe) -> None:
+    """The code for "this machine cannot run it", and the system's words."""
+    answers = probe("load", probe.at("absent.dll"), probe.at(), "anything")
+    assert answers[0] == "no"
+    assert answers[1].startswith(f"69 cannot load {probe.at('absent.dll')}: ")
+
+
+# --- places and rights ------------------------------------------------------------------------------------------------
+
+
+def places(probe: Probe, *lowered: str, env: dict[str, str] | None = None) -> list[tuple[str, ...]]:
+    return [tuple(line.rstrip().split("|")) for line in probe(*lowered, "places", env=env)]
+
+
+def test_places_of_an_administrator(probe: Probe) -> None:
+    """The machine's place first, to be written for everybody to read; then the user's, then the one that is swept."""
+    found = places(probe)
+    assert [(source, marks) for source, _, _, marks in found] == [
+        ("ProgramData", "shared"), ("LOCALAPPDATA", ""), ("TEMP", "swept"),
+    ]  # fmt: skip
+    assert found[0][1] == r"C:\ProgramData\ferryman"
+    assert found[1][1].endswith(r"\AppData\Local\ferryman\cache")
+
+
+def test_places_of_everybody_else(probe: Probe) -> None:
+    """The machine's place is read and never written; the folder among the temporary ones is named after the user."""
+    found = places(probe, "lowered", str(probe.machine.path(probe.program)))
+    assert [(source, marks) for source, _, _, marks in found] == [
+        ("ProgramData", "readonly"), ("LOCALAPPDATA", ""), ("TEMP", "swept"),
+    ]  # fmt: skip
+    assert found[2][1].rpartition("\\")[2].startswith("ferryman-S-1-5-21-")
+
+
+def test_the_machine_place_of_an_administrator_is_not_a_variable(probe: Probe) -> None:
+    """Who starts a program with an administrator's rights does not choose where it writes; others may read there."""
+    elsewhere = {"ProgramData": r"C:\elsewhere"}
+    assert places(probe, env=elsewhere)[0][1] == r"C:\ProgramData\ferryman"
+
+
+@pytest.mark.parametrize(
+    ("value", "path"),
+    [
+        ("C:\\Caches", "C:\\Caches"),
+        ("C:/Caches/灯 塔/../x", "C:\\Caches\\灯 塔\\..\\x"),
+        ("Caches", ""),
+        ("\\Caches", ""),
+        ("C:Caches", ""),
+    ],
+)
+def test_the_override_is_the_only_place(probe: Probe, value: str, path: str) -> None:
+    """FERRYMAN_CACHE counts alone, absolute or not; a relative one is no place, and the reason is told."""
+    ((source, found, reason, marks),) = [
+        tuple(line.split("|")) for line in probe("places", env={"FERRYMAN_CACHE": value})
+    ]
+    expected = path.replace("\\灯 塔\\..", "")  # as Windows reads it
+    assert (source, found, bool(reason), marks.strip()) == ("FERRYMAN_CACHE", expected, not path, "")
+
+
+@pytest.mark.parametrize("which", ["folder", "folder\\below"])
+def test_a_path_that_everybody_can_change_is_not_trusted(probe: Probe, which: str) -> None:
+    """The folder itself or one above it."""
+    assert probe("folders", probe.at("folder\\below"), "user") == ["yes"]
+    probe.folder.joinpath(*which.split("\\")).chmod(0o777)
+    answers = probe("trusted", probe.at("folder\\below"))
+    assert answers == ["no", f"73 every user of this machine can change {probe.at(which)}"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to somebody")
+def test_a_path_of_another_user_is_not_trusted(probe: Probe) -> None:
+    """Also when it is the folder above."""
+    assert probe("folders", probe.at("folder\\below"), "user") == ["yes"]
+    os.chown(probe.folder / "folder", 12345, 12345)
+    answers = probe("trusted", probe.at("folder\\below"))
+    assert answers == ["no", f"73 {probe.at('folder')} belongs to another user"]
+    assert probe("facts", probe.at("folder"))[0].endswith("theirs")
+    assert probe("facts", probe.at("folder\\below"))[0].endswith("ours")
+
+
+@pytest.mark.parametrize(
+    ("audience", "expected"),
+    [
+        ("all", "O:BAD:P(A;OICI;FA;;;SY)(A;OICI;FA;;;BA)(A;OICI;0x1200a9;;;BU)"),
+        ("user", "D:P(A;OICI;FA;;;SY)(A;OICI;FA;;;BA)(A;OICI;FA;;;{user})"),
+        ("file", "D:P(A;;FA;;;SY)(A;;FA;;;BA)(A;;FA;;;{user})"),
+    ],
+)
+def test_what_new_folders_are_protected_with(probe: Probe, audience: str, expected: str) -> None:
+    """Windows accepts the three lists and reads them as they are meant; Wine itself keeps only Unix modes of them."""
+    found, user = probe("protection", audience)
+    assert found.replace("0x001200a9", "0x1200a9") == expected.format(user=user)
+
+
+# --- locks ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_lock_file_is_held_by_one(probe: Probe) -> None:
+    """A second process is told so, or waits; the lock ends with a process that is killed."""
+    path = probe.at("x.lock")
+    holder = probe.start("lock_file", path, "wait")
+    assert first_line(holder) == "held"
+    assert probe("lock_file", path, "no") == ["busy"]
+    waiting = probe.start("lock_file", path, "wait")
+    time.sleep(0.5)
+    assert waiting.poll() is None
+    holder.kill()
+    finish(holder)
+    assert first_line(waiting) == "held"
+    finish(waiting)
+
+
+def test_a_lock_file_that_was_removed_is_gone(probe: Probe) -> None:
+    """Who waited for it is told to try again, and does not hold a file that nobody else will find."""
+    path = probe.at("x.lock")
+    holder = probe.start("lock_file", path, "wait")
+    assert first_line(holder) == "held"
+    waiting = probe.start("lock_file", path, "wait")
+    time.sleep(0.5)
+    (probe.folder / "x.lock").unlink()  # Windows would keep the name until the last handle is closed
+    finish(holder)
+    assert first_line(waiting) == "gone"
+    finish(waiting)
+
+
+@pytest.fixture
+def tree(probe: Probe) -> str:
+    """The least that can be locked."""
+    launch = probe.folder / "tree" / "_internal" / "_ferryman" / "launch"
+    launch.parent.mkdir(parents=True)
+    launch.write_text("format 1")
+    return probe.at("tree")
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "answer"),
+    [
+        ("shared", "shared", "held"),
+        ("shared", "exclusive", "busy"),
+        ("exclusive", "shared", "busy"),
+        ("exclusive", "exclusive", "busy"),
+    ],
+)
+def test_a_tree_is_shared_or_not(probe: Probe, tree: str, first: str, second: str, answer: str) -> None:
+    """Programs share a tree; who removes it has it alone. What is locked can be read all the same."""
+    holder = probe.start("lock_tree", tree, first, "no")
+    assert first_line(holder) == "held"
+    assert probe("lock_tree", tree, second, "no") == [answer]
+    assert probe("read", tree + "\\_internal\\_ferryman\\launch") == ["format 1"]
+    finish(holder)
+    assert probe("lock_tree", tree, second, "no") == ["held"]
+
+
+def test_waiting_for_a_tree_has_an_end(probe: Probe, tree: str) -> None:
+    """Whoever can read a tree can lock it; that keeps nobody from starting for long."""
+    holder = probe.start("lock_tree", tree, "exclusive", "no")
+    assert first_line(holder) == "held"
+    start = time.monotonic()
+    assert probe("lock_tree", tree, "shared", "wait") == ["busy"]
+    assert 2 <= time.monotonic() - start < 20
+    finish(holder)
+
+
+def test_a_tree_that_is_not_there_is_gone(probe: Probe) -> None:
+    """And a folder that is no tree cannot be locked."""
+    (probe.folder / "empty").mkdir()
+    assert probe("lock_tree", probe.at("absent"), "shared", "wait") == ["gone"]
+    assert probe("lock_tree", probe.at("empty"), "shared", "wait") == ["failed"]
+
+
+# --- the machine ------------------------------------------------------------------------------------------------------
+
+
+def test_what_the_machine_says(probe: Probe) -> None:
+    """The same boot twice, chance, free space and the time."""
+    (boot, chance, free, now), (again, *_) = probe("machine", "C:\\"), probe("machine", "C:\\")
+    minute, minute_again = (int(text.rpartition("-")[2]) for text in (boot, again))
+    assert boot.startswith("windows-")
+    assert minute_again - minute in (0, 1)  # the clock was at the end of a minute
+    assert chance == "yes"
+    available = shutil.disk_usage(probe.folder).free
+    assert available * 0.8 < int(free) < available * 1.2
+    assert abs(int(now) - time.time()) < 60
+
+
+def on_a_terminal(probe: Probe, *words: str) -> tuple[subprocess.Popen[bytes], int]:
+    """A program on a console of its own, and our end of it."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        ["setsid", "--ctty", "--wait", "wine", str(probe.program), *words],
+        env=probe.machine.environment(),
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    return process, ours
+
+
+def reader(terminal: int) -> Callable[[], bytes]:
+    """Everything that has been written to a terminal so far."""
+    os.set_blocking(terminal, False)
+    text = bytearray()
+
+    def read() -> bytes:
+        with contextlib.suppress(OSError):  # nothing there now, or nobody on the other side
+            text.extend(os.read(terminal, 65536))
+        return bytes(text)
+
+    return read
+
+
+def test_control_c_waits_for_the_end_of_the_guard(probe: Probe) -> None:
+    """While guarded it is noted; then the process ends as Windows would have ended it (0xC000013A)."""
+    process, terminal = on_a_terminal(probe, "guard")
+    read = reader(terminal)
+    try:
+        eventually(lambda: b"guarded" in read(), 30)
+        os.write(terminal, b"\x03")
+        assert process.wait(30) == 0x3A
+        eventually(lambda: b"yes" in read())
+        assert b"survived" not in read()
+    finally:
+        process.kill()
+        process.wait()
+        os.close(terminal)
+
+
+def test_a_console_gets_every_letter(probe: Probe) -> None:
+    """Text for a console does not pass through its code page."""
+    process, terminal = on_a_terminal(probe, "getenv", "LAMP")
+    read = reader(terminal)
+    try:
+        assert process.wait(30) == 0
+        assert b"NULL" in read()
+    finally:
+        os.close(terminal)
