@@ -214,10 +214,13 @@ static bool maps_from(const char *pid, const char *folder)
 bool os_in_use(const char *folder)
 {
 #ifdef __linux__
+    char real[PATH_MAX];
     DIR *list = opendir("/proc");
     bool found = false;
     if (!list)
         return false;
+    if (realpath(folder, real)) /* the kernel tells paths without links */
+        folder = real;
     for (struct dirent *entry; !found && (entry = readdir(list));)
         if (entry->d_name[0] >= '1' && entry->d_name[0] <= '9')
             found = maps_from(entry->d_name, folder);

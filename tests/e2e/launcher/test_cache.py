@@ -276,6 +276,18 @@ def test_running_trees_stay(world: World, act: str) -> None:
         assert goes_on(process)
 
 
+def test_running_trees_stay_behind_links(world: World) -> None:
+    """The same where ~/.cache is a link: the kernel names what is mapped by another path than the environment does."""
+    world.folder("/srv/home/disk", mode=0o755)
+    world.sh(f"ln -s /srv/home/disk /srv/home/.cache; chown -h {ORDINARY} /srv/home/.cache")
+    world.works()
+    (tree,) = world.trees()
+    with running(world, "close-all") as process:
+        assert world.run("--ferryman-cache", "prune", "0").out == b"nothing to remove\n"
+        assert world.trees() == [tree]
+        assert goes_on(process)
+
+
 def test_a_child_keeps_the_tree(world: World) -> None:
     """A worker that outlives who started it keeps the tree as well."""
     tree = unpacked(world)
@@ -304,6 +316,21 @@ def test_what_is_not_ours_is_not_touched(world: World) -> None:
 
     left = world.sh(f"find /srv/home/.cache -not -path '{tree}*' | sort")
     assert left == before
+
+
+def test_pruning_while_others_start(world: World) -> None:
+    """Forty starts while everything that does not run is removed again and again: all succeed."""
+    world.works()
+    starts = []
+    for number in range(40):
+        starts.append(world.start("report"))
+        if number % 3 == 0:
+            assert world.run("--ferryman-cache", "prune", "0").code == 0
+    runs = [finish(process, timeout=200) for process in starts]
+
+    assert [ran for ran in runs if ran.code or ran.err] == []
+    world.works()
+    assert world.strays() == []
 
 
 def test_drafts_of_other_versions_go(world: World) -> None:

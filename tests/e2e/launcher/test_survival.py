@@ -292,6 +292,20 @@ def test_process_1_without_proc(make_world: MakeWorld) -> None:
     assert world.strays() == []
 
 
+@pytest.mark.parametrize(
+    "mapping", ["--map-root-user", "--map-current-user", ""], ids=lambda word: word or "none"
+)
+def test_user_namespace(world: World, mapping: str) -> None:
+    """A container without root: its root is an ordinary user outside, and whom it does not know is nobody."""
+    through = ("unshare", "--user", *([mapping] if mapping else []), "--")
+    if world.run(through=(*through, "true"), program="").code:
+        pytest.skip("ordinary users may not make user namespaces here")
+    for _ in range(2):
+        assert world.works(through=through)["executable"] == repr(EXECUTABLE)
+    assert len(world.trees()) == 1
+    assert world.strays() == []
+
+
 def test_without_dev(make_world: MakeWorld) -> None:
     """Without /dev: no /dev/urandom and no /dev/null."""
     world = make_world("mount -t tmpfs t /dev")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import re
 import shutil
 import signal
+import subprocess
 import time
 
 import pytest
@@ -146,6 +148,21 @@ def test_signals_that_are_ignored_do_not_stop_it(world: World) -> None:
         time.sleep(whole * (step + 1) / 10)
         process.send_signal(signal.SIGINT)
         assert finish(process).code == 0
+    is_whole(world)
+
+
+@pytest.mark.parametrize("name", ["TERM", "INT", "HUP", "KILL"])
+def test_signals_while_another_one_unpacks(world: World, name: str) -> None:
+    """A start that waits for another one's unpacking ends at once when it is told to."""
+    tree = world.tree().removesuffix("/_internal")
+    world.sh(f"rm -r {tree}")
+    with open(world.at(f"{tree}.lock"), "rb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        process = world.start("report")
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.3)
+        process.send_signal(getattr(signal, f"SIG{name}"))
+        assert finish(process, timeout=5).code == -getattr(signal, f"SIG{name}")
     is_whole(world)
 
 
