@@ -308,9 +308,10 @@ def test_children(person: Person, program: str) -> None:
 
 
 @BOTH
-def test_multiprocessing_spawn(person: Person, program: str) -> None:
-    """Workers are new processes of this executable."""
-    told = person.run(program, "spawn").report()
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_multiprocessing(person: Person, program: str, method: str) -> None:
+    """Workers, and the server that they are forked from, are new processes of this executable."""
+    told = person.run(program, "workers", method).report()
     assert told["squares"] == [0, 1, 4, 9, 16, 25]
     assert told["executables"] == [program]
     assert told["pid"] not in told["pids"]

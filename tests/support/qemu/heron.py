@@ -90,9 +90,9 @@ def square(number):
     return number * number, os.getpid(), sys.executable
 
 
-def spawn():
-    """Two workers, each a new start of this program."""
-    with multiprocessing.get_context("spawn").Pool(2) as pool:
+def workers(method):
+    """Two workers, each a new start of this program, or forked from one."""
+    with multiprocessing.get_context(method).Pool(2) as pool:
         results = pool.map(square, range(6))
     return {
         "squares": [result[0] for result in results], "pid": os.getpid(),
@@ -134,8 +134,8 @@ def main():
             stop(argument)
         case ["children"]:
             tell(children())
-        case ["spawn"]:
-            tell(spawn())
+        case ["workers", method]:
+            tell(workers(method))
         case ["wait"]:
             return wait()
         case ["crash"]:
