@@ -70,7 +70,7 @@ OPTIONS = (
     Option("strip", "--strip"),
 )
 
-OTHER_VARIABLES = ("FERRYMAN_INTERPRETER",)
+OTHER_VARIABLES = ("FERRYMAN_CACHE", "FERRYMAN_INTERPRETER")
 """Variables of that prefix with another reader (a built program); they are neither options nor slips."""
 
 _WORDS = {

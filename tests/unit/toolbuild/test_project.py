@@ -9,7 +9,7 @@ import pytest
 
 from ferryman_build.errors import ConfigError
 from ferryman_build.project import Project, find_project, load_project
-from ferryman_build.settings import Collector
+from ferryman_build.settings import Bundler, Collector
 from ferryman_build.targets import parse_target
 
 PROJECT = '[project]\nname = "app"\nversion = "1.0"\nrequires-python = ">=3.11"\n'
@@ -225,6 +225,51 @@ def test_values_that_contradict(settings: str, line: str) -> None:
     """What no type can say: one mistake, at the value to change, with what is expected."""
     (found,) = mistakes(PROJECT + SCRIPT + FERRYMAN + settings)
     assert found.startswith(f"pyproject.toml:{line}")
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ('bundle = "feryman"', "tool.ferryman.bundle: "),
+        ('bundle = "feryman"', "did you mean 'ferryman'?"),
+        ("interpreter = 1", "tool.ferryman.interpreter: expected true or false, found the number 1"),
+        ("interpretr = false", "did you mean 'interpreter'?"),
+        ("cache-days = -1", "tool.ferryman.cache-days: "),
+        ("cache-days = 3651", "tool.ferryman.cache-days: "),
+        ("cache-day = 1", "did you mean 'cache-days'?"),
+        ("payload-level = 0", "tool.ferryman.payload-level: "),
+        ("payload-level = 23", "tool.ferryman.payload-level: "),
+        ("payload-levl = 3", "did you mean 'payload-level'?"),
+        ('target.linux-amd64.bundle = "pyinstall"', "did you mean 'pyinstaller'?"),
+        ("target.linux-amd64.cache-days = 3", "tool.ferryman.target.linux-amd64.cache-days"),
+    ],
+)
+def test_what_the_launcher_is_told(setting: str, said: str) -> None:
+    """Values out of range, of another type, or misspelled."""
+    (found,) = mistakes(PROJECT + SCRIPT + FERRYMAN + setting)
+    assert said in found
+
+
+@pytest.mark.parametrize(
+    ("setting", "field", "value"),
+    [
+        ("", "bundle", Bundler.FERRYMAN),
+        ("", "interpreter", True),
+        ("", "cache_days", 30),
+        ("", "payload_level", 19),
+        ("cache-days = 0", "cache_days", 0),
+        ("payload-level = 22", "payload_level", 22),
+        ("interpreter = false", "interpreter", False),
+        ('bundle = "pyinstaller"', "bundle", Bundler.PYINSTALLER),
+    ],
+)
+def test_what_starts_a_program(setting: str, field: str, value: object) -> None:
+    """The launcher, unless the project says otherwise; one target may have another bundler than the rest."""
+    tables = f'{setting}\n[tool.ferryman.target.linux-arm64]\nbundle = "pyinstaller"\n'
+    project = load(PROJECT + SCRIPT + FERRYMAN + tables)
+
+    assert getattr(project.for_target(parse_target("linux-amd64")), field) == value
+    assert project.for_target(parse_target("linux-arm64")).bundle is Bundler.PYINSTALLER
 
 
 @pytest.mark.parametrize(

@@ -154,7 +154,13 @@ def test_an_option_that_is_none_is_the_callers_defect(project: Project) -> None:
 
 def test_unknown_variables_are_warned_of(project: Project) -> None:
     """A slip in a variable's name is said with what was meant; variables of others are not touched."""
-    environ = {"FERRYMAN_TARGET": "x", "FERRYMAN_QQ": "x", "FERRYMAN_INTERPRETER": "1", "HOME": "/"}
+    environ = {
+        "FERRYMAN_TARGET": "x",
+        "FERRYMAN_QQ": "x",
+        "FERRYMAN_INTERPRETER": "1",
+        "FERRYMAN_CACHE": "/x",
+        "HOME": "/",
+    }
     warnings = effective(project, environ, {}).warnings
     assert warnings[1] == "FERRYMAN_TARGET has no meaning and was ignored — did you mean 'FERRYMAN_TARGETS'?"
     assert warnings[0].startswith(
