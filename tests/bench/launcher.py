@@ -16,20 +16,21 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import socket
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import peers
 from built import AGENT, Built
 from compiled import Compiler
 from footprint import Service, median, outside, written
-from measure import Ratio, Start, Times, against, in_turn, undisturbed
+from measure import Ratio, Start, Times, against, in_turn, run, undisturbed
 from peers import Peer
 from table import ROOT, Row, keep, row, show
 
@@ -73,11 +74,29 @@ class Bench:
 
     def start(self, peer: Peer, *args: str, code: int = 0, first: bool = False) -> Start:
         """``first``: with an empty cache, each time."""
-        cache = self.work / "caches" / f"{peer.name}{'-first' if first else ''}"
+        cache = self.cache(peer, first=first)
         env = {**self.env, peer.cache: str(cache)} if peer.cache else self.env
+
+        def empty() -> None:
+            shutil.rmtree(cache, ignore_errors=True)
+
         return Start(
-            name=peer.name, args=[*peer.args, *args], env=env, code=code, empty=cache if first else None
+            name=peer.name, args=[*peer.args, *args], env=env, code=code, before=empty if first else None
         )
+
+    def cache(self, peer: Peer, *, first: bool = False) -> Path:
+        return self.work / "caches" / f"{peer.name}{'-first' if first else ''}"
+
+    def after_restart(self) -> Start:
+        """A later start that finds a tree from another boot of the machine, and compares every file of it once."""
+        marked = self.start(replace(self.ours, name="after a restart"), "--version")
+        run(marked)
+        marker = next(self.cache(replace(self.ours, name="after a restart")).glob("*/*/.ferryman"))
+
+        def forget() -> None:
+            marker.write_text("ferryman 1\nboot another\n", encoding="ascii")
+
+        return replace(marked, before=forget)
 
     def version(self, name: str, *, first: bool = False) -> Start:
         return self.start(self.forms[name], "--version", first=first)
@@ -128,6 +147,12 @@ def starts(bench: Bench) -> Iterator[Row]:
 
     first = bench.version(OURS, first=True)
     yield _promise("one-file, first start / PyInstaller one-file", first, bench.version(FILE), 0.7, 12, 40)
+
+    restarted, theirs = bench.after_restart(), bench.version(FILE)
+    times = in_turn([restarted, theirs], least=12)
+    ratio = times.ratio(restarted.name, FILE)
+    yield row("for information: first start after a restart / the same", ratio.value, None,
+              _seen(ratio, times, restarted.name, FILE))  # fmt: skip
 
 
 @contextmanager

@@ -12,14 +12,12 @@ from __future__ import annotations
 import math
 import os
 import random
-import shutil
 import statistics
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
 NOTHING = [
     (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
@@ -36,7 +34,7 @@ class Start:
     args: Sequence[str]
     env: Mapping[str, str]
     code: int = 0  # what it ends with
-    empty: Path | None = None  # removed before every start, outside of the time that is measured
+    before: Callable[[], object] | None = None  # every start, outside of the time that is measured
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,8 +47,8 @@ class Took:
 
 def run(start: Start) -> Took:
     """Run it to its end. Another exit code than expected ends the bench: a failure is fast, and worth nothing."""
-    if start.empty is not None:
-        shutil.rmtree(start.empty, ignore_errors=True)
+    if start.before is not None:
+        start.before()
     began = time.perf_counter()
     pid = os.posix_spawn(start.args[0], list(start.args), start.env, file_actions=NOTHING)
     _, status, used = os.wait4(pid, 0)
