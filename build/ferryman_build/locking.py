@@ -146,7 +146,7 @@ def resolve_alone(
 def _ask(dependencies: Sequence[str], python: str, pins: Sequence[Pin], runner: Runner) -> Lock:
     asked = f"the dependencies on Python {short_python(python)}"
     options = ["--universal", "--format", "pylock.toml"]
-    text = _compile(
+    text = ask_uv(
         dependencies, python, pins, options=options, out="pylock.toml", asked=asked, runner=runner
     )
     return sealed(short_python(python), read_pylock(text))
@@ -163,7 +163,7 @@ def _ask_alone(dependencies: Sequence[str], python: str, target: Target, runner:
     ]
     asked = f"the dependencies on {target}"
     try:
-        text = _compile(
+        text = ask_uv(
             dependencies, python, (), options=options, out="alone.txt", asked=asked, runner=runner
         )
     except ResolutionError:
@@ -172,7 +172,7 @@ def _ask_alone(dependencies: Sequence[str], python: str, target: Target, runner:
     return {name.strip(): version.strip() for name, _, version in (line.partition("==") for line in lines)}
 
 
-def _compile(
+def ask_uv(
     dependencies: Sequence[str],
     python: str,
     pins: Sequence[Pin],
@@ -182,7 +182,12 @@ def _compile(
     asked: str,
     runner: Runner,
 ) -> str:
-    """One run of ``uv pip compile``; the text of the file it wrote."""
+    """One run of ``uv pip compile``; the text of the file it wrote.
+
+    Raises:
+        ResolutionError: there is no answer.
+        PackageIndexError: the package index gave none.
+    """
     with tempfile.TemporaryDirectory(prefix="ferryman-lock-") as folder:
         # A folder of its own: uv would read a pyproject.toml or uv.toml above the working directory, and an output
         # file that exists would sway the answer.

@@ -22,7 +22,7 @@ from ferryman_build.cmd import Redactor, Runner
 from ferryman_build.collect.environment import make_environment
 from ferryman_build.errors import ResolutionError, ToolMissingError
 from ferryman_build.interpreter import Interpreter
-from ferryman_build.locking import _compile as ask_uv
+from ferryman_build.locking import ask_uv
 from ferryman_build.toolchain.recipe import ZstdSource, read_recipe
 from ferryman_build.toolchain.zig import Toolchain
 
