@@ -37,6 +37,7 @@ typedef ptrdiff_t Py_ssize_t;
     X(PyStatus_IsExit)              \
     X(Py_InitializeFromConfig)      \
     X(Py_DecodeLocale)              \
+    X(PyMem_RawFree)                \
     X(Py_RunMain)
 
 /* These are declared in headers that need the rest. */
@@ -45,6 +46,7 @@ extern PyStatus Py_PreInitializeFromArgs(const PyPreConfig *config, Py_ssize_t a
 extern PyStatus Py_PreInitializeFromBytesArgs(const PyPreConfig *config, Py_ssize_t argc, char **argv);
 extern PyStatus Py_InitializeFromConfig(const PyConfig *config);
 extern wchar_t *Py_DecodeLocale(const char *text, size_t *size);
+extern void PyMem_RawFree(void *memory);
 extern int Py_RunMain(void);
 
 static struct {
@@ -80,6 +82,16 @@ static wchar_t *wide(const char *path)
     return os_wide(path);
 #else
     return py.Py_DecodeLocale(path, NULL);
+#endif
+}
+
+/* -X dev and PYTHONMALLOC give a plain interpreter another allocator than malloc's. */
+static void wide_free(wchar_t *text)
+{
+#ifdef _WIN32
+    free(text);
+#else
+    py.PyMem_RawFree(text);
 #endif
 }
 
@@ -120,7 +132,7 @@ static bool set_text(PyConfig *config, wchar_t **field, const char *path)
 {
     wchar_t *text = wide(path);
     bool done = text && !py.PyStatus_Exception(py.PyConfig_SetString(config, field, text));
-    free(text); /* Py_DecodeLocale's memory is malloc's as long as the interpreter has not been started */
+    wide_free(text);
     return done;
 }
 
@@ -152,7 +164,7 @@ static bool set_paths(PyConfig *config, const struct program *program)
             return false;
         wchar_t *text = wide(path);
         bool done = text && !py.PyStatus_Exception(py.PyWideStringList_Append(&config->module_search_paths, text));
-        free(text);
+        wide_free(text);
         if (!done)
             return false;
     }
