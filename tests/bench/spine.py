@@ -20,6 +20,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from measure import Start, against
 from table import ROOT, Row, keep, row, show
 from timing import command, pair
 
@@ -90,11 +91,14 @@ def measure(work: Path) -> Iterator[Row]:
         [bench.env / "bin/python", "-c", "import os, sys; print(os.path.realpath(sys.executable))"],
         capture_output=True, text=True, check=True,
     ).stdout.strip()  # fmt: skip
-    start = pair(
-        command([str(tree), "--version"]), command([base, "-I", "-S", "-c", "pass"]), runs=40, warmup=3
-    )
-    yield row("tree --version / bare python", start.ratio, 2.0,
-               f"{start.ours * 1e3:.1f} ms / {start.theirs * 1e3:.1f} ms, median of {start.runs} pairs")  # fmt: skip
+    env = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": str(work)}
+    ratio, times = against(
+        Start(name="tree", args=[str(tree), "--version"], env=env),
+        Start(name="bare", args=[base, "-I", "-S", "-c", "pass"], env=env),
+        limit=2.0, least=40, most=200,
+    )  # fmt: skip
+    yield row("tree --version / bare python", ratio.value, 2.0,
+              f"{times.wall('tree') * 1e3:.1f} ms / {times.wall('bare') * 1e3:.1f} ms, median of {ratio.rounds} pairs")  # fmt: skip
 
     one_file = command(bench.pyinstaller("--onefile"), env={"PYTHONPATH": str(bench.app)})
     print("plain pyinstaller --onefile ...", file=sys.stderr)
@@ -102,12 +106,6 @@ def measure(work: Path) -> Iterator[Row]:
     plain = (bench.work / "plain/dist/plain").stat().st_size
     archive = bench.artifact("archive").stat().st_size
     yield row("archive / PyInstaller one-file, size", archive / plain, 0.5, f"{archive:,} B / {plain:,} B")
-    theirs = command([str(bench.work / "plain/dist/plain"), "--version"])
-    peer = pair(command([str(bench.artifact("executable")), "--version"]), theirs, runs=10)
-    # What is promised of the one-file is measured by launcher.py.
-    yield row("for information: one-file start / PyInstaller's", peer.ratio, None,
-               f"{peer.ours * 1e3:.0f} ms / {peer.theirs * 1e3:.0f} ms, median of {peer.runs} pairs")  # fmt: skip
-
     idle = min(command(bench.ferryman)() for _ in range(5))
     output = subprocess.run(bench.ferryman, capture_output=True, text=True, check=True).stderr
     quiet = "no step run" in output
