@@ -242,7 +242,7 @@ def test_started_in_odd_ways(person: Person) -> None:
     link = person.made.root.inside(f"{person.home}/a link")
     link.symlink_to(ONE_FILE)
     long = f"/srv/鳥 {'long ' * 30}/{NAME}"
-    ways = [
+    ways: list[tuple[str, dict[str, Any], str]] = [
         (f"{person.home}/a link", {}, ONE_FILE),
         ("a liar", {"program": ONE_FILE}, ONE_FILE),
         ("/bin/sh", {"program": IN_TREE}, IN_TREE),
