@@ -167,6 +167,34 @@ def test_running_programs_are_not_disturbed_by_mending(world: World) -> None:
         assert goes_on(process)
 
 
+def test_mended_by_one_of_many(world: World) -> None:
+    """Thirty starts at once after a power cut: all succeed, and the tree is whole."""
+    tree = unpacked(world)
+    right = contents(world, tree)
+    world.sh(f"find {tree} -name '*.pyc' | xargs truncate -s 7")
+    mark(world, tree, ANOTHER_BOOT)
+
+    runs = [finish(process, timeout=200) for process in [world.start("report") for _ in range(30)]]
+
+    assert [ran for ran in runs if ran.code or ran.err] == []
+    assert contents(world, tree) == right
+    assert world.strays() == []
+
+
+@pytest.mark.parametrize("damaged", [False, True], ids=["whole", "damaged"])
+def test_read_only_tree_of_another_boot(world: World, damaged: bool) -> None:
+    """Where nothing can be mended every start compares: a whole tree is used by everybody, a damaged one by nobody."""
+    tree = unpacked(world, user=0)
+    marker(world, tree).write_text(ANOTHER_BOOT)
+    if damaged:
+        world.sh(f"truncate -s 10 {tree}/_internal/_ferryman/main.pyc")
+    world.sh("mount -o remount,ro /var/cache")
+
+    for _ in range(2):
+        assert (unpacked(world) == tree) is not damaged
+        assert (unpacked(world, user=0) == tree) is not damaged
+
+
 # --- cleaners ---------------------------------------------------------------------------------------------------------
 
 CLEANED: dict[str, str] = {

@@ -80,6 +80,7 @@ ORDINARY_PLACES: dict[str, tuple[dict[str, str], str, str]] = {
         "chmod 0 /var/tmp",
         f"/srv/home/ferryman-{ORDINARY}/oneself/",
     ),
+    "HOME by a detour": ({"HOME": "/srv/bin/..//home/./"}, "", IN_HOME),
     "a full HOME": ({}, "mount -t tmpfs -o size=4k,uid=12345,mode=700 t /srv/home", IN_VAR_TMP),
     "a nearly full HOME": ({}, "mount -t tmpfs -o size=4m,uid=12345,mode=700 t /srv/home", IN_VAR_TMP),
     "no inodes in HOME": (
@@ -106,7 +107,7 @@ def test_places(make_world: MakeWorld, name: str) -> None:
     assert set(world.strays()) <= known
     (tree,) = world.trees()
     assert tree.startswith(place)
-    assert world.tree(env=env) == f"{tree}/_internal"
+    assert os.path.normpath(world.tree(env=env)) == f"{tree}/_internal"
 
 
 def test_no_home_at_all(world: World) -> None:
@@ -325,6 +326,22 @@ def test_long_path(world: World, where: str) -> None:
     seen = world.works(env=env, program=program)
     assert seen["executable"] == ascii(program)
     assert seen["tree"].startswith(ascii(inside if where != "executable" else IN_HOME)[:-1])
+    assert world.run("works", env=env, program=program).code == 0
+
+
+@pytest.mark.parametrize("name", [b"\xff\xfe", b"a\nb", b"%s%n$(x)`y`", b"\xe7\x81\xaf"], ids=ascii)
+@pytest.mark.parametrize("locale", ["C", "C.UTF-8"])
+def test_strange_names(world: World, name: bytes, locale: str) -> None:
+    """Folders whose names are no text, or are text that shells and printf take apart."""
+    inside = "/srv/home/" + os.fsdecode(name)
+    world.folder(inside)
+    program = world.place(f"{inside}/{os.fsdecode(name)}")
+    env = usual_environment(XDG_CACHE_HOME=inside, LC_ALL=locale)
+
+    for _ in range(2):
+        seen = world.works(env=env, program=program)
+        assert seen["executable"] == ascii(program)
+        assert seen["tree"].startswith(ascii(inside)[:-1])
     assert world.run("works", env=env, program=program).code == 0
 
 

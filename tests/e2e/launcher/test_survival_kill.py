@@ -10,9 +10,10 @@ import signal
 import subprocess
 import time
 
+import psutil
 import pytest
 
-from support.launcher import EXECUTABLE, ORDINARY, Ran, Watch, World, finish, refused
+from support.launcher import EXECUTABLE, ORDINARY, Ran, Watch, World, eventually, finish, refused
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
@@ -164,6 +165,24 @@ def test_signals_while_another_one_unpacks(world: World, name: str) -> None:
         process.send_signal(getattr(signal, f"SIG{name}"))
         assert finish(process, timeout=5).code == -getattr(signal, f"SIG{name}")
     is_whole(world)
+
+
+@pytest.mark.parametrize("name", ["TERM", "INT"])
+def test_signal_to_process_1_while_unpacking(world: World, name: str) -> None:
+    """The first process of a container has no default actions: it tidies up and ends with the code that a shell counts."""
+    number = getattr(signal, f"SIG{name}")
+    process = world.start(
+        "report",
+        user=0,
+        through=("unshare", "--pid", "--fork", "--kill-child", "nice", "-n", "19"),
+        program=EXECUTABLE,
+    )
+    eventually(lambda: [path for path in world.everything("/var/cache") if "/oneself/." in path])
+    (first,) = psutil.Process(process.pid).children()
+    first.send_signal(number)
+
+    assert finish(process).code == 128 + number
+    assert (drafts(world), world.trees()) == ([], [])
 
 
 ERRORS = [

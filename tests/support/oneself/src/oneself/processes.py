@@ -60,6 +60,15 @@ def shared(method):
         memory.unlink()
 
 
+def leak():
+    """Die without giving shared memory back; the resource tracker, a process of its own, is what is left to do it."""
+    import signal
+    from multiprocessing import shared_memory
+
+    say(shared_memory.SharedMemory(create=True, size=16).name)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def manager(method):
     with context(method).Manager() as boss:
         numbers = boss.list([1, 2])
