@@ -144,10 +144,8 @@ def test_no_library_looks_into_the_build_machine(tree: Path) -> None:
 
 def test_every_runtime_hook_that_ships_is_classified(built: Workshop) -> None:
     """What PyInstaller and its collection of hooks would run is in the table, and the table names nothing else."""
-    (site,) = {
-        path.parent.parent.parent
-        for path in built.out.glob("cache/env/*/env/lib/*/site-packages/PyInstaller/hooks/rthooks.dat")
-    }
+    found = built.out.glob("cache/env/*/env/lib/*/site-packages/PyInstaller/hooks/rthooks.dat")
+    site = next(found).parents[2]  # every environment has the same PyInstaller
     places = ("PyInstaller/hooks/rthooks.dat", "_pyinstaller_hooks_contrib/rthooks.dat")
     listed = [ast.literal_eval((site / place).read_text(encoding="utf-8")) for place in places]
     shipped = {Path(name).stem for table in listed for names in table.values() for name in names}
