@@ -18,7 +18,7 @@ from e2e.clean_rootfs.rootfs import UnavailableError
 from support.launcher import eventually
 from support.windows_tree import CONTENTS, NAME, VERSION, assemble
 from support.wine.cpython import cpython, signature_holds
-from support.wine.launchers import AMD64, ARM64, build_launcher, build_payload
+from support.wine.launchers import AMD64, ARM64, build_launcher, build_payload, build_probe
 from support.wine.prefix import Ran, Windows, finish, windows
 
 pytestmark = pytest.mark.e2e
@@ -36,6 +36,7 @@ class Made:
     machine: Windows
     tree: Path
     one_file: Path
+    probe: Path
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
         one_file = build_launcher(AMD64, place / f"{NAME}-one.exe", payload)
         build_launcher(AMD64, tree / f"{NAME}.exe")
         shutil.copytree(tree, place / NAME)
-        yield Made(machine, place / NAME, one_file)
+        yield Made(machine, place / NAME, one_file, build_probe(place / "probe.exe"))
     finally:
         running.__exit__(None, None, None)
 
@@ -136,6 +137,7 @@ def test_what_the_program_sees(trial: Trial, program: Path) -> None:
     assert report["argv"] == [executable, "report", *ARGUMENTS]
     assert (report["executable"], report["base_executable"]) == (executable, executable)
     assert (report["frozen"], report["main_file"], report["has_site"]) == (True, None, False)
+    assert report["windows"] == [10, 0]  # a program without a manifest is told 6.2
     assert report["cwd"] == trial.machine.path(trial.folder)
     tree = trial.made.tree if program != trial.made.one_file else trial.trees()[0]
     contents = trial.machine.path(tree / CONTENTS)
@@ -272,6 +274,37 @@ def test_the_place_of_an_administrator(trial: Trial) -> None:
     shutil.rmtree(place)
 
 
+def lowered(trial: Trial, *words: str) -> Ran:
+    """The one-file executable without the rights of an administrator, and without a cache of the test's."""
+    program = trial.machine.path(trial.made.one_file)
+    return trial.machine.run(trial.made.probe, "lowered", program, *words)
+
+
+def test_the_places_of_everybody_else(trial: Trial) -> None:
+    r"""Their own folder below AppData\Local; if an administrator has unpacked that tree already, that one."""
+    shared = trial.machine.drive / "ProgramData" / "ferryman"
+    shutil.rmtree(shared, ignore_errors=True)
+    own = said(lowered(trial, "report"))["contents"]
+    assert "\\AppData\\Local\\ferryman\\cache\\" in own
+    assert not shared.exists()
+    assert trial.machine.run(trial.made.one_file, "exit", "0").code == 0
+    assert said(lowered(trial, "report"))["contents"].startswith("C:\\ProgramData\\ferryman\\")
+    shutil.rmtree(shared)
+    assert said(lowered(trial, "report"))["contents"] == own
+    shutil.rmtree(trial.machine.unix(own).parents[2])
+
+
+def test_libraries_beside_the_executable_are_not_loaded(trial: Trial) -> None:
+    """Whatever lies in the folder that somebody downloaded it to, or in the current one."""
+    downloaded = trial.folder / "downloads"
+    downloaded.mkdir()
+    for name in ("python311.dll", "python3.dll", "vcruntime140.dll", "libssl-3.dll", "bcrypt.dll"):
+        (downloaded / name).write_bytes(b"not a library")
+    moved = downloaded / "tern.exe"
+    shutil.copyfile(trial.made.one_file, moved)
+    assert said(trial.one("extensions", program=moved, cwd=downloaded))
+
+
 def test_a_place_of_another_is_refused(trial: Trial) -> None:
     """A cache that every user can change is no place, and the message names it."""
     trial.cache.mkdir()
@@ -302,6 +335,38 @@ def test_a_kill_while_it_unpacks(trial: Trial, files: int) -> None:
     assert said(trial.one("report"))["argv"][1:] == ["report"]
     (tree,) = trial.trees()
     assert content(tree) == content(trial.made.tree)
+
+
+def test_control_c_while_it_unpacks(trial: Trial) -> None:
+    """It ends as Windows would have ended it, and leaves no part of a tree behind."""
+    process, terminal = trial.machine.start_on_terminal(trial.made.one_file, "report", env=trial.environment)
+    try:
+        eventually(lambda: sum(len(list(tree.rglob("*"))) for tree in trial.trees()) >= 100, 60)
+        terminal.type(b"\x03")
+        assert process.wait(60) == 0x3A
+        assert b"argv" not in terminal.read()
+        assert trial.trees() == []
+    finally:
+        process.kill()
+        process.wait()
+        terminal.close()
+
+
+@pytest.mark.xfail(
+    strict=True, reason="python_run's exit code is negative then, which main.c takes for a problem of its own"
+)
+def test_control_c_while_it_runs(trial: Trial, program: Path) -> None:
+    """It is Python's: a KeyboardInterrupt."""
+    process, terminal = trial.machine.start_on_terminal(program, "wait", "600", env=trial.environment)
+    try:
+        eventually(lambda: b"waiting" in terminal.read(), 60)
+        terminal.type(b"\x03")
+        assert process.wait(60) == 0x3A
+        eventually(lambda: b"KeyboardInterrupt" in terminal.read())
+    finally:
+        process.kill()
+        process.wait()
+        terminal.close()
 
 
 def test_a_changed_tree_is_mended(trial: Trial) -> None:
@@ -379,6 +444,15 @@ def test_a_signed_executable_runs(trial: Trial, tmp_path: Path) -> None:
     assert not signature_holds(broken)
 
 
+def manifest(image: pefile.PE) -> bytes:
+    """What Windows finds when it looks for a program's manifest: kind 24, name 1."""
+    (kind,) = [entry for entry in image.DIRECTORY_ENTRY_RESOURCE.entries if entry.id == 24]
+    (name,) = [entry for entry in kind.directory.entries if entry.id == 1]
+    (language,) = name.directory.entries
+    data: bytes = image.get_data(language.data.struct.OffsetToData, language.data.struct.Size)
+    return data
+
+
 @pytest.mark.parametrize(("target", "machine"), [(AMD64, 0x8664), (ARM64, 0xAA64)])
 def test_the_format(made: Made, tmp_path: Path, target: str, machine: int) -> None:
     """A console program of that machine with the payload as a read-only section, which imports nothing but Windows.
@@ -392,6 +466,7 @@ def test_the_format(made: Made, tmp_path: Path, target: str, machine: int) -> No
         (section,) = [found for found in image.sections if found.Name.rstrip(b"\0") == b".fman"]
         imported = {entry.dll.decode().lower() for entry in image.DIRECTORY_ENTRY_IMPORT}
         assert image.FILE_HEADER.Machine == machine
+        assert b"longPathAware" in manifest(image)
         assert image.OPTIONAL_HEADER.Subsystem == 3
         assert section.get_data()[:5008] == payload.read_bytes()
         assert section.Characteristics & 0xF0000000 == 0x40000000

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import pty
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -385,55 +383,28 @@ def test_what_the_machine_says(probe: Probe) -> None:
     assert abs(int(now) - time.time()) < 60
 
 
-def on_a_terminal(probe: Probe, *words: str) -> tuple[subprocess.Popen[bytes], int]:
-    """A program on a console of its own, and our end of it."""
-    ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        ["setsid", "--ctty", "--wait", "wine", str(probe.program), *words],
-        env=probe.machine.environment(),
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-    )
-    os.close(theirs)
-    return process, ours
-
-
-def reader(terminal: int) -> Callable[[], bytes]:
-    """Everything that has been written to a terminal so far."""
-    os.set_blocking(terminal, False)
-    text = bytearray()
-
-    def read() -> bytes:
-        with contextlib.suppress(OSError):  # nothing there now, or nobody on the other side
-            text.extend(os.read(terminal, 65536))
-        return bytes(text)
-
-    return read
-
-
 def test_control_c_waits_for_the_end_of_the_guard(probe: Probe) -> None:
     """While guarded it is noted; then the process ends as Windows would have ended it (0xC000013A)."""
-    process, terminal = on_a_terminal(probe, "guard")
-    read = reader(terminal)
+    process, terminal = probe.machine.start_on_terminal(probe.program, "guard")
     try:
-        eventually(lambda: b"guarded" in read(), 30)
-        os.write(terminal, b"\x03")
+        eventually(lambda: b"guarded" in terminal.read(), 30)
+        terminal.type(b"\x03")
         assert process.wait(30) == 0x3A
-        eventually(lambda: b"yes" in read())
-        assert b"survived" not in read()
+        eventually(lambda: b"yes" in terminal.read())
+        assert b"survived" not in terminal.read()
     finally:
         process.kill()
         process.wait()
-        os.close(terminal)
+        terminal.close()
 
 
 def test_a_console_gets_every_letter(probe: Probe) -> None:
-    """Text for a console does not pass through its code page."""
-    process, terminal = on_a_terminal(probe, "getenv", "LAMP")
-    read = reader(terminal)
+    """Text for a console does not pass through its code page, which has no Chinese."""
+    process, terminal = probe.machine.start_on_terminal(probe.program, "getenv", "LAMP", env={"LAMP": "灯塔"})
     try:
         assert process.wait(30) == 0
-        assert b"NULL" in read()
+        eventually(lambda: "灯塔".encode() in terminal.read())
     finally:
-        os.close(terminal)
+        process.kill()
+        process.wait()
+        terminal.close()

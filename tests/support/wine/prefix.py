@@ -6,8 +6,10 @@ Windows: what runs here is likely to run there, and nothing more (docs/windows.m
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
+import pty
 import shutil
 import subprocess
 import time
@@ -96,6 +98,45 @@ class Windows:
     ) -> Ran:
         """Start a program and wait for its end."""
         return finish(self.start(program, *words, env=env, cwd=cwd), typed, timeout)
+
+    def start_on_terminal(
+        self, program: Path, *words: str, env: Mapping[str, str] | None = None
+    ) -> tuple[subprocess.Popen[bytes], Terminal]:
+        """Start a program on a console of its own."""
+        ours, theirs = pty.openpty()
+        process = subprocess.Popen(
+            ["setsid", "--ctty", "--wait", "wine", str(program), *words],
+            env=self.environment(env),
+            cwd=self.drive,
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+        )
+        os.close(theirs)
+        return process, Terminal(ours)
+
+
+class Terminal:
+    """Our end of a terminal, and all that was written to the other one."""
+
+    def __init__(self, end: int) -> None:
+        os.set_blocking(end, False)
+        self._end = end
+        self._text = bytearray()
+
+    def read(self) -> bytes:
+        """What has been written so far."""
+        with contextlib.suppress(OSError):  # nothing there now, or nobody on the other side
+            self._text.extend(os.read(self._end, 65536))
+        return bytes(self._text)
+
+    def type(self, keys: bytes) -> None:
+        """Type something."""
+        os.write(self._end, keys)
+
+    def close(self) -> None:
+        """Hang up."""
+        os.close(self._end)
 
 
 def finish(process: subprocess.Popen[bytes], typed: bytes = b"", timeout: float = 120) -> Ran:

@@ -29,6 +29,7 @@ def report():
         "path": sys.path,
         "pid": os.getpid(),
         "version": sys.version,
+        "windows": list(sys.getwindowsversion()[:2]),
         "flags": {
             name: getattr(sys.flags, name) for name in ("isolated", "no_site", "optimize", "utf8_mode")
         },
