@@ -56,16 +56,16 @@ def plain_python() -> str:
     return str(Path(sys.executable).resolve())
 
 
-def build_oneself(folder: Path) -> Path:
-    """The executable of tests/support/oneself, by the real command line; out/ is shared, so a second time is quick."""
-    if READY_MADE in os.environ:
+def build_oneself(folder: Path, kind: str) -> Path:
+    """An artifact of tests/support/oneself, by the real command line; out/ is shared, so a second time is quick."""
+    if kind == "executable" and READY_MADE in os.environ:
         return Path(os.environ[READY_MADE])
     project = folder / "oneself"
     shutil.copytree(ONESELF, project, ignore=shutil.ignore_patterns("__pycache__"))
     workshop = Workshop(project=project, out=ROOT / ".cache" / "launcher", dist=folder / "dist")
-    outcome = workshop.run("build", "--kind", "executable", timeout=1200)
+    outcome = workshop.run("build", "--kind", kind, timeout=1200)
     assert outcome.code == 0, outcome.err
-    return workshop.artifact("executable")
+    return workshop.artifact(kind)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,15 @@ def executable(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The one-file executable of tests/support/oneself."""
     if sys.platform != "linux":
         pytest.skip("the survival tests need Linux")
-    return build_oneself(tmp_path_factory.mktemp("launcher"))
+    return build_oneself(tmp_path_factory.mktemp("launcher"), "executable")
+
+
+@pytest.fixture(scope="session")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same program as a folder in a .tar.gz."""
+    if sys.platform != "linux":
+        pytest.skip("the survival tests need Linux")
+    return build_oneself(tmp_path_factory.mktemp("archive"), "archive")
 
 
 @pytest.fixture

@@ -283,6 +283,7 @@ def test_open_files(pair: Pair) -> None:
     assert set(ours) >= set(plain)
     assert len(more) <= 1
     assert all(str(pair.cache) in path for path in more)
+    assert pair.same("child", "ls", "/proc/self/fd").code == 0
 
 
 def on_terminal(words: Sequence[str], env: Mapping[str, str], *answers: tuple[bytes, bytes]) -> Ran:

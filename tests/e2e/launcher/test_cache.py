@@ -195,6 +195,42 @@ def test_read_only_tree_of_another_boot(world: World, damaged: bool) -> None:
         assert (unpacked(world, user=0) == tree) is not damaged
 
 
+UNFIT: dict[str, tuple[str, str, int]] = {
+    "a newer format": ("sed -i 's/^format 1/format 2/' {launch}", "format", 70),
+    "another Python": ("sed -i 's/^python .*/python 3.2/' {launch}", "3.2", 70),
+    "no launch file": ("rm {launch}", "launch", 70),
+    "an empty launch file": ("truncate -s 0 {launch}", "launch", 70),
+    "half a launch file": ("sed -i '4,$d' {launch}", "incomplete", 70),
+    "no libpython": ("rm {tree}/_internal/libpython*", "libpython", 69),
+    "no library at all": ("printf x | tee {tree}/_internal/libpython*", "libpython", 69),
+    "no standard library": ("rm -r {tree}/_internal/encodings {tree}/_internal/base_library.zip || true", "", 70),
+}
+
+
+@pytest.mark.parametrize("name", UNFIT)
+def test_a_tree_that_does_not_fit(world: World, name: str) -> None:
+    """A tree that was damaged by hand so that nothing can start from it: a message, and `warm` mends it."""
+    damage, word, code = UNFIT[name]
+    tree = unpacked(world)
+    world.sh(damage.format(tree=tree, launch=f"{tree}/_internal/_ferryman/launch"))
+
+    ran = world.run("report")
+    assert (ran.code, ran.out) == (code, b"")
+    assert word in ran.said
+    assert b"mended" in world.run("--ferryman-cache", "warm").out
+    assert unpacked(world) == tree
+
+
+def test_the_interpreter_can_be_switched_off(world: World) -> None:
+    """A tree that says `interpreter 0` starts its program, whatever FERRYMAN_INTERPRETER says."""
+    tree = unpacked(world)
+    env = usual_environment(FERRYMAN_INTERPRETER="1")
+    assert world.run("-c", "print(1)", env=env).out == b"1\n"
+    world.sh(f"sed -i 's/^interpreter 1/interpreter 0/' {tree}/_internal/_ferryman/launch")
+
+    assert world.run("return-words", "3", env=env).code == 3
+
+
 # --- cleaners ---------------------------------------------------------------------------------------------------------
 
 CLEANED: dict[str, str] = {
