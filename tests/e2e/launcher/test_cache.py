@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
@@ -140,6 +141,43 @@ def test_after_a_power_cut(world: World, name: str) -> None:
     assert world.works()
 
 
+BOOT_ID = "/proc/sys/kernel/random/boot_id"
+
+
+def test_power_cuts_of_a_real_disk(make_world: Callable[..., World]) -> None:
+    """A disk image is copied while the file system holds back what was written: what is on the disk when power goes.
+
+    The copy is mounted in what the kernel says is another boot; the program starts from it, and every file is right.
+    """
+    if not shutil.which("mkfs.ext4"):
+        pytest.skip("mkfs.ext4 (e2fsprogs) is not here")
+    world = make_world(
+        f"mkdir /srv/disk /srv/copy; echo first > /srv/boot; mount --bind /srv/boot {BOOT_ID}\n"
+        "truncate -s 200M /srv/disk/img; mkfs.ext4 -q /srv/disk/img; mount -o loop /srv/disk/img /srv/home\n"
+        f"chown {ORDINARY} /srv/home; sync -f /srv/home"
+    )
+    tree = unpacked(world)
+    assert marker(world, tree).read_text() == "ferryman 1\nboot first\n"
+    right, states = contents(world, tree), []
+    for seconds in (0, 2, 5):
+        time.sleep(seconds)
+        world.sh(
+            "echo first > /srv/boot; cp --sparse=always /srv/disk/img /srv/disk/cut; mount -o loop /srv/disk/cut /srv/copy"
+        )
+        there = tree.replace("/srv/home/", "/srv/copy/")
+        states.append(contents(world, there) if world.at(there).exists() else {})
+        world.sh(f"echo second-{seconds} > /srv/boot")
+
+        assert unpacked(world, env=usual_environment(HOME="/srv/copy")) == there
+        assert contents(world, there) == right
+        assert world.strays() == ["/srv/boot", "/srv/disk/cut", "/srv/disk/img"]
+        world.sh("umount /srv/copy")
+
+    assert [state for state in states if state != right], (
+        "no cut lost anything: they came too late to show anything"
+    )
+
+
 def test_a_tree_is_believed_during_its_boot(world: World) -> None:
     """Within a boot no file is compared: who damages his own tree by hand runs the damage, until `warm` mends it."""
     tree = unpacked(world)
@@ -203,7 +241,11 @@ UNFIT: dict[str, tuple[str, str, int]] = {
     "half a launch file": ("sed -i '4,$d' {launch}", "incomplete", 70),
     "no libpython": ("rm {tree}/_internal/libpython*", "libpython", 69),
     "no library at all": ("printf x | tee {tree}/_internal/libpython*", "libpython", 69),
-    "no standard library": ("rm -r {tree}/_internal/encodings {tree}/_internal/base_library.zip || true", "", 70),
+    "no standard library": (
+        "rm -r {tree}/_internal/encodings {tree}/_internal/base_library.zip || true",
+        "",
+        70,
+    ),
 }
 
 
