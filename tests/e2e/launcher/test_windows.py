@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -178,6 +179,16 @@ def test_standard_streams(trial: Trial, program: Path) -> None:
     typed = bytes(range(256)) * 4096
     ran = trial.one("echo", program=program, typed=typed)
     assert (ran.code, ran.out == typed) == (0, True)
+
+
+def test_without_a_console(trial: Trial, program: Path) -> None:
+    """As a service starts it: no console, no streams, and nobody who would click a window away."""
+    said_to = trial.folder / "report.json"
+    detached = "import subprocess, sys; sys.exit(subprocess.Popen(sys.argv[1:], creationflags=8).wait())"
+    words = [trial.machine.path(program), "write", trial.machine.path(said_to)]
+    ran = trial.machine.run(cpython() / "python.exe", "-c", detached, *words, env=trial.environment)
+    assert ran == Ran(code=0, out=b"", err=b"")
+    assert json.loads(said_to.read_text())["streams"] == ["None", "None"]
 
 
 def test_extension_modules_load_from_the_tree(trial: Trial, program: Path) -> None:
@@ -377,6 +388,22 @@ def test_a_changed_tree_is_mended(trial: Trial) -> None:
     (tree / CONTENTS / "_ssl.pyd").unlink()
     assert trial.one("--ferryman-cache", "warm").code == 0
     assert content(tree) == content(trial.made.tree)
+
+
+def test_after_another_boot_every_file_is_compared(trial: Trial) -> None:
+    """Once: what the power cut took is there again, and the tree is believed from then on."""
+    assert trial.one("exit", "0").code == 0
+    (tree,) = trial.trees()
+    marker = tree / ".ferryman"
+    assert re.search(r"^boot windows-0-\d+$", marker.read_text(), re.MULTILINE)  # Wine counts no boots
+    marker.write_text("ferryman 1\nboot windows-0-1\n")
+    (tree / CONTENTS / "json" / "decoder.pyc").write_bytes(b"")
+    assert trial.one("report").code == 0
+    assert content(tree) == content(trial.made.tree)
+    assert "boot windows-0-1\n" not in marker.read_text()
+    after = marker.read_text(), marker.stat().st_mtime_ns
+    assert trial.one("report").code == 0
+    assert (marker.read_text(), marker.stat().st_mtime_ns) == after
 
 
 @pytest.mark.parametrize("part", ["head", "index", "middle", "end"])
