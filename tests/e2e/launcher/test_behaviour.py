@@ -24,7 +24,7 @@ import psutil
 import pytest
 
 from support.ferryman import ROOT
-from support.launcher import PLAIN, Ran, eventually, finish, plain_python, run_here
+from support.launcher import PLAIN, Ran, Starting, eventually, finish, plain_python, run_here
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
@@ -265,9 +265,7 @@ def test_closed_streams(pair: Pair, shut: tuple[int, ...], tmp_path: Path) -> No
     report = tmp_path / "streams.json"
     seen = []
     for which in ("ours", "plain"):
-        process = pair.start(
-            which, "streams-to", str(report), preexec_fn=lambda: [os.close(number) for number in shut]
-        )
+        process = pair.start(which, "streams-to", str(report), preexec_fn=Starting(shut=shut))
         assert finish(process).code == 0
         seen.append(json.loads(report.read_text()))
 
@@ -447,7 +445,8 @@ def test_resource_tracker_cleans_up(pair: Pair) -> None:
         ran = finish(pair.start(which, "leak"))
         name = json.loads(ran.out)
         assert ran.code == -signal.SIGKILL
-        assert eventually(lambda name=name: not Path(f"/dev/shm/{name}").exists())
+        memory = Path("/dev/shm", name)
+        eventually(lambda memory=memory: not memory.exists())
         assert "leaked shared_memory" in ran.said
 
     assert eventually(lambda: not [one for one in psutil.process_iter() if runs(one, pair.executable)])

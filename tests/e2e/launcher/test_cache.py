@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import pytest
 
@@ -36,7 +37,7 @@ def contents(world: World, tree: str) -> dict[str, str]:
     }
 
 
-def unpacked(world: World, **how: object) -> str:
+def unpacked(world: World, **how: Any) -> str:
     """The tree after a start."""
     return str(PurePosixPath(world.tree(**how)).parent)
 
@@ -315,7 +316,7 @@ def test_cleaner_while_it_runs(world: World) -> None:
 
 
 @contextmanager
-def running(world: World, act: str = "settle", **how: object) -> Iterator[subprocess.Popen[bytes]]:
+def running(world: World, act: str = "settle", **how: Any) -> Iterator[subprocess.Popen[bytes]]:
     """A program that runs until the block ends."""
     process = world.start(act, stdin=subprocess.PIPE, **how)
     assert process.stdout

@@ -8,6 +8,7 @@ import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import pytest
 
@@ -35,7 +36,7 @@ NO_PLACE = 73
 LONG = "长路径 with spaces " * 7 + "é" * 88
 
 
-def starts_from(world: World, place: str, **how: object) -> str:
+def starts_from(world: World, place: str, **how: Any) -> str:
     """Two starts, the first of which unpacks; the tree is below ``place``, whole, and the only thing that is left."""
     tree = world.tree(**how).removesuffix("/_internal")
     assert tree.startswith(place)

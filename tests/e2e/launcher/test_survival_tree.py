@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,7 +27,7 @@ def unpacked(world: World, archive: Path) -> World:
     return world
 
 
-def starts(world: World, program: str, executable: str, **how: object) -> None:
+def starts(world: World, program: str, executable: str, **how: Any) -> None:
     """It starts from that tree, and nothing was made anywhere."""
     before = world.everything()
     seen = world.works(program=program, **how)
