@@ -213,12 +213,14 @@ class World:
 
     def everything(self, *places: str) -> list[str]:
         """Every path below these places (all four without a word), as the world names it."""
-        found = []
-        for place in places or ("/srv", "/tmp", "/var/tmp", "/var/cache"):
-            base = str(self.at(place))
-            for folder, folders, files in os.walk(base):
-                inside = place + folder.removeprefix(base)
-                found += [f"{inside}/{name}" for name in (*folders, *files)]
+        found, folders = [], list(places or ("/srv", "/tmp", "/var/tmp", "/var/cache"))
+        while folders:  # os.walk recurses, and there may be two thousand levels
+            folder = folders.pop()
+            with suppress(FileNotFoundError, NotADirectoryError), os.scandir(self.at(folder)) as entries:
+                for entry in entries:
+                    found.append(f"{folder}/{entry.name}")
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(found[-1])
         return sorted(found)
 
     def trees(self, *places: str) -> list[str]:
