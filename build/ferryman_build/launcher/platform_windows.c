@@ -227,6 +227,22 @@ static const wchar_t *loadable(wchar_t wide[WIDE_SIZE])
     return is_short ? wide + PREFIX_LENGTH : wide;
 }
 
+enum { LOAD_WAIT = 2000, LOAD_STEP = 20 };
+
+/* A file that somebody has open for writing cannot be loaded: a virus scanner, or `--ferryman-cache list` that looks
+   whether the library is in use (os_in_use). Both are done soon. */
+static HMODULE load_patiently(const wchar_t *file, DWORD *error)
+{
+    const DWORD where = LOAD_LIBRARY_SEARCH_DLL_LOAD_DIR | LOAD_LIBRARY_SEARCH_DEFAULT_DIRS;
+    for (int waited = 0;; waited += LOAD_STEP) {
+        HMODULE module = LoadLibraryExW(file, NULL, where);
+        *error = GetLastError();
+        if (module != NULL || *error != ERROR_SHARING_VIOLATION || waited >= LOAD_WAIT)
+            return module;
+        Sleep(LOAD_STEP);
+    }
+}
+
 /* `contents` becomes a folder in which the libraries of all extension modules are looked for, wherever they lie below
    it. The library's own needs (vcruntime140.dll) are looked for beside it before all else; PATH and the current folder
    are never asked. */
@@ -239,17 +255,18 @@ void *os_load(const char *library, const char *contents, struct problem *problem
         return NULL;
     }
     AddDllDirectory(loadable(folder));
-    DWORD before = 0;
+    DWORD before = 0, error = 0;
     /* A missing library is told by the exit code and a sentence, not by a window that waits for a click. */
     SetThreadErrorMode(SEM_FAILCRITICALERRORS, &before);
-    HMODULE module = LoadLibraryExW(loadable(file), NULL,
-                                    LOAD_LIBRARY_SEARCH_DLL_LOAD_DIR | LOAD_LIBRARY_SEARCH_DEFAULT_DIRS);
-    DWORD error = GetLastError();
+    HMODULE module = load_patiently(loadable(file), &error);
     SetThreadErrorMode(before, NULL);
     if (module == NULL) {
         windows_failed(problem, EXIT_HOST, "load", library, error);
-        snprintf(problem->cure, sizeof problem->cure,
-                 "It needs Windows 10 or newer on the processor that it was built for, and every file beside it.");
+        const char *cure = error == ERROR_SHARING_VIOLATION
+                               ? "Another program has it open; start this one again when that is done."
+                               : "It needs Windows 10 or newer on the processor that it was built for, and every file "
+                                 "beside it.";
+        snprintf(problem->cure, sizeof problem->cure, "%s", cure);
     }
     return module;
 }

@@ -175,6 +175,21 @@ def test_a_rename_waits_for_a_scanner(probe: Probe, seconds: int, answer: str) -
     assert 100 <= int(waited) <= (3000 if answer == "yes" else 6000)
 
 
+@pytest.mark.parametrize(("seconds", "answer"), [(1, "yes"), (20, "no")])
+def test_a_library_waits_for_a_scanner(probe: Probe, seconds: int, answer: str) -> None:
+    """The same for a library, which nobody may have open for writing while it is loaded; after two seconds."""
+    shutil.copyfile(cpython() / "DLLs" / "libffi-8.dll", probe.folder / "some.dll")
+    library = probe.at("some.dll")
+    script = f"import time; f = open({library!r}, 'r+b'); print('open', flush=True); time.sleep({seconds})"
+    scanner = probe.machine.start(cpython() / "python.exe", "-c", script)
+    assert first_line(scanner) == "open"
+    loaded = probe("load", library, probe.at(), "ffi_call")
+    scanner.kill()
+    finish(scanner)
+    assert loaded[0] == answer
+    assert answer == "yes" or loaded[1].startswith(f"69 cannot load {library}: ")
+
+
 def test_a_tree_is_removed_with_its_read_only_files(probe: Probe) -> None:
     """What others have marked as read-only goes as well."""
     below = probe.folder / "tree" / "a" / "b"
