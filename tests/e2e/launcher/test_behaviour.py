@@ -611,6 +611,44 @@ def test_interpreter(pair: Pair, name: str) -> None:
     assert without_program(ours.said).splitlines()[:1] == without_program(plain.said).splitlines()[:1]
 
 
+VARIABLES = [
+    "PYTHONHASHSEED=0", "PYTHONOPTIMIZE=1", "PYTHONUTF8=1", "PYTHONIOENCODING=latin-1", "PYTHONWARNINGS=error",
+    "PYTHONDEVMODE=1", "PYTHONMALLOC=debug", "PYTHONSAFEPATH=1", "PYTHONTRACEMALLOC=3", "PYTHONFAULTHANDLER=1",
+    "PYTHONUNBUFFERED=1", "PYTHONVERBOSE=", "PYTHONNODEBUGRANGES=1", "PYTHONINTMAXSTRDIGITS=1000",
+]  # fmt: skip
+STATE = """
+import faulthandler, sys, tracemalloc
+state = {name: getattr(sys.flags, name) for name in dir(sys.flags) if isinstance(getattr(sys.flags, name), int)}
+for ours in ("no_user_site", "dont_write_bytecode", "hash_randomization"):
+    state.pop(ours)
+print(state, sys.stdout.encoding, sys.stdout.write_through, sys.warnoptions, tracemalloc.is_tracing())
+print(faulthandler.is_enabled(), hash("light") if not sys.flags.hash_randomization else "", "" in sys.path)
+"""
+
+
+@pytest.mark.parametrize("variable", VARIABLES)
+def test_interpreter_takes_pythons_variables(pair: Pair, variable: str) -> None:
+    """The plain interpreter obeys PYTHON variables as `python3` does."""
+    name, _, value = variable.partition("=")
+    env = pair.environment({**INTERPRETER, name: value})
+
+    ours = run_here([pair.executable, "-c", STATE], env=env)
+    assert ours == run_here([plain_python(), "-c", STATE], env=env)
+    assert ours.code == 0
+
+
+def test_interpreter_stays_within_its_tree(pair: Pair, tmp_path: Path) -> None:
+    """PYTHONPATH and PYTHONHOME do not take it out of its tree, nor does a user's site-packages."""
+    env = pair.environment({**INTERPRETER, "PYTHONPATH": str(tmp_path), "PYTHONHOME": "/nowhere"})
+    code = "import json, site, sys; print(json.dumps([sys.path[1:], sys.prefix, site.ENABLE_USER_SITE]))"
+    tree = pair.ours("report").json["tree"].strip("'")
+
+    path, prefix, user_site = run_here([pair.executable, "-c", code], env=env).json
+
+    assert all(entry.startswith(tree) for entry in path)
+    assert (prefix, user_site) == (tree, False)
+
+
 def test_interpreter_runs_scripts(pair: Pair, tmp_path: Path) -> None:
     """A script runs beside its neighbours, with the modules of the program to import."""
     (tmp_path / "neighbour.py").write_text("WORD = 'beside'\n")
