@@ -274,6 +274,29 @@ def test_the_interpreter_can_be_switched_off(world: World) -> None:
     assert world.run("return-words", "3", env=env).code == 3
 
 
+OVERLAY = """
+mkdir /srv/layers; mount -t tmpfs t /srv/layers; mkdir /srv/layers/image /srv/layers/upper /srv/layers/work
+cp -a /var/cache/. /srv/layers/image
+mount -t overlay o -o lowerdir=/srv/layers/image,upperdir=/srv/layers/upper,workdir=/srv/layers/work /var/cache
+"""
+
+
+def test_in_an_image_of_a_container(world: World) -> None:
+    """A tree that was warmed when an image was built, below a layer that may be written to: used, and mended if need be."""
+    tree = world.run("--ferryman-cache", "warm", user=0).out.decode().strip()
+    right = contents(world, tree)
+    world.sh(OVERLAY)
+
+    assert unpacked(world) == unpacked(world, user=0) == tree
+    assert [path for path in world.everything("/srv/layers/upper") if "_internal" in path] == []
+    world.sh(f"truncate -s 3 {tree}/_internal/_ferryman/main.pyc; echo > {tree}/.ferryman")
+    assert unpacked(world, user=0) == unpacked(world) == tree
+    assert contents(world, tree) == right
+    world.sh(f"rm -r {tree}")
+    assert unpacked(world, user=0) == tree
+    assert contents(world, tree) == right
+
+
 # --- cleaners ---------------------------------------------------------------------------------------------------------
 
 CLEANED: dict[str, str] = {
