@@ -1,6 +1,7 @@
 /* Files and folders of Windows. */
 #include "windows_api.h"
 
+#include <stdlib.h>
 #include <string.h>
 #include <wchar.h>
 
@@ -130,17 +131,23 @@ static bool is_folder(const char *path)
     return attributes != INVALID_FILE_ATTRIBUTES && (attributes & FILE_ATTRIBUTE_DIRECTORY);
 }
 
-/* From the top down. Another process may make the same folder at the same time. */
+/* From the top down; another process may make the same folder at the same time. Not by recursion: a path may have two
+   thousand folders, and the stack is small. */
 bool os_make_folders(const char *path, bool shared, struct problem *problem)
 {
-    char parent[PATH_SIZE];
+    char part[PATH_SIZE];
     if (is_folder(path))
         return true;
-    snprintf(parent, sizeof parent, "%s", path);
-    path_parent(parent);
-    if (strcmp(parent, path) != 0 && strchr(parent, SEPARATOR) != NULL && !is_folder(parent) &&
-        !os_make_folders(parent, shared, problem))
-        return false;
+    snprintf(part, sizeof part, "%s", path);
+    for (char *slash = strchr(part, SEPARATOR); slash != NULL; slash = strchr(slash + 1, SEPARATOR)) {
+        if (slash == part || slash[-1] == ':' || slash[-1] == SEPARATOR || slash[1] == SEPARATOR)
+            continue; /* C:\, or the beginning of \\server\share */
+        *slash = 0;
+        if (!is_folder(part) && strchr(part, SEPARATOR) != NULL && !os_make_folder(part, shared, problem) &&
+            !is_folder(part))
+            return false;
+        *slash = SEPARATOR;
+    }
     return os_make_folder(path, shared, problem) || is_folder(path);
 }
 
@@ -228,25 +235,35 @@ bool os_remove(const char *path)
     return attributes == INVALID_FILE_ATTRIBUTES ? GetLastError() == ERROR_FILE_NOT_FOUND : remove_one(wide, attributes);
 }
 
+static bool remove_below(wchar_t wide[WIDE_SIZE], size_t length);
+
+/* One entry of the folder whose path is the first `length` characters of `wide`. */
+static bool remove_entry(wchar_t wide[WIDE_SIZE], size_t length, const WIN32_FIND_DATAW *found)
+{
+    DWORD attributes = found->dwFileAttributes;
+    if (is_dots(found->cFileName))
+        return true;
+    if (!append(wide, length, found->cFileName))
+        return false;
+    bool folder = (attributes & FILE_ATTRIBUTE_DIRECTORY) && !(attributes & FILE_ATTRIBUTE_REPARSE_POINT);
+    bool emptied = !folder || remove_below(wide, wcslen(wide));
+    return remove_one(wide, attributes) && emptied;
+}
+
 /* `wide` has room for the names of what lies below; it is as it was when this returns. Goes on after a file that does
-   not go, so that as little as possible stays. */
+   not go, so that as little as possible stays. What is found is not on the stack, because folders may be deep. */
 static bool remove_below(wchar_t wide[WIDE_SIZE], size_t length)
 {
-    WIN32_FIND_DATAW found;
-    bool removed = append(wide, length, L"*");
-    HANDLE search = removed ? FindFirstFileW(wide, &found) : INVALID_HANDLE_VALUE;
+    WIN32_FIND_DATAW *found = malloc(sizeof *found);
+    bool removed = found != NULL && append(wide, length, L"*");
+    HANDLE search = removed ? FindFirstFileW(wide, found) : INVALID_HANDLE_VALUE;
     if (search != INVALID_HANDLE_VALUE) {
-        do {
-            if (is_dots(found.cFileName))
-                continue;
-            bool named = append(wide, length, found.cFileName);
-            DWORD attributes = found.dwFileAttributes;
-            if (named && (attributes & FILE_ATTRIBUTE_DIRECTORY) && !(attributes & FILE_ATTRIBUTE_REPARSE_POINT))
-                removed = remove_below(wide, wcslen(wide)) && removed;
-            removed = named && remove_one(wide, attributes) && removed;
-        } while (FindNextFileW(search, &found));
+        do
+            removed = remove_entry(wide, length, found) && removed;
+        while (FindNextFileW(search, found));
         FindClose(search);
     }
+    free(found);
     wide[length] = 0;
     return removed;
 }

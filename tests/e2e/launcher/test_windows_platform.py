@@ -21,7 +21,13 @@ from support.wine.prefix import Ran, Windows, finish, windows
 pytestmark = pytest.mark.e2e
 
 DEEP = "\\".join(["灯 " + "d" * 40] * 8)
-NAMES = {"plain": "plain", "spaces": "two words", "Chinese": "灯塔", "deeper than 260 characters": DEEP}
+NAMES = {
+    "plain": "plain",
+    "spaces": "two words",
+    "Chinese": "灯塔",
+    "deeper than 260 characters": DEEP,
+    "four hundred folders": "\\".join("a" * 400),
+}
 
 
 @dataclass(frozen=True)
