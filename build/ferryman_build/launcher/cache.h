@@ -17,16 +17,4 @@ bool cache_find(const struct payload *payload, struct tree *tree, struct problem
    that were wrong. */
 bool cache_seal(const struct payload *payload, const struct tree *tree, uint32_t *mended, struct problem *problem);
 
-struct cached {
-    char folder[PATH_SIZE];
-    const char *key; /* the tree's name: 32 hex digits */
-    int64_t used;    /* when it was last started, seconds since 1970 */
-    bool running;    /* somebody holds it */
-    bool removed;
-};
-/* Every tree of the program in every place; `days` >= 0 removes those that nobody uses and that were not used for so
-   many days, except `spare`. `visit` may be NULL. */
-void cache_walk(const char *name, const char *spare, int days, void (*visit)(void *context, const struct cached *cached),
-                void *context);
-
 #endif

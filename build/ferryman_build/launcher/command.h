@@ -4,8 +4,8 @@
 
 #include "payload.h"
 
-/* `word` and `value` are the arguments behind --ferryman-cache, NULL when missing; `payload` is NULL in a tree. Answers the
-   exit code; with -1 the problem is filled. */
-int command_run(const char *word, const char *value, const struct payload *payload, struct problem *problem);
+/* `word` and `value` are the arguments behind --ferryman-cache, NULL when missing; `payload` is NULL in a tree. Answers whether
+   it was done; otherwise the problem says why. */
+bool command_run(const char *word, const char *value, const struct payload *payload, struct problem *problem);
 
 #endif

@@ -79,6 +79,12 @@ static bool find(int file, uint64_t file_size, struct section *section, struct p
     return none(problem);
 }
 
+void os_payload_done(const struct section *section)
+{
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), start = (uintptr_t)section->data / page * page;
+    munmap((void *)start, (size_t)((uintptr_t)section->data + section->size - start));
+}
+
 bool os_payload(const char *self, struct section *section, struct problem *problem)
 {
     struct stat status;

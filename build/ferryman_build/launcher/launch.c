@@ -23,8 +23,8 @@ static void take(struct launch *launch, int *format, const char *key, const char
         launch->library = value;
     else if (!strcmp(key, "main"))
         launch->main = value;
-    else if (!strcmp(key, "path") && launch->path_count < LAUNCH_PATHS)
-        launch->paths[launch->path_count++] = value;
+    else if (!strcmp(key, "path") && ++launch->path_count <= LAUNCH_PATHS)
+        launch->paths[launch->path_count - 1] = value;
     else if (!strcmp(key, "optimize"))
         launch->optimize = atoi(value);
     else if (!strcmp(key, "interpreter"))
@@ -53,5 +53,7 @@ bool launch_read(const char *folder, struct launch *launch, struct problem *prob
         return problem_set(problem, EXIT_INTERPRETER, CURE, "%s has format %d, and this launcher knows 1.", path, format);
     if (!launch->name || !launch->library || !launch->main || !launch->path_count || !launch->python)
         return problem_set(problem, EXIT_INTERPRETER, CURE, "%s is incomplete.", path);
+    if (launch->path_count > LAUNCH_PATHS)
+        return problem_set(problem, EXIT_INTERPRETER, CURE, "%s names more than %d places of modules.", path, LAUNCH_PATHS);
     return true;
 }

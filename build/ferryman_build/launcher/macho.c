@@ -5,7 +5,16 @@
 #include <mach-o/ldsyms.h>
 #undef section
 
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include "platform.h"
+
+void os_payload_done(const struct section *section)
+{
+    uintptr_t page = (uintptr_t)getpagesize(), start = (uintptr_t)section->data / page * page;
+    madvise((void *)start, (size_t)((uintptr_t)section->data + section->size - start), MADV_DONTNEED);
+}
 
 bool os_payload(const char *self, struct section *section, struct problem *problem)
 {

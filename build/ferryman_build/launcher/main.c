@@ -31,7 +31,7 @@ static const char *plain_word(char *into, size_t size, int argc, native_char **a
     return into;
 }
 
-static int cache_command(int argc, native_char **argv, const struct payload *payload, struct problem *problem)
+static bool cache_command(int argc, native_char **argv, const struct payload *payload, struct problem *problem)
 {
     char word[96], value[96];
     if (argc > 4)
@@ -46,54 +46,59 @@ static bool plain_interpreter_asked(void)
     return value && !strcmp(value, "1");
 }
 
-static int start_tree(const char *self, const char *folder, int argc, native_char **argv, struct problem *problem)
+static bool start_tree(const char *self, const char *folder, int argc, native_char **argv, int *code,
+                       struct problem *problem)
 {
     static struct launch launch;
     static char contents[PATH_SIZE];
     if (!launch_read(folder, &launch, problem))
-        return -1;
-    if (!path_join(contents, folder, CONTENTS)) {
-        problem_set(problem, EXIT_INTERPRETER, "Move it to a shorter path.", "the path of the program is too long.");
-        return -1;
-    }
+        return false;
+    if (!path_join(contents, folder, CONTENTS))
+        return problem_set(problem, EXIT_INTERPRETER, "Move it to a shorter path.", "the path of the program is too long.");
     struct program program = {.launch = &launch, .self = self, .contents = contents, .argc = argc, .argv = argv};
     program.plain = launch.interpreter && plain_interpreter_asked();
-    return python_run(&program, problem);
+    return python_run(&program, code, problem);
 }
 
-static int start(int argc, native_char **argv, const char **name, struct problem *problem)
+static bool start(int argc, native_char **argv, const char **name, int *code, struct problem *problem)
 {
     static char self[PATH_SIZE], folder[PATH_SIZE];
     static struct payload payload;
     static struct tree tree;
     struct section section = {NULL, 0};
     if (!os_self(self, problem))
-        return -1;
+        return false;
     if (strrchr(self, SEPARATOR))
         *name = strrchr(self, SEPARATOR) + 1;
     bool asks_cache = argc > 1 && same(argv[1], "--ferryman-cache");
     if (!os_payload(self, &section, problem) || (section.data && !payload_open(&section, &payload, problem)))
-        return -1;
+        return false;
     if (asks_cache)
         return cache_command(argc, argv, section.data ? &payload : NULL, problem);
     if (section.data) {
         *name = payload.name;
-        return cache_find(&payload, &tree, problem) ? start_tree(self, tree.folder, argc, argv, problem) : -1;
+        if (!cache_find(&payload, &tree, problem))
+            return false;
+        os_payload_done(&section);
+        return start_tree(self, tree.folder, argc, argv, code, problem);
     }
     memcpy(folder, self, sizeof folder);
     path_parent(folder);
-    return start_tree(self, folder, argc, argv, problem);
+    /* With raised rights, whoever can write the tree decides what runs with them. */
+    if (os_raised() && !os_trusted(folder, problem))
+        return false;
+    return start_tree(self, folder, argc, argv, code, problem);
 }
 
 static int run(int argc, native_char **argv)
 {
     static struct problem problem;
     const char *name = "ferryman";
-    int code = start(argc, argv, &name, &problem);
-    if (code >= 0)
+    int code = 0;
+    if (start(argc, argv, &name, &code, &problem))
         return code;
     problem_print(name, &problem);
-    return problem.code;
+    return problem.code ? problem.code : EXIT_INTERPRETER; /* never 0: nothing was started */
 }
 
 #ifdef _WIN32

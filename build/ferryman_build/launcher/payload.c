@@ -31,6 +31,12 @@ static bool damaged(struct problem *problem, const char *what)
     return problem_set(problem, EXIT_DAMAGED, DAMAGED_CURE, "this executable is damaged: %s.", what);
 }
 
+static bool no_memory(struct problem *problem)
+{
+    return problem_set(problem, EXIT_NO_PLACE, "Raise the memory limit for the first start, or unpack with "
+                       "`--ferryman-cache warm` outside of it.", "there is no memory for the index of its payload.");
+}
+
 /* A name becomes a folder of the cache: one component, and no hidden one. */
 static bool take_name(char *into, size_t size, const uint8_t *from, uint32_t length)
 {
@@ -81,6 +87,8 @@ bool payload_open(const struct section *section, struct payload *payload, struct
         !take_name(payload->name, sizeof payload->name, head + HEAD_FIXED, name) ||
         !take_name(payload->version, sizeof payload->version, head + HEAD_FIXED + name, version))
         return damaged(problem, "its name is none");
+    if (u32(head + 44))
+        return damaged(problem, "it asks for something that its launcher does not know");
     if (payload->body_size > section->size - size)
         return damaged(problem, "it was truncated");
     if (!payload->segments || payload->index_packed > payload->body_size)
@@ -163,7 +171,7 @@ static bool read_entry(struct index *index, struct entry *entry, const uint8_t *
     return entry->offset <= limit && entry->size <= limit - entry->offset;
 }
 
-static bool read_index(const struct payload *payload, struct index *index)
+static bool read_index(const struct payload *payload, struct index *index, bool *exhausted)
 {
     const uint8_t *at = index->memory, *end = at + payload->index_size;
     index->segment_count = u32(at);
@@ -175,7 +183,8 @@ static bool read_index(const struct payload *payload, struct index *index)
     index->segments = calloc((size_t)index->segment_count + 1, sizeof *index->segments);
     index->entries = calloc((size_t)index->entry_count + 1, sizeof *index->entries);
     index->names = malloc((size_t)payload->index_size + 2 * (size_t)index->entry_count + 1);
-    if (!index->segments || !index->entries || !index->names || !read_segments(payload, index))
+    *exhausted = !index->segments || !index->entries || !index->names;
+    if (*exhausted || !read_segments(payload, index))
         return false;
     at += 8 + (size_t)index->segment_count * SEGMENT_SIZE;
     char *names = index->names;
@@ -188,13 +197,16 @@ static bool read_index(const struct payload *payload, struct index *index)
 bool payload_index(const struct payload *payload, struct index *index, struct problem *problem)
 {
     memset(index, 0, sizeof *index);
-    if (payload->index_size < 8 || !(index->memory = malloc(payload->index_size)))
+    if (payload->index_size < 8)
         return damaged(problem, "its payload has no index");
+    if (!(index->memory = malloc(payload->index_size)))
+        return no_memory(problem);
     size_t got = ZSTD_decompress(index->memory, payload->index_size, payload->body, payload->index_packed);
-    if (got == payload->index_size && read_index(payload, index))
+    bool exhausted = false;
+    if (got == payload->index_size && read_index(payload, index, &exhausted))
         return true;
     index_free(index);
-    return damaged(problem, "the index of its payload does not fit it");
+    return exhausted ? no_memory(problem) : damaged(problem, "the index of its payload does not fit it");
 }
 
 void index_free(struct index *index)

@@ -1,4 +1,4 @@
-/* What differs between operating systems: platform_posix.c and platform_windows.c, one implementation each.
+/* What differs between operating systems: posix_*.c, elf.c and macho.c, or platform_windows.c and windows_*.c.
    Paths are UTF-8 on Windows and bytes elsewhere. Functions that answer bool fill `problem` when they answer false,
    if they have one. */
 #ifndef FERRYMAN_PLATFORM_H
@@ -29,6 +29,13 @@ struct section {
 };
 bool os_payload(const char *self, struct section *section, struct problem *problem);
 
+/* The payload is not needed any more: give its pages back, so that they do not count as the program's memory. */
+void os_payload_done(const struct section *section);
+
+/* Whether the process runs with rights that whoever started it does not have (set-uid, file capabilities): then nothing
+   that this user says is believed. */
+bool os_raised(void);
+
 /* ---- places for the cache -------------------------------------------------------------------------------- */
 
 /* One folder in which trees may lie, in the order in which they are tried. */
@@ -38,10 +45,13 @@ struct place {
     char reason[256];     /* why it is not available */
     bool shared;          /* other users read what is unpacked here: 0755 and 0644 whatever the umask (root's place) */
     bool readonly;        /* use trees that are there, never write (the machine-wide place, for other users) */
+    bool pending;         /* os_place_complete has to be asked before the path is used */
     bool swept;           /* something outside deletes old files here (/var/tmp, /tmp) */
 };
 enum { PLACES = 8 };
 size_t os_places(struct place places[PLACES]);
+/* Fill in what takes long to find out and is rarely needed. */
+void os_place_complete(struct place *place);
 
 /* Whether nobody but root and this user can change anything along `path`, which exists. Fills `problem->sentence`.
    A symbolic link among the components is followed only when the same holds for the folder that it lies in. */
@@ -54,7 +64,6 @@ struct facts {
     enum kind kind;
     uint64_t size;
     int64_t modified; /* seconds since 1970 */
-    bool ours;        /* owned by this user (or root, when we are root) */
 };
 /* Does not follow a link at the end of `path`. */
 struct facts os_facts(const char *path);
@@ -66,6 +75,7 @@ bool os_make_folder(const char *path, bool shared, struct problem *problem);
 /* A new file with `mode` (permission bits; on Windows only what is writable counts). */
 bool os_write_file(const char *path, const void *data, size_t size, unsigned mode, struct problem *problem);
 bool os_symlink(const char *target, const char *path, struct problem *problem);
+bool os_read_link(const char *path, char target[PATH_SIZE]);
 bool os_rename(const char *from, const char *to, struct problem *problem);
 /* A file or an empty folder; false when it is still there. */
 bool os_remove(const char *path);
@@ -83,14 +93,16 @@ bool os_read_pieces(const char *path, void (*take)(void *context, const void *da
 
 /* Whether programs and libraries may be mapped from a folder (noexec mounts answer false). */
 bool os_executable_place(const char *folder);
+/* Whether other machines may use a folder as well. */
+bool os_remote(const char *folder);
 /* Bytes that this user may still write there; UINT64_MAX when unknown. */
 uint64_t os_free_space(const char *folder);
 
 /* ---- locks ----------------------------------------------------------------------------------------------- */
 
 /* An advisory lock that ends with the process, is not inherited by programs that it executes, and holds for children
-   that it forks. Locks of files: path.lock. `folder`: the lock is on the tree's folder itself where the system can do
-   that (POSIX: systemd-tmpfiles leaves locked folders alone), else on its marker file. */
+   that it forks. Locks of files: path.lock. A tree is locked at its folder where the
+   system can do that (POSIX: systemd-tmpfiles leaves locked folders alone), else at a file in it. */
 typedef intptr_t lock_handle;
 enum lock_result { LOCK_HELD, LOCK_BUSY, LOCK_GONE, LOCK_FAILED };
 /* Creates the file. LOCK_GONE: it was unlinked while we waited: try again. */

@@ -14,6 +14,9 @@
 
 #include "platform.h"
 
+/* A 32-bit system sees no file whose inode has more than 32 bits otherwise. */
+_Static_assert(sizeof(off_t) == 8, "compile with _FILE_OFFSET_BITS=64");
+
 static bool failed(struct problem *problem, const char *path, const char *what)
 {
     return problem_set(problem, EXIT_NO_PLACE, "", "%s cannot be %s: %s", path, what, strerror(errno));
@@ -31,7 +34,6 @@ struct facts os_facts(const char *path)
                                            : KIND_OTHER;
     facts.size = (uint64_t)status.st_size;
     facts.modified = status.st_mtime;
-    facts.ours = status.st_uid == geteuid();
     return facts;
 }
 
@@ -113,6 +115,13 @@ bool os_symlink(const char *target, const char *path, struct problem *problem)
     return !symlink(target, path) || failed(problem, path, "linked");
 }
 
+bool os_read_link(const char *path, char target[PATH_SIZE])
+{
+    ssize_t length = readlink(path, target, PATH_SIZE - 1);
+    target[length > 0 ? length : 0] = 0;
+    return length > 0;
+}
+
 bool os_rename(const char *from, const char *to, struct problem *problem)
 {
     return !rename(from, to) || failed(problem, to, "put in place");
@@ -129,8 +138,11 @@ static bool remove_at(int parent, const char *name)
         return true;
     int folder = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     DIR *list = folder < 0 ? NULL : fdopendir(folder);
-    if (!list)
+    if (!list) {
+        if (folder >= 0)
+            close(folder);
         return false;
+    }
     bool done = true;
     for (struct dirent *entry; (entry = readdir(list));)
         if (strcmp(entry->d_name, ".") && strcmp(entry->d_name, ".."))
@@ -152,7 +164,12 @@ bool os_touch(const char *path)
 bool os_flush(const char *path)
 {
     int file = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+#ifdef __APPLE__
+    /* fsync only hands it to the disk, which may keep it in its own memory; not every file system has the other. */
+    bool done = file >= 0 && (fcntl(file, F_FULLFSYNC) != -1 || !fsync(file));
+#else
     bool done = file >= 0 && !fsync(file);
+#endif
     if (file >= 0)
         close(file);
     return done;
@@ -172,7 +189,7 @@ bool os_list(const char *folder, bool (*visit)(void *context, const char *name),
 
 bool os_read_pieces(const char *path, void (*take)(void *context, const void *data, size_t size), void *context)
 {
-    char piece[64 * 1024];
+    char piece[16 * 1024];
     ssize_t got = -1;
     int file = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
     if (file < 0)

@@ -16,6 +16,7 @@
 #else
 #include <sys/auxv.h>
 #include <sys/statvfs.h>
+#include <sys/vfs.h>
 #define MACHINE_WIDE "/var/cache/ferryman"
 #define BELOW_HOME ".cache/ferryman"
 #endif
@@ -24,7 +25,7 @@
 
 /* Started with rights that its user does not have (set-uid, file capabilities): nothing that the user says about places
    or modes is believed, because whoever writes the tree decides what runs with those rights. */
-static bool raised(void)
+bool os_raised(void)
 {
 #ifdef __APPLE__
     return issetugid();
@@ -35,7 +36,7 @@ static bool raised(void)
 
 const char *os_getenv(const char *name)
 {
-    const char *value = raised() ? NULL : getenv(name);
+    const char *value = os_raised() ? NULL : getenv(name);
     return value && *value ? value : NULL;
 }
 
@@ -63,22 +64,41 @@ static struct place *add(struct list *list, const char *source, const char *fold
     return place;
 }
 
+/* A service may be started without HOME. The user database knows as well, but asking it loads libraries into the process
+   and may wait for a network: only when it is this place's turn. */
 static void add_home(struct list *list)
 {
-    const char *home = os_getenv("HOME"), *source = "HOME";
-    if (!home) {
-        /* A service may be started without it; the user database knows as well. */
+    const char *home = os_getenv("HOME");
+    struct place *place = add(list, home ? "HOME" : "home of the user", home, BELOW_HOME);
+    place->pending = !home;
+}
+
+void os_place_complete(struct place *place)
+{
+    static char home[PATH_SIZE];
+    static bool asked;
+    if (!place->pending)
+        return;
+    if (!asked) {
         struct passwd *entry = getpwuid(geteuid());
-        home = entry && entry->pw_dir[0] == '/' ? entry->pw_dir : NULL;
-        source = home ? "home of the user" : source;
+        snprintf(home, sizeof home, "%s", entry ? entry->pw_dir : "");
+        asked = true;
     }
-    add(list, source, home, BELOW_HOME);
+    place->pending = false;
+    if (home[0] != '/' || !path_join(place->path, home, BELOW_HOME))
+        snprintf(place->reason, sizeof place->reason, "HOME is not set, and the user database names none");
 }
 
 static void add_swept(struct list *list, const char *source, const char *folder)
 {
     char own[64];
     snprintf(own, sizeof own, "ferryman-%lu", (unsigned long)geteuid());
+    for (size_t i = 0; folder && i < list->count; i++) {
+        size_t length = strlen(folder);
+        const char *path = list->places[i].path;
+        if (!strncmp(path, folder, length) && path[length] == '/' && !strcmp(path + length + 1, own))
+            return; /* TMPDIR is one of the others */
+    }
     if (folder)
         add(list, source, folder, own)->swept = true;
 }
@@ -95,8 +115,11 @@ size_t os_places(struct place places[PLACES])
     struct place *machine = add(&list, "machine-wide", MACHINE_WIDE, NULL);
     machine->shared = root;
     machine->readonly = !root;
-    if (raised())
+    if (os_raised()) {
+        add(&list, "this user's places", NULL, NULL);
+        snprintf(places[list.count - 1].reason, sizeof places->reason, "not believed, because it runs with raised rights");
         return list.count;
+    }
     char first[PATH_SIZE];
     const char *managed = os_getenv("CACHE_DIRECTORY"); /* systemd.exec(5), CacheDirectory=; several are joined by : */
     if (managed) {
@@ -120,7 +143,8 @@ size_t os_places(struct place places[PLACES])
 /* ---- trust -------------------------------------------------------------------------------------------------- */
 
 /* Inside a user namespace whoever is not mapped appears as one user, root of the host among them. Folders of that user
-   which nobody else may write to were put there by whoever made the namespace. */
+   which nobody else may write to were put there by whoever made the namespace; what lies in a folder that all may write to
+   (/tmp of the host) may be anybody's. Where the number belongs to a user of the namespace it is that user. */
 static bool is_unmapped_root(uid_t uid)
 {
     unsigned long overflow = 65534, inside, outside, count;
@@ -132,21 +156,24 @@ static bool is_unmapped_root(uid_t uid)
     }
     if (uid != overflow || !(file = fopen("/proc/self/uid_map", "re")))
         return false;
-    bool identity = fscanf(file, "%lu %lu %lu", &inside, &outside, &count) == 3 && count >= 0xffffffffUL;
+    bool mapped = false;
+    while (fscanf(file, "%lu %lu %lu", &inside, &outside, &count) == 3)
+        mapped |= overflow >= inside && overflow - inside < count;
     fclose(file);
-    return !identity;
+    return !mapped;
 }
 
-static bool trusted_owner(uid_t uid)
+/* `open`: it lies in a folder that all may write to. */
+static bool trusted_owner(uid_t uid, bool open)
 {
-    return uid == 0 || (uid == geteuid() && !raised()) || is_unmapped_root(uid);
+    return uid == 0 || (uid == geteuid() && !os_raised()) || (!open && is_unmapped_root(uid));
 }
 
 /* One component: of root or of us, and not to be changed by others. In a sticky folder (/tmp) others may add entries but
    not touch ours, and what is ours is looked at for itself. */
-static bool component_trusted(const char *path, const struct stat *status, struct problem *problem)
+static bool component_trusted(const char *path, const struct stat *status, bool open, struct problem *problem)
 {
-    if (!trusted_owner(status->st_uid))
+    if (!trusted_owner(status->st_uid, open))
         return problem_set(problem, EXIT_NO_PLACE, "", "%s belongs to another user (%lu)", path,
                            (unsigned long)status->st_uid);
     if (S_ISLNK(status->st_mode) || status->st_mode & S_ISVTX)
@@ -178,6 +205,7 @@ static bool walk(const char *path, int links, struct problem *problem)
     char at[PATH_SIZE], next[PATH_SIZE];
     struct stat status;
     size_t start = 0, length = strlen(path);
+    bool open = false;
     while (start <= length) {
         size_t end = start + strcspn(path + start, "/");
         bool last = end + strspn(path + end, "/") == length;
@@ -186,8 +214,9 @@ static bool walk(const char *path, int links, struct problem *problem)
         at[size] = 0;
         if (lstat(at, &status))
             return problem_set(problem, EXIT_NO_PLACE, "", "%s cannot be looked at: %s", at, strerror(errno));
-        if (!component_trusted(at, &status, problem))
+        if (!component_trusted(at, &status, open, problem))
             return false;
+        open = status.st_mode & S_IWOTH;
         if (S_ISLNK(status.st_mode)) {
             if (!links || !follow(path, start, end, next))
                 return problem_set(problem, EXIT_NO_PLACE, "", "%s is a link that leads nowhere", at);
@@ -224,10 +253,31 @@ uint64_t os_free_space(const char *folder)
 {
 #ifdef __APPLE__
     struct statfs status;
-    return statfs(folder, &status) ? UINT64_MAX : (uint64_t)status.f_bavail * (uint64_t)status.f_bsize;
+    uint64_t block = statfs(folder, &status) ? 0 : (uint64_t)status.f_bsize;
 #else
     struct statvfs status;
-    return statvfs(folder, &status) ? UINT64_MAX : (uint64_t)status.f_bavail * status.f_frsize;
+    uint64_t block = statvfs(folder, &status) ? 0 : (uint64_t)status.f_frsize;
+#endif
+    /* A file system in memory without a limit counts no blocks at all. */
+    return block && status.f_blocks ? (uint64_t)status.f_bavail * block : UINT64_MAX;
+}
+
+bool os_remote(const char *folder)
+{
+#ifdef __APPLE__
+    struct statfs status;
+    return !statfs(folder, &status) && !(status.f_flags & MNT_LOCAL);
+#else
+    /* statfs(2): NFS, SMB, CIFS, SMB2, 9P, Ceph, AFS (two), Lustre, GFS2, OCFS2, and FUSE, where nobody knows. */
+    static const uint32_t kinds[] = {0x6969,     0x517b,     0xff534d42, 0xfe534d42, 0x01021997, 0x00c36400,
+                                     0x5346414f, 0x6b414653, 0x0bd00bd0, 0x01161970, 0x7461636f, 0x65735546};
+    struct statfs status;
+    if (statfs(folder, &status))
+        return false;
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        if ((uint32_t)status.f_type == kinds[i])
+            return true;
+    return false;
 #endif
 }
 #endif

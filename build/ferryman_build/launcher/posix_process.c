@@ -40,7 +40,7 @@ bool os_self(char path[PATH_SIZE], struct problem *problem)
         found[length] = 0;
     } else { /* no /proc: what the kernel was asked to execute; relative to the working directory, which is still that */
         const char *executed = (const char *)getauxval(AT_EXECFN);
-        known = executed && realpath(executed, found);
+        known = executed && !os_raised() && realpath(executed, found); /* its caller says that */
     }
 #endif
     if (!known || strlen(found) >= PATH_SIZE)

@@ -189,6 +189,8 @@ static bool set_program(PyConfig *config, const struct program *program)
     config->optimization_level = program->launch->optimize;
 #if PY_VERSION_HEX >= 0x030b0000
     config->safe_path = 1;
+#else
+    config->isolated = 1; /* the only way to keep the folder of argv[0] out of sys.path; the rest of it is set already */
 #endif
     return path_join(path, program->contents, program->launch->main) && set_text(config, &config->run_filename, path);
 }
@@ -206,36 +208,37 @@ static bool configure(PyConfig *config, const struct program *program)
     return true;
 }
 
-static int initialize(const struct program *program, struct problem *problem)
+/* `ended`: it has nothing to run (python --version), and `code` is its exit code. */
+static bool initialize(const struct program *program, bool *ended, int *code, struct problem *problem)
 {
     PyConfig config;
     py.PyConfig_InitPythonConfig(&config);
-    if (!configure(&config, program)) {
-        problem_set(problem, EXIT_INTERPRETER, CURE, "the interpreter's configuration does not fit into memory.");
-        return -1;
-    }
+    if (!configure(&config, program))
+        return problem_set(problem, EXIT_INTERPRETER, CURE, "the interpreter's configuration does not fit into memory.");
     PyStatus status = set_arguments(&config, program);
     if (!py.PyStatus_Exception(status))
         status = py.Py_InitializeFromConfig(&config);
     py.PyConfig_Clear(&config);
-    if (py.PyStatus_IsExit(status)) /* python --version and the like */
-        return status.exitcode;
-    return refused(status, problem) ? -1 : -2;
+    *ended = py.PyStatus_IsExit(status);
+    *code = *ended ? status.exitcode : 0;
+    return *ended || !refused(status, problem);
 }
 
-int python_run(const struct program *program, struct problem *problem)
+bool python_run(const struct program *program, int *code, struct problem *problem)
 {
     char path[PATH_SIZE];
-    if (strcmp(program->launch->python, FERRYMAN_PYTHON)) {
-        problem_set(problem, EXIT_INTERPRETER, CURE, "the tree in %s holds Python %s, and this launcher is made for %s.",
-                    program->contents, program->launch->python, FERRYMAN_PYTHON);
-        return -1;
-    }
+    bool ended;
+    if (strcmp(program->launch->python, FERRYMAN_PYTHON))
+        return problem_set(problem, EXIT_INTERPRETER, CURE,
+                           "the tree in %s holds Python %s, and this launcher is made for %s.", program->contents,
+                           program->launch->python, FERRYMAN_PYTHON);
     if (!path_join(path, program->contents, program->launch->library))
-        return -1;
+        return problem_set(problem, EXIT_INTERPRETER, "Move it to a shorter path.", "the path of the program is too long.");
     void *library = os_load(path, program->contents, problem);
-    if (!library || !find_functions(library, problem) || !preinitialize(program, problem))
-        return -1;
-    int code = initialize(program, problem);
-    return code == -2 ? py.Py_RunMain() : code;
+    if (!library || !find_functions(library, problem) || !preinitialize(program, problem) ||
+        !initialize(program, &ended, code, problem))
+        return false;
+    if (!ended)
+        *code = py.Py_RunMain();
+    return true;
 }

@@ -14,7 +14,7 @@ struct program {
     bool plain; /* an interpreter and not the program */
 };
 
-/* Run it to its end; answers the exit code, or -1 with a problem when it could not be started. */
-int python_run(const struct program *program, struct problem *problem);
+/* Run it to its end and set its exit code; false with a problem when it could not be started. */
+bool python_run(const struct program *program, int *code, struct problem *problem);
 
 #endif

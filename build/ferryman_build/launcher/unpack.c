@@ -176,6 +176,13 @@ bool unpack(const struct payload *payload, const struct index *index, const bool
     return done;
 }
 
+/* Where links cannot be made (Windows) no target has any. */
+static bool same_link(const struct entry *entry, const char *path, enum kind kind, bool contents)
+{
+    char target[PATH_SIZE];
+    return kind == KIND_LINK && (!contents || (os_read_link(path, target) && !strcmp(target, entry->link)));
+}
+
 static bool same_content(const struct entry *entry, const char *path)
 {
     struct sha256 hash;
@@ -196,8 +203,7 @@ uint32_t unpack_compare(const struct index *index, const char *folder, bool cont
         bool right = path_join(path, folder, entry->path);
         if (right) {
             struct facts facts = os_facts(path);
-            /* Where links cannot be made (Windows) they are files; no target has both. */
-            right = entry->kind == ENTRY_LINK ? facts.kind == KIND_LINK
+            right = entry->kind == ENTRY_LINK ? same_link(entry, path, facts.kind, contents)
                                               : facts.kind == KIND_FILE && facts.size == entry->size &&
                                                     (!contents || same_content(entry, path));
         }
