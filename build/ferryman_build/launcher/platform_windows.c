@@ -145,6 +145,12 @@ bool os_payload(const char *self, struct section *section, struct problem *probl
     return true;
 }
 
+/* To unlock pages that are not locked takes them out of the process's working set; that it then "fails" is documented. */
+void os_payload_done(const struct section *section)
+{
+    VirtualUnlock((void *)(uintptr_t)section->data, section->size);
+}
+
 /* ---- time and chance ------------------------------------------------------------------------------------- */
 
 static uint64_t now_100ns(void)
@@ -298,8 +304,7 @@ wchar_t *os_wide(const char *path)
     return copy == NULL ? NULL : wcscpy(copy, text);
 }
 
-/* The copies stay: the launcher asks for a handful of variables, once each. Windows has no programs that run with
-   more rights than who starts them, as setuid programs do, so variables are never withheld. */
+/* The copies stay: the launcher asks for a handful of variables, once each. None is ever withheld (os_raised). */
 const char *os_getenv(const char *name)
 {
     wchar_t wide_name[128];

@@ -30,8 +30,6 @@ void *windows_function(const wchar_t *library, const char *name);
 bool windows_elevated(void);
 /* S-1-5-…; "" when the system does not say. */
 const char *windows_user_sid(void);
-/* Whether this user owns what is open, or Administrators or LocalSystem do and this process is elevated. */
-bool windows_is_ours(HANDLE file);
 /* For whom something new is: everybody reads and the administrators write; this user alone; the same, for a file. */
 enum audience { FOR_ALL, FOR_USER, FOR_USER_FILE };
 /* For CreateDirectoryW and CreateFileW; NULL (what the folder above says holds) when the system does not make it. */

@@ -43,7 +43,7 @@ struct facts os_facts(const char *path)
     wchar_t wide[WIDE_SIZE];
     if (!windows_wide(wide, path))
         return facts;
-    HANDLE file = windows_open_facts(wide, READ_CONTROL);
+    HANDLE file = windows_open_facts(wide, 0);
     if (file == INVALID_HANDLE_VALUE) {
         facts.kind = kind_of_error(GetLastError());
         return facts;
@@ -54,7 +54,6 @@ struct facts os_facts(const char *path)
         facts.kind = windows_is_link(file) ? KIND_LINK : folder ? KIND_FOLDER : KIND_FILE;
         facts.size = (uint64_t)found.nFileSizeHigh << 32 | found.nFileSizeLow;
         facts.modified = unix_time(found.ftLastWriteTime);
-        facts.ours = windows_is_ours(file);
     }
     CloseHandle(file);
     return facts;
@@ -190,6 +189,13 @@ bool os_symlink(const char *target, const char *path, struct problem *problem)
     return windows_failed(problem, EXIT_DAMAGED, "make the link", path, ERROR_NOT_SUPPORTED);
 }
 
+bool os_read_link(const char *path, char target[PATH_SIZE])
+{
+    (void)path;
+    target[0] = 0;
+    return false;
+}
+
 /* ---- changing -------------------------------------------------------------------------------------------- */
 
 enum { RENAME_WAIT = 3000, RENAME_STEP = 20 };
@@ -319,6 +325,13 @@ bool os_executable_place(const char *folder)
 {
     (void)folder;
     return true;
+}
+
+/* A share, or a drive letter that stands for one. */
+bool os_remote(const char *folder)
+{
+    wchar_t root[] = {(wchar_t)folder[0], L':', L'\\', 0};
+    return folder[0] == SEPARATOR || GetDriveTypeW(root) == DRIVE_REMOTE;
 }
 
 uint64_t os_free_space(const char *folder)

@@ -64,16 +64,10 @@ static bool is_user(PSID sid)
     return user_sid() != NULL && EqualSid(sid, user_sid());
 }
 
-bool windows_is_ours(HANDLE file)
+/* Windows has no programs that run with more rights than who starts them, as set-uid programs do. */
+bool os_raised(void)
 {
-    static const char *const machine[] = {"S-1-5-18", "S-1-5-32-544", NULL};
-    PSECURITY_DESCRIPTOR descriptor;
-    PSID owner;
-    if (GetSecurityInfo(file, SE_FILE_OBJECT, OWNER_SECURITY_INFORMATION, &owner, NULL, NULL, NULL, &descriptor))
-        return false;
-    bool ours = is_user(owner) || (windows_elevated() && is_one_of(owner, machine));
-    LocalFree(descriptor);
-    return ours;
+    return false;
 }
 
 /* ---- whom something new is for ----------------------------------------------------------------------------- */

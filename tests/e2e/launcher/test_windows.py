@@ -363,9 +363,6 @@ def test_control_c_while_it_unpacks(trial: Trial) -> None:
         terminal.close()
 
 
-@pytest.mark.xfail(
-    strict=True, reason="python_run's exit code is negative then, which main.c takes for a problem of its own"
-)
 def test_control_c_while_it_runs(trial: Trial, program: Path) -> None:
     """It is Python's: a KeyboardInterrupt."""
     process, terminal = trial.machine.start_on_terminal(program, "wait", "600", env=trial.environment)

@@ -54,8 +54,7 @@ static void facts(char **words)
 {
     static const char *const kinds[] = {"missing", "file", "folder", "link", "other"};
     struct facts found = os_facts(words[0]);
-    say("%s %llu %lld %s", kinds[found.kind], (unsigned long long)found.size, (long long)(os_now() - found.modified),
-        found.ours ? "ours" : "theirs");
+    say("%s %llu %lld", kinds[found.kind], (unsigned long long)found.size, (long long)(os_now() - found.modified));
 }
 
 static void trusted(char **words)
@@ -181,6 +180,7 @@ static void machine(char **words)
     say_whether(os_random(&first, sizeof first) && os_random(&second, sizeof second) && first != second);
     say("%llu", (unsigned long long)os_free_space(words[0]));
     say("%lld", (long long)os_now());
+    say("%s", os_remote(words[0]) ? "remote" : "local");
 }
 
 /* What a new folder or file is protected with, in the language that Windows writes this in. */
