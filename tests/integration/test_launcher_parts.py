@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -111,6 +113,40 @@ def test_unpacked_files_are_those_that_were_packed(drivers: dict[str, Path], tmp
     assert (inner / "empty").read_bytes() == b""
     assert (inner / "link").readlink() == Path("b")
     assert [(inner / name).stat().st_mode & 0o777 for name in "ab"] == [0o644, 0o755]
+
+
+def flip(inner: Path) -> None:
+    """Other content of the same size."""
+    (inner / "a").write_bytes(b"THE FIRST " * 50)
+
+
+# How many files are then wrong by content, and by kind and size alone.
+CHANGES = {
+    "nothing": (lambda inner: None, "0 0"),
+    "other content": (flip, "1 0"),
+    "a file cut off": (lambda inner: os.truncate(inner / "b", 3), "1 1"),
+    "an empty file": (lambda inner: os.truncate(inner / "ü" / "文", 0), "1 1"),
+    "a file gone": (lambda inner: (inner / "empty").unlink(), "1 1"),
+    "a link that leads elsewhere": (
+        lambda inner: ((inner / "link").unlink(), (inner / "link").symlink_to("a")),
+        "1 0",
+    ),
+    "a file where the link was": (lambda inner: ((inner / "link").unlink(), (inner / "link").touch()), "1 1"),
+    "a link where a file was": (lambda inner: ((inner / "b").unlink(), (inner / "b").symlink_to("a")), "1 1"),
+    "everything gone": (shutil.rmtree, "6 6"),
+}
+
+
+@pytest.mark.parametrize(("change", "wrong"), CHANGES.values(), ids=CHANGES)
+def test_what_was_changed_is_found(
+    drivers: dict[str, Path], tmp_path: Path, change: Callable[[Path], object], wrong: str
+) -> None:
+    """Each kind of change, and how much of it a look at the sizes sees."""
+    (tmp_path / "payload").write_bytes(good().pack())
+    (tmp_path / "tree").mkdir()
+    assert ask(drivers["native"], "unpack", tmp_path / "payload", tmp_path / "tree")[0] == 0
+    change(tmp_path / "tree" / "_internal")
+    assert ask(drivers["native"], "compare", tmp_path / "payload", tmp_path / "tree") == (0, wrong)
 
 
 IMPOSSIBLE = {

@@ -3,6 +3,7 @@
        driver sha256 FILE                  the digest of the file, taken in pieces of 1, 63, 64, 65 … bytes
        driver payload FILE                 head, body and index of a payload; every read beyond an end is a SIGSEGV
        driver unpack FILE FOLDER           the same, and its files into an empty folder
+       driver compare FILE FOLDER          how many of its files the folder does not hold, by content and by size
        driver trusted PATH                 whether nobody else can change anything along it */
 #include <stdio.h>
 #include <stdlib.h>
@@ -66,7 +67,18 @@ static int digest_of(const char *path)
     return 0;
 }
 
-static int payload_of(const char *path, const char *folder)
+static int compare(const struct index *index, const char *folder)
+{
+    bool *wrong = calloc(index->entry_count, sizeof *wrong);
+    if (!wrong)
+        abort();
+    unsigned by_content = unpack_compare(index, folder, true, wrong);
+    printf("%u %u", by_content, (unsigned)unpack_compare(index, folder, false, wrong));
+    free(wrong);
+    return 0;
+}
+
+static int payload_of(const char *path, const char *folder, bool compares)
 {
     struct payload payload;
     struct problem problem = {0};
@@ -75,10 +87,12 @@ static int payload_of(const char *path, const char *folder)
     section.data = read_all(path, &section.size);
     if (!payload_open(&section, &payload, &problem) || !payload_check(&payload, &problem) ||
         !payload_index(&payload, &index, &problem) ||
-        (folder && !unpack(&payload, &index, NULL, folder, false, &problem))) {
+        (folder && !compares && !unpack(&payload, &index, NULL, folder, false, &problem))) {
         printf("%s", problem.sentence);
         return problem.code;
     }
+    if (compares)
+        return compare(&index, folder);
     printf("%s %s %s %u", payload.key, payload.name, payload.version, (unsigned)index.entry_count);
     index_free(&index);
     return 0;
@@ -90,9 +104,11 @@ int main(int argc, char **argv)
     if (argc > 2 && !strcmp(argv[1], "sha256"))
         return digest_of(argv[2]);
     if (argc > 2 && !strcmp(argv[1], "payload"))
-        return payload_of(argv[2], NULL);
+        return payload_of(argv[2], NULL, false);
     if (argc > 3 && !strcmp(argv[1], "unpack"))
-        return payload_of(argv[2], argv[3]);
+        return payload_of(argv[2], argv[3], false);
+    if (argc > 3 && !strcmp(argv[1], "compare"))
+        return payload_of(argv[2], argv[3], true);
     if (argc > 2 && !strcmp(argv[1], "trusted") && !os_trusted(argv[2], &problem)) {
         printf("%s", problem.sentence);
         return 1;
