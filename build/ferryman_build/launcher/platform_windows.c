@@ -165,16 +165,36 @@ int64_t os_now(void)
     return (int64_t)(now_100ns() / 10000000) - 11644473600; /* Windows counts from 1601 */
 }
 
-/* Windows counts its starts, and shows the number to every process on a page that is mapped at a fixed address
-   (KUSER_SHARED_DATA.BootId). The minute of the start comes with it, because the number of two machines, or of one that
-   was put back to a snapshot, may be the same. That minute is computed from a clock that is corrected now and then: the
-   answer may change without a restart, which costs one verification of the tree; the same answer after a restart would
-   be wrong, since a file that was written just before may have lost its content. */
+/* When the kernel was started, as its clock said then. When somebody sets the clock, the kernel moves its "time of the
+   boot" along and adds the step to the bias: the difference of both stays what it was. 0 when the system does not say. */
+static uint64_t boot_time(void)
+{
+    struct {
+        int64_t boot, now, zone;
+        uint32_t zone_id, reserved;
+        uint64_t boot_bias, sleep_bias;
+    } said = {0}; /* SYSTEM_TIMEOFDAY_INFORMATION */
+    enum { TIME_OF_DAY = 3 };
+    typedef LONG(NTAPI * query_function)(int, void *, ULONG, ULONG *);
+    query_function query = (query_function)windows_function(L"ntdll.dll", "NtQuerySystemInformation");
+    if (query == NULL || query(TIME_OF_DAY, &said, sizeof said, NULL) < 0)
+        return 0;
+    return (uint64_t)said.boot - said.boot_bias;
+}
+
+/* Windows' loader counts the starts of the machine (in bootstat.dat), and the kernel shows the number to every process
+   on a page that is mapped at a fixed address (KUSER_SHARED_DATA.BootId; 0 where there is none). Two machines, between
+   which a disk moves, may have counted alike, so the time of the start comes with it. Neither changes before the next
+   start, whatever becomes of the clock. A resume from hibernation is none: the kernel goes on with what it remembers. */
 void os_boot_id(char id[80])
 {
     const volatile uint32_t *boots = (const volatile uint32_t *)(uintptr_t)0x7FFE02C4;
-    uint64_t start = now_100ns() / 10000 - GetTickCount64();
-    snprintf(id, 80, "windows-%u-%llu", (unsigned)*boots, (unsigned long long)(start / 60000));
+    unsigned count = *boots;
+    uint64_t time = boot_time();
+    if (count == 0 && time == 0)
+        id[0] = 0;
+    else
+        snprintf(id, 80, "windows-%u-%llu", count, (unsigned long long)time);
 }
 
 void *windows_function(const wchar_t *library, const char *name)
@@ -233,15 +253,20 @@ static const wchar_t *loadable(wchar_t wide[WIDE_SIZE])
     return is_short ? wide + PREFIX_LENGTH : wide;
 }
 
-enum { LOAD_WAIT = 2000, LOAD_STEP = 20 };
+/* Beside the library, in the tree, in System32. Not LOAD_LIBRARY_SEARCH_DEFAULT_DIRS: that begins with the folder of the
+   executable, which may be one of downloads. */
+enum {
+    SEARCH = LOAD_LIBRARY_SEARCH_DLL_LOAD_DIR | LOAD_LIBRARY_SEARCH_USER_DIRS | LOAD_LIBRARY_SEARCH_SYSTEM32,
+    LOAD_WAIT = 2000,
+    LOAD_STEP = 20,
+};
 
 /* A file that somebody has open for writing cannot be loaded: a virus scanner, or `--ferryman-cache list` that looks
    whether the library is in use (os_in_use). Both are done soon. */
 static HMODULE load_patiently(const wchar_t *file, DWORD *error)
 {
-    const DWORD where = LOAD_LIBRARY_SEARCH_DLL_LOAD_DIR | LOAD_LIBRARY_SEARCH_DEFAULT_DIRS;
     for (int waited = 0;; waited += LOAD_STEP) {
-        HMODULE module = LoadLibraryExW(file, NULL, where);
+        HMODULE module = LoadLibraryExW(file, NULL, SEARCH);
         *error = GetLastError();
         if (module != NULL || *error != ERROR_SHARING_VIOLATION || waited >= LOAD_WAIT)
             return module;
@@ -249,9 +274,38 @@ static HMODULE load_patiently(const wchar_t *file, DWORD *error)
     }
 }
 
+/* One name beside the executable. */
+static bool load_true_one(void *context, const char *name)
+{
+    const char *contents = context;
+    char path[PATH_SIZE];
+    wchar_t wide[WIDE_SIZE];
+    if (!windows_is_library(name))
+        return true;
+    if (path_join(path, contents, name) && windows_wide(wide, path) && LoadLibraryExW(loadable(wide), NULL, SEARCH))
+        return true;
+    if (windows_text(wide, WIDE_SIZE, name))
+        LoadLibraryExW(wide, NULL, LOAD_LIBRARY_SEARCH_SYSTEM32);
+    return true;
+}
+
+/* Python loads its extension modules with LOAD_LIBRARY_SEARCH_DEFAULT_DIRS, and SetDefaultDllDirectories does not change
+   what that means. But a name that is loaded already is not looked for at all: so of each library that lies beside the
+   executable, the one of that name in the tree or in System32 is loaded now. Mostly there is none. */
+static void forestall_rivals(const char *contents)
+{
+    wchar_t wide[WIDE_SIZE];
+    char folder[PATH_SIZE];
+    DWORD length = GetModuleFileNameW(NULL, wide, WIDE_SIZE);
+    if (length == 0 || length >= WIDE_SIZE || !windows_plain(folder, wide))
+        return;
+    path_parent(folder);
+    os_list(folder, load_true_one, (void *)(uintptr_t)contents);
+}
+
 /* `contents` becomes a folder in which the libraries of all extension modules are looked for, wherever they lie below
-   it. The library's own needs (vcruntime140.dll) are looked for beside it before all else; PATH and the current folder
-   are never asked. */
+   it. The library's own needs (vcruntime140.dll) are looked for beside it before all else; PATH, the current folder and
+   the executable's are never asked. */
 void *os_load(const char *library, const char *contents, struct problem *problem)
 {
     wchar_t folder[WIDE_SIZE], file[WIDE_SIZE];
@@ -265,6 +319,8 @@ void *os_load(const char *library, const char *contents, struct problem *problem
     /* A missing library is told by the exit code and a sentence, not by a window that waits for a click. */
     SetThreadErrorMode(SEM_FAILCRITICALERRORS, &before);
     HMODULE module = load_patiently(loadable(file), &error);
+    if (module != NULL)
+        forestall_rivals(contents);
     SetThreadErrorMode(before, NULL);
     if (module == NULL) {
         windows_failed(problem, EXIT_HOST, "load", library, error);
@@ -304,11 +360,11 @@ wchar_t *os_wide(const char *path)
     return copy == NULL ? NULL : wcscpy(copy, text);
 }
 
-/* The copies stay: the launcher asks for a handful of variables, once each. None is ever withheld (os_raised). */
+/* The copies stay: the launcher asks for a handful of variables, once each. */
 const char *os_getenv(const char *name)
 {
     wchar_t wide_name[128];
-    if (!windows_text(wide_name, sizeof wide_name / sizeof *wide_name, name))
+    if (!windows_text(wide_name, sizeof wide_name / sizeof *wide_name, name) || windows_withheld(wide_name))
         return NULL;
     DWORD size = GetEnvironmentVariableW(wide_name, NULL, 0);
     wchar_t *value = size > 1 ? malloc(size * sizeof *value) : NULL;

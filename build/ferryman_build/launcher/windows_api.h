@@ -28,10 +28,17 @@ void *windows_function(const wchar_t *library, const char *name);
 
 /* LocalSystem, or Administrators is an enabled group of this process. */
 bool windows_elevated(void);
+/* Elevated, while other programs of the same user are not: then that user is not believed. */
+bool windows_guarded(void);
+/* Whether a variable is one that this process must not believe. */
+bool windows_withheld(const wchar_t *name);
 /* S-1-5-…; "" when the system does not say. */
 const char *windows_user_sid(void);
 /* For whom something new is: everybody reads and the administrators write; this user alone; the same, for a file. */
 enum audience { FOR_ALL, FOR_USER, FOR_USER_FILE };
+/* What is wrong with a folder of that owner and access list: words that go behind its path; NULL: nothing. `tree`: what
+   lies in it is used as it is, so that nobody else may add to it either. */
+const char *windows_danger(PSID owner, PACL list, bool tree);
 /* For CreateDirectoryW and CreateFileW; NULL (what the folder above says holds) when the system does not make it. */
 SECURITY_ATTRIBUTES *windows_security(enum audience audience);
 
@@ -39,6 +46,8 @@ SECURITY_ATTRIBUTES *windows_security(enum audience audience);
 
 /* For handles of folders and files whose attributes are looked at; does not follow a link at the end. */
 HANDLE windows_open_facts(const wchar_t *wide, DWORD access);
+/* By its name. */
+bool windows_is_library(const char *name);
 /* Whether an opened file stands for another one: a symbolic link or a junction (a cloud placeholder does not). */
 bool windows_is_link(HANDLE file);
 

@@ -302,7 +302,20 @@ bool os_touch(const char *path)
     return touched;
 }
 
-/* Windows writes names to the disk in the order in which they changed; only what files hold needs asking for. */
+static bool ends_with(const char *name, const char *ending)
+{
+    size_t length = strlen(name), size = strlen(ending);
+    return length > size && _stricmp(name + length - size, ending) == 0;
+}
+
+bool windows_is_library(const char *name)
+{
+    return ends_with(name, ".dll");
+}
+
+/* Windows writes names to the disk in the order in which they changed; only what files hold needs asking for. A library
+   that a process has loaded cannot be opened for writing, but its pages are read from the disk: Windows wrote there what
+   it held before it was loaded. Flushing any other file empties the disk's own buffer. */
 bool os_flush(const char *path)
 {
     wchar_t wide[WIDE_SIZE];
@@ -312,7 +325,7 @@ bool os_flush(const char *path)
         return false;
     HANDLE file = CreateFileW(wide, GENERIC_WRITE, SHARED_MODES, NULL, OPEN_EXISTING, FILE_ATTRIBUTE_NORMAL, NULL);
     if (file == INVALID_HANDLE_VALUE)
-        return false;
+        return GetLastError() == ERROR_SHARING_VIOLATION && (windows_is_library(path) || ends_with(path, ".pyd"));
     bool flushed = FlushFileBuffers(file);
     CloseHandle(file);
     return flushed;
@@ -355,9 +368,7 @@ static bool probe_library(void *context, const char *name)
     struct search *search = context;
     char path[PATH_SIZE];
     wchar_t wide[WIDE_SIZE];
-    size_t length = strlen(name);
-    if (length < 4 || _stricmp(name + length - 4, ".dll") != 0 || !path_join(path, search->folder, name) ||
-        !windows_wide(wide, path))
+    if (!windows_is_library(name) || !path_join(path, search->folder, name) || !windows_wide(wide, path))
         return true;
     HANDLE file = CreateFileW(wide, FILE_WRITE_DATA, SHARED_MODES, NULL, OPEN_EXISTING, FILE_ATTRIBUTE_NORMAL, NULL);
     if (file != INVALID_HANDLE_VALUE)

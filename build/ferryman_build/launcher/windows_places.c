@@ -4,8 +4,7 @@
 #include <shlobj.h>
 #include <string.h>
 
-/* What the shell says about a well-known folder; false when it says nothing. The shell is loaded for this question
-   alone, since few starts need it. */
+/* What the shell says about a well-known folder; false when it says nothing. ole32 is loaded for this question alone. */
 static bool known_folder(const GUID *id, char path[PATH_SIZE])
 {
     typedef HRESULT(WINAPI * folder_function)(const GUID *, DWORD, HANDLE, PWSTR *);
@@ -47,6 +46,7 @@ static void set_place(struct place *place, bool known, const char *base, const c
 static void override_place(struct place *place)
 {
     place->source = "FERRYMAN_CACHE";
+    place->shared = windows_guarded(); /* written by administrators; then the user's other programs have to read it */
     if (!variable_folder("FERRYMAN_CACHE", place->path))
         not_available(place, "it is no absolute path, such as C:\\Caches");
 }

@@ -5,6 +5,7 @@
 #include <sddl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <wchar.h>
 
 /* ---- who this process is --------------------------------------------------------------------------------- */
 
@@ -44,6 +45,41 @@ bool windows_elevated(void)
     return CheckTokenMembership(NULL, administrators, &enabled) && enabled;
 }
 
+/* UAC starts what a member of Administrators starts without these rights, and asks before it gives them to a program.
+   Where it is on, the user's other programs can write to the user's folders and registry, and must not get these rights
+   by what they write there. Where it is off, all of them have these rights anyhow. That a token is no half of a pair
+   says nothing: those of services, tasks and remote shells are whole. */
+bool windows_guarded(void)
+{
+    static int known = -1;
+    DWORD on = 1, size = sizeof on;
+    if (known < 0) {
+        RegGetValueW(HKEY_LOCAL_MACHINE, L"SOFTWARE\\Microsoft\\Windows\\CurrentVersion\\Policies\\System",
+                     L"EnableLUA", RRF_RT_REG_DWORD, NULL, &on, &size);
+        known = on != 0 && windows_elevated();
+    }
+    return known;
+}
+
+static bool in_registry(const wchar_t *key, const wchar_t *name)
+{
+    return RegGetValueW(HKEY_CURRENT_USER, key, name, RRF_RT_ANY | RRF_NOEXPAND, NULL, NULL, NULL) == ERROR_SUCCESS;
+}
+
+/* Administrators set variables for one start in a shell that has their rights, and the machine's are theirs as well. But
+   Windows gives an elevated program also those from the user's registry, where any program of the user can write. */
+bool windows_withheld(const wchar_t *name)
+{
+    wchar_t session_key[64];
+    DWORD session = 0;
+    if (wcsncmp(name, L"FERRYMAN_", 9) != 0 || !windows_guarded())
+        return false;
+    ProcessIdToSessionId(GetCurrentProcessId(), &session);
+    swprintf(session_key, sizeof session_key / sizeof *session_key, L"Volatile Environment\\%u", (unsigned)session);
+    return in_registry(L"Environment", name) || in_registry(L"Volatile Environment", name) ||
+           in_registry(session_key, name);
+}
+
 /* Whether a SID is one of these, written as text. */
 static bool is_one_of(PSID sid, const char *const *texts)
 {
@@ -64,7 +100,8 @@ static bool is_user(PSID sid)
     return user_sid() != NULL && EqualSid(sid, user_sid());
 }
 
-/* Windows has no programs that run with more rights than who starts them, as set-uid programs do. */
+/* Nobody gets another's rights by starting a program on Windows, as with set-uid: to raise one's own, UAC asks. What is
+   believed then is decided for each folder and variable (windows_guarded); a program beside its tree may be anywhere. */
 bool os_raised(void)
 {
     return false;
@@ -83,7 +120,7 @@ static PSECURITY_DESCRIPTOR make_descriptor(enum audience audience)
     };
     char text[512];
     PSECURITY_DESCRIPTOR descriptor = NULL;
-    snprintf(text, sizeof text, forms[audience], windows_user_sid());
+    snprintf(text, sizeof text, forms[audience], windows_guarded() ? "BA" : windows_user_sid());
     if (!ConvertStringSecurityDescriptorToSecurityDescriptorA(text, SDDL_REVISION_1, &descriptor, NULL))
         return NULL;
     return descriptor;
@@ -106,36 +143,57 @@ SECURITY_ATTRIBUTES *windows_security(enum audience audience)
 static const char *const MACHINE[] = {
     "S-1-5-18", "S-1-5-32-544", "S-1-5-80-956008885-3418522649-1831038044-1853292631-2271478464", NULL};
 
-/* Groups that everybody is in, or whoever comes: Everyone, Anonymous, Interactive, Network, Authenticated Users, Users,
-   Guests. A group with another name was let in by an administrator, who will have known why. */
-static const char *const EVERYBODY[] = {"S-1-1-0",  "S-1-5-7",      "S-1-5-4",      "S-1-5-2",
-                                        "S-1-5-11", "S-1-5-32-545", "S-1-5-32-546", NULL};
+/* CREATOR OWNER and OWNER RIGHTS: whoever owns it, who is looked at. */
+static const char *const OWNERS[] = {"S-1-3-0", "S-1-3-4", NULL};
 
-/* Rights to put another folder in this one's place. To make new files beside it, as everybody may on C:\, harms
-   nobody, so that counts for the last folder of a path alone. */
+static bool is_trusted(PSID sid)
+{
+    return is_one_of(sid, MACHINE) || (is_user(sid) && !windows_guarded());
+}
+
+/* Rights to put another folder in this one's place, and those to add something to it. The latter harm nobody above a
+   tree: everybody may make folders on C:\ and in ProgramData, and what is there gets looked at by itself. */
 enum {
     REPLACE_RIGHTS = DELETE | WRITE_DAC | WRITE_OWNER | FILE_DELETE_CHILD | GENERIC_ALL,
     WRITE_RIGHTS = REPLACE_RIGHTS | FILE_WRITE_DATA | FILE_APPEND_DATA | GENERIC_WRITE,
 };
 
-/* Whether the access list gives one of `rights` to everybody. No list at all gives all of them. */
+/* Who is let in by an entry; NULL: nobody, because it forbids, or is only for what is made below. Entries of all kinds
+   that a file can have begin alike. */
+static PSID let_in(const ACCESS_ALLOWED_ACE *entry)
+{
+    bool allows = entry->Header.AceType == ACCESS_ALLOWED_ACE_TYPE ||
+                  entry->Header.AceType == ACCESS_ALLOWED_CALLBACK_ACE_TYPE;
+    return allows && !(entry->Header.AceFlags & INHERIT_ONLY_ACE) ? (PSID)(uintptr_t)&entry->SidStart : NULL;
+}
+
+/* Whether the access list gives one of `rights` to somebody else. No list at all gives all of them to everybody. */
 static bool is_open(PACL list, ACCESS_MASK rights)
 {
     if (list == NULL)
         return true;
     for (WORD i = 0; i < list->AceCount; i++) {
         ACCESS_ALLOWED_ACE *entry;
-        if (!GetAce(list, i, (void **)&entry) || entry->Header.AceType != ACCESS_ALLOWED_ACE_TYPE ||
-            (entry->Header.AceFlags & INHERIT_ONLY_ACE))
-            continue;
-        if ((entry->Mask & rights) && is_one_of((PSID)&entry->SidStart, EVERYBODY))
+        PSID sid = GetAce(list, i, (void **)&entry) ? let_in(entry) : NULL;
+        if (sid != NULL && (entry->Mask & rights) && !is_trusted(sid) && !is_one_of(sid, OWNERS))
             return true;
     }
     return false;
 }
 
-/* The two questions for one folder of a path. */
-static bool check_folder(const char *path, HANDLE folder, bool last, struct problem *problem)
+const char *windows_danger(PSID owner, PACL list, bool tree)
+{
+    bool guarded = windows_guarded();
+    if (!is_trusted(owner))
+        return guarded ? "belongs to a user, and this program has the rights of an administrator"
+                       : "belongs to another user";
+    if (is_open(list, tree ? WRITE_RIGHTS : REPLACE_RIGHTS))
+        return guarded ? "can be changed by others than administrators" : "can be changed by others";
+    return NULL;
+}
+
+/* What is wrong with one folder of a path. */
+static bool check_folder(const char *path, HANDLE folder, bool tree, struct problem *problem)
 {
     static const char cure[] = "Name a folder of your own with FERRYMAN_CACHE.";
     PSECURITY_DESCRIPTOR descriptor;
@@ -145,13 +203,16 @@ static bool check_folder(const char *path, HANDLE folder, bool last, struct prob
                                   &owner, NULL, &list, NULL, &descriptor);
     if (error != 0)
         return windows_failed(problem, EXIT_NO_PLACE, "read the owner of", path, error);
-    bool trusted = true;
-    if (!is_user(owner) && !is_one_of(owner, MACHINE))
-        trusted = problem_set(problem, EXIT_NO_PLACE, cure, "%s belongs to another user", path);
-    else if (is_open(list, last ? WRITE_RIGHTS : REPLACE_RIGHTS))
-        trusted = problem_set(problem, EXIT_NO_PLACE, cure, "every user of this machine can change %s", path);
+    const char *danger = windows_danger(owner, list, tree);
     LocalFree(descriptor);
-    return trusted;
+    return danger == NULL || problem_set(problem, EXIT_NO_PLACE, cure, "%s %s", path, danger);
+}
+
+/* Whether a folder is a tree, and not one in which trees lie. */
+static bool is_tree(const char *folder)
+{
+    char contents[PATH_SIZE];
+    return path_join(contents, folder, "_internal") && os_facts(contents).kind != KIND_MISSING;
 }
 
 /* The folder itself, all above it, and whether one of them is a link. */
@@ -159,7 +220,7 @@ static bool check_components(const char *path, bool *linked, struct problem *pro
 {
     char part[PATH_SIZE];
     snprintf(part, sizeof part, "%s", path);
-    for (bool last = true;; last = false) {
+    for (bool tree = is_tree(path);; tree = false) {
         wchar_t wide[WIDE_SIZE];
         HANDLE folder = INVALID_HANDLE_VALUE;
         if (windows_wide(wide, part))
@@ -167,7 +228,7 @@ static bool check_components(const char *path, bool *linked, struct problem *pro
         if (folder == INVALID_HANDLE_VALUE)
             return windows_failed(problem, EXIT_NO_PLACE, "look at", part, GetLastError());
         *linked = *linked || windows_is_link(folder);
-        bool trusted = check_folder(part, folder, last, problem);
+        bool trusted = check_folder(part, folder, tree, problem);
         CloseHandle(folder);
         char *slash = strrchr(part, '\\');
         if (!trusted || slash == NULL || slash[1] == 0)

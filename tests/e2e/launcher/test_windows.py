@@ -19,7 +19,7 @@ from e2e.clean_rootfs.rootfs import UnavailableError
 from support.launcher import eventually
 from support.windows_tree import CONTENTS, NAME, VERSION, assemble
 from support.wine.cpython import cpython, signature_holds
-from support.wine.launchers import AMD64, ARM64, build_launcher, build_payload, build_probe
+from support.wine.launchers import AMD64, ARM64, build_launcher, build_payload, build_probe, build_rival
 from support.wine.prefix import Ran, Windows, finish, windows
 
 pytestmark = pytest.mark.e2e
@@ -38,6 +38,7 @@ class Made:
     tree: Path
     one_file: Path
     probe: Path
+    rival: Path
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
         one_file = build_launcher(AMD64, place / f"{NAME}-one.exe", payload)
         build_launcher(AMD64, tree / f"{NAME}.exe")
         shutil.copytree(tree, place / NAME)
-        yield Made(machine, place / NAME, one_file, build_probe(place / "probe.exe"))
+        probe, rival = build_probe(place / "probe.exe"), build_rival(place / "rival.dll")
+        yield Made(machine, place / NAME, one_file, probe, rival)
     finally:
         running.__exit__(None, None, None)
 
@@ -316,11 +318,44 @@ def test_libraries_beside_the_executable_are_not_loaded(trial: Trial) -> None:
     assert said(trial.one("extensions", program=moved, cwd=downloaded))
 
 
+# What CPython and its extension modules need of System32 and of the tree, beside libraries that Windows finds by itself.
+RIVALS = (
+    "version.dll", "iphlpapi.dll", "bcrypt.dll", "crypt32.dll", "rpcrt4.dll", "vcruntime140.dll", "libffi-8.dll",
+    "libssl-3.dll", "libcrypto-3.dll", "sqlite3.dll", "python3.dll", "python311.dll",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("rival", RIVALS)
+def test_a_working_library_beside_the_executable_is_not_loaded(trial: Trial, rival: str) -> None:
+    """One that works, and that Wine prefers to its own of that name: loading it would end the program with 77."""
+    moved = trial.folder / "tern.exe"
+    shutil.copyfile(trial.made.one_file, moved)
+    shutil.copyfile(trial.made.rival, trial.folder / rival)
+    env = {"WINEDLLOVERRIDES": f"{rival.removesuffix('.dll')}=n,b"}
+    assert len(said(trial.one("extensions", program=moved, env=env))) > 10
+    loader = trial.machine.run(
+        trial.made.probe, "load", trial.machine.path(trial.folder / rival), "C:\\", "x"
+    )
+    assert loader.code == 77
+
+
+def test_what_runs_can_be_warmed(trial: Trial) -> None:
+    """A service runs from the tree: its libraries are open, and `warm` seals the tree all the same."""
+    running = trial.machine.start(trial.made.one_file, "wait", "600", env=trial.environment)
+    assert running.stdout is not None
+    assert running.stdout.readline().strip() == b"waiting"
+    assert trial.one("--ferryman-cache", "warm").code == 0
+    (tree,) = trial.trees()
+    assert "sealed" in (tree / ".ferryman").read_text()
+    running.kill()
+    finish(running)
+
+
 def test_a_place_of_another_is_refused(trial: Trial) -> None:
     """A cache that every user can change is no place, and the message names it."""
     trial.cache.mkdir()
     trial.cache.chmod(0o777)
-    refused(trial.one("report"), NO_PLACE, trial.environment["FERRYMAN_CACHE"], "every user")
+    refused(trial.one("report"), NO_PLACE, trial.environment["FERRYMAN_CACHE"], "by others")
     refused(trial.one("report", env={"FERRYMAN_CACHE": "relative"}), NO_PLACE, "absolute")
 
 

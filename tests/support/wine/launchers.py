@@ -39,6 +39,20 @@ def build_probe(output: Path) -> Path:
     return output
 
 
+def build_rival(output: Path) -> Path:
+    """A library that ends whoever loads it with 77."""
+    toolchain, _, _ = tools()
+    source = output.with_suffix(".c")
+    source.write_text(
+        "__declspec(dllimport) void __stdcall ExitProcess(unsigned code);\n"
+        "int __stdcall DllMain(void *self, unsigned why, void *more) { ExitProcess(77); return 1; }\n"
+    )
+    words = [toolchain.zig, "cc", "-target", "x86_64-windows-gnu", "-shared", "-s", source, "-o", output]
+    done = subprocess.run(words, env=toolchain.environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return output
+
+
 @functools.cache
 def objects(target: str) -> tuple[Path, ...]:
     """The launcher, compiled through the headers of the CPython that the tree has.

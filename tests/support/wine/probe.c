@@ -1,5 +1,6 @@
 /* The launcher's border to Windows, one function a run: probe.exe FUNCTION ARGUMENTS. Answers are lines of text.
-   "lowered" before the function runs it without the rights of an administrator. */
+   Before the function, "lowered" runs it without the rights of an administrator, and "guarded" as if UAC were on, with the
+   variable FERRYMAN_PLANTED in the registry of the user. */
 #define WIN32_LEAN_AND_MEAN
 #include <windows.h>
 
@@ -60,6 +61,33 @@ static void facts(char **words)
 static void trusted(char **words)
 {
     say_whether(os_trusted(words[0], &problem));
+}
+
+/* Of an owner and an access list, in the language that Windows writes this in; "tree" or "above". */
+static void danger(char **words)
+{
+    PSECURITY_DESCRIPTOR descriptor;
+    PSID owner;
+    PACL list;
+    BOOL present, defaulted;
+    if (!ConvertStringSecurityDescriptorToSecurityDescriptorA(words[0], SDDL_REVISION_1, &descriptor, NULL) ||
+        !GetSecurityDescriptorOwner(descriptor, &owner, &defaulted) ||
+        !GetSecurityDescriptorDacl(descriptor, &present, &list, &defaulted)) {
+        say("cannot read it: %u", (unsigned)GetLastError());
+        return;
+    }
+    const char *found = windows_danger(owner, present ? list : NULL, strcmp(words[1], "tree") == 0);
+    say("%s", found != NULL ? found : "none");
+}
+
+static void flush(char **words)
+{
+    say_whether(os_flush(words[0]));
+}
+
+static void remote(char **words)
+{
+    say_whether(os_remote(words[0]));
 }
 
 static void folders(char **words)
@@ -228,7 +256,8 @@ static const struct {
     {"remove", remove_file, 1}, {"remove_tree", remove_tree, 1}, {"touch", touch, 1},    {"list", list, 1},
     {"lock_file", lock_file, 2}, {"lock_tree", lock_tree, 3}, {"in_use", in_use, 1},     {"load", loaded, 3},
     {"wide", wide, 1},         {"self", self, 0},           {"machine", machine, 1},     {"getenv", variable, 1},
-    {"guard", guard, 0},       {"protection", protection, 1},
+    {"guard", guard, 0},       {"protection", protection, 1}, {"danger", danger, 2},     {"flush", flush, 1},
+    {"remote", remote, 1},
 };
 
 /* The rest of the command line once more, with Administrators as a group that only forbids. */
@@ -256,6 +285,22 @@ static int run_lowered(wchar_t *command)
     return (int)code;
 }
 
+/* For this process alone: its roots of the registry are folders of our own while the launcher looks there. */
+static void raise_guard(void)
+{
+    static const wchar_t scratch[] = L"Software\\Ferryman test";
+    HKEY key;
+    DWORD on = 1;
+    RegCreateKeyExW(HKEY_CURRENT_USER, scratch, 0, NULL, 0, KEY_ALL_ACCESS, NULL, &key, NULL);
+    RegSetKeyValueW(key, L"SOFTWARE\\Microsoft\\Windows\\CurrentVersion\\Policies\\System", L"EnableLUA", REG_DWORD, &on,
+                    sizeof on);
+    RegSetKeyValueW(key, L"Environment", L"FERRYMAN_PLANTED", REG_SZ, L"1", 4);
+    RegOverridePredefKey(HKEY_LOCAL_MACHINE, key);
+    windows_guarded();
+    RegOverridePredefKey(HKEY_LOCAL_MACHINE, NULL);
+    RegOverridePredefKey(HKEY_CURRENT_USER, key);
+}
+
 int main(void)
 {
     int argc;
@@ -268,6 +313,11 @@ int main(void)
     }
     if (argc > 2 && strcmp(words[0], "lowered") == 0)
         return run_lowered(wcsstr(GetCommandLineW(), L"lowered ") + 8);
+    if (argc > 2 && strcmp(words[0], "guarded") == 0) {
+        raise_guard();
+        memmove(words, words + 1, sizeof words - sizeof *words);
+        argc--;
+    }
     for (size_t i = 0; argc > 1 && i < sizeof FUNCTIONS / sizeof *FUNCTIONS; i++)
         if (strcmp(words[0], FUNCTIONS[i].name) == 0 && argc - 2 == FUNCTIONS[i].words) {
             FUNCTIONS[i].run(words + 1);
