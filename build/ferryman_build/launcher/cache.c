@@ -22,7 +22,7 @@
 #include "unpack.h"
 #include "whole.h"
 
-enum { DAY = 24 * 60 * 60, TRIES = 200 };
+enum { DAY = 24 * 60 * 60, TRIES = 200, PAUSE = 20, SPEAK_AFTER = 10 * 1000, GIVE_UP_AFTER = 60 * 1000 }; /* ms */
 
 enum outcome { FOUND, REFUSED, FATAL };
 
@@ -102,15 +102,23 @@ static bool usable(const struct attempt *attempt)
     return marker_read(attempt->tree) == MARKER_BELIEVED && (!attempt->place->swept || all_right(attempt, false));
 }
 
-/* Whoever removes a lock file holds it; the next one makes it anew. */
+/* Whoever removes a lock file holds it; the next one makes it anew. Another start that unpacks is done in a moment, unless it
+   was stopped, or its file system hangs. */
 static bool lock_for_writing(const struct attempt *attempt, lock_handle *lock)
 {
-    for (int tries = 0; tries < TRIES; tries++) {
-        enum lock_result result = os_lock_file(attempt->lock_file, true, lock, attempt->problem);
-        if (result != LOCK_GONE)
+    for (int waited = 0; waited < GIVE_UP_AFTER; waited += PAUSE) {
+        enum lock_result result = os_lock_file(attempt->lock_file, false, lock, attempt->problem);
+        if (result == LOCK_HELD || result == LOCK_FAILED)
             return result == LOCK_HELD;
+        if (waited == SPEAK_AFTER) {
+            os_write_error(attempt->payload->name);
+            os_write_error(": another start holds ");
+            os_write_error(attempt->lock_file);
+            os_write_error(" for unpacking; waiting for it\n");
+        }
+        os_pause(PAUSE);
     }
-    return problem_set(attempt->problem, EXIT_NO_PLACE, "", "%s keeps changing", attempt->lock_file);
+    return problem_set(attempt->problem, EXIT_NO_PLACE, "", "another start has been unpacking there for a minute");
 }
 
 static enum outcome locked_unpack(struct attempt *attempt, bool *fresh)

@@ -116,6 +116,7 @@ bool os_in_use(const char *folder);
 /* ---- time, chance, signals ------------------------------------------------------------------------------- */
 
 int64_t os_now(void); /* seconds since 1970 */
+void os_pause(unsigned milliseconds);
 /* What is another one after the machine was started again; "" when the system does not say. */
 void os_boot_id(char id[80]);
 bool os_random(void *data, size_t size);

@@ -182,6 +182,11 @@ static uint64_t boot_time(void)
     return (uint64_t)said.boot - said.boot_bias;
 }
 
+void os_pause(unsigned milliseconds)
+{
+    Sleep(milliseconds);
+}
+
 /* Windows' loader counts the starts of the machine (in bootstat.dat), and the kernel shows the number to every process
    on a page that is mapped at a fixed address (KUSER_SHARED_DATA.BootId; 0 where there is none). Two machines, between
    which a disk moves, may have counted alike, so the time of the start comes with it. Neither changes before the next

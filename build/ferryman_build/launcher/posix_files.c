@@ -9,7 +9,6 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "platform.h"
@@ -256,7 +255,6 @@ enum lock_result os_lock_file(const char *path, bool wait, lock_handle *lock, st
 
 enum lock_result os_lock_tree(const char *folder, bool exclusive, bool wait, lock_handle *lock)
 {
-    const struct timespec pause = {0, 20 * 1000 * 1000};
     for (int tries = wait ? 100 : 1;; tries--) { /* two seconds */
         int file = out_of_the_way(open(folder, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
         if (file < 0)
@@ -264,7 +262,7 @@ enum lock_result os_lock_tree(const char *folder, bool exclusive, bool wait, loc
         enum lock_result result = locked(file, folder, (exclusive ? LOCK_EX : LOCK_SH) | LOCK_NB, lock);
         if (result != LOCK_BUSY || tries == 1)
             return result;
-        nanosleep(&pause, NULL);
+        os_pause(20);
     }
 }
 

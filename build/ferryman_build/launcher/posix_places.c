@@ -109,7 +109,8 @@ size_t os_places(struct place places[PLACES])
     bool root = geteuid() == 0;
     const char *named = os_getenv("FERRYMAN_CACHE");
     if (named) {
-        add(&list, "FERRYMAN_CACHE", named, NULL);
+        /* What root puts there is read by others, as in the machine-wide place: an image or a package is made that way. */
+        add(&list, "FERRYMAN_CACHE", named, NULL)->shared = root;
         return list.count;
     }
     struct place *machine = add(&list, "machine-wide", MACHINE_WIDE, NULL);

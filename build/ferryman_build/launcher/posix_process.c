@@ -57,6 +57,12 @@ int64_t os_now(void)
     return time(NULL);
 }
 
+void os_pause(unsigned milliseconds)
+{
+    struct timespec pause = {milliseconds / 1000, (long)(milliseconds % 1000) * 1000000};
+    nanosleep(&pause, NULL);
+}
+
 void os_boot_id(char id[80])
 {
     id[0] = 0;

@@ -33,6 +33,13 @@ static bool is_old(const struct walk *walk, const char *folder)
     return walk->days >= 0 && marker_used(folder) <= os_now() - (int64_t)walk->days * DAY;
 }
 
+/* A folder of an image's lower layer cannot be moved (overlayfs). Without its marker a rest of it is mended, not believed. */
+static bool remove_here(const char *folder)
+{
+    char marker[PATH_SIZE];
+    return path_join(marker, folder, MARKER) && os_remove(marker) && os_remove_tree(folder);
+}
+
 /* Rule 5. All that takes time is done before and after the lock: whoever starts this tree waits for it. */
 static bool move_away(const struct walk *walk, const struct cached *cached, const char *away)
 {
@@ -46,7 +53,7 @@ static bool move_away(const struct walk *walk, const struct cached *cached, cons
         os_unlock(tree); /* the lock is on a file in the folder, which Windows does not move while it is open */
         tree = NO_LOCK;
 #endif
-        moved = os_rename(cached->folder, away, &problem);
+        moved = os_rename(cached->folder, away, &problem) || remove_here(cached->folder);
     }
     if (tree != NO_LOCK)
         os_unlock(tree);
