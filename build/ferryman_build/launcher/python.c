@@ -10,6 +10,11 @@
 #include <string.h>
 #include <wchar.h>
 
+#ifndef _WIN32
+#include <signal.h>
+#include <unistd.h>
+#endif
+
 /* Of CPython's headers only those that describe PyConfig are used: its layout belongs to the version of the interpreter,
    and to nothing else of the machine that it was built on. */
 typedef struct _object PyObject;
@@ -208,6 +213,31 @@ static bool configure(PyConfig *config, const struct program *program)
     return true;
 }
 
+/* Ctrl-C in the first milliseconds would be an error of whatever module is being imported, and the message that the
+   interpreter does not start. It waits, and ends the process as it ends any that has not begun. */
+static PyStatus start_interpreter(const PyConfig *config)
+{
+#ifdef _WIN32
+    return py.Py_InitializeFromConfig(config);
+#else
+    sigset_t interrupt, before, pending;
+    struct sigaction action;
+    sigemptyset(&interrupt);
+    sigaddset(&interrupt, SIGINT);
+    sigprocmask(SIG_BLOCK, &interrupt, &before);
+    PyStatus status = py.Py_InitializeFromConfig(config);
+    sigpending(&pending);
+    bool came = sigismember(&pending, SIGINT) && !sigismember(&before, SIGINT);
+    if (came && !sigaction(SIGINT, NULL, &action) && action.sa_handler != SIG_IGN) {
+        signal(SIGINT, SIG_DFL);
+        sigprocmask(SIG_SETMASK, &before, NULL);
+        _exit(128 + SIGINT); /* as the first process of a PID namespace it has no default action */
+    }
+    sigprocmask(SIG_SETMASK, &before, NULL);
+    return status;
+#endif
+}
+
 /* `ended`: it has nothing to run (python --version), and `code` is its exit code. */
 static bool initialize(const struct program *program, bool *ended, int *code, struct problem *problem)
 {
@@ -217,7 +247,7 @@ static bool initialize(const struct program *program, bool *ended, int *code, st
         return problem_set(problem, EXIT_INTERPRETER, CURE, "the interpreter's configuration does not fit into memory.");
     PyStatus status = set_arguments(&config, program);
     if (!py.PyStatus_Exception(status))
-        status = py.Py_InitializeFromConfig(&config);
+        status = start_interpreter(&config);
     py.PyConfig_Clear(&config);
     *ended = py.PyStatus_IsExit(status);
     *code = *ended ? status.exitcode : 0;

@@ -140,6 +140,15 @@ def test_signal_in_the_middle(strace: World, name: str) -> None:
     is_whole(strace)
 
 
+def test_interrupt_while_the_interpreter_starts(strace: World) -> None:
+    """SIGINT while CPython opens its standard streams: by that signal, without a word of its; ignored, it stays so."""
+    strace.works()
+    inject = ("strace", "-o", "/dev/null", "-P", "/dev/null", "-e", "inject=lseek:signal=SIGINT:when=1", "--")
+
+    assert strace.run("report", through=inject) == Ran(code=-signal.SIGINT, out=b"", err=b"")
+    assert strace.run("report", through=inject, ignore=(signal.SIGINT,)).code == 0
+
+
 def test_signals_that_are_ignored_do_not_stop_it(world: World) -> None:
     """SIGINT in the middle of the unpacking, while it is ignored: the start goes on."""
     whole = length(world)
