@@ -146,9 +146,7 @@ def resolve_alone(
 def _ask(dependencies: Sequence[str], python: str, pins: Sequence[Pin], runner: Runner) -> Lock:
     asked = f"the dependencies on Python {short_python(python)}"
     options = ["--universal", "--format", "pylock.toml"]
-    text = ask_uv(
-        dependencies, python, pins, options=options, out="pylock.toml", asked=asked, runner=runner
-    )
+    text = ask_uv(dependencies, python, pins, options=options, out="pylock.toml", asked=asked, runner=runner)
     return sealed(short_python(python), read_pylock(text))
 
 
@@ -163,9 +161,7 @@ def _ask_alone(dependencies: Sequence[str], python: str, target: Target, runner:
     ]
     asked = f"the dependencies on {target}"
     try:
-        text = ask_uv(
-            dependencies, python, (), options=options, out="alone.txt", asked=asked, runner=runner
-        )
+        text = ask_uv(dependencies, python, (), options=options, out="alone.txt", asked=asked, runner=runner)
     except ResolutionError:
         return {}
     lines = (line.partition(";")[0] for line in text.splitlines() if "==" in line)

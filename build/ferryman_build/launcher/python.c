@@ -254,6 +254,14 @@ static bool initialize(const struct program *program, bool *ended, int *code, st
     return *ended || !refused(status, problem);
 }
 
+/* The interpreter would say that it cannot open a file, and end with 2. */
+static bool has_main(const struct program *program, struct problem *problem)
+{
+    char path[PATH_SIZE];
+    return (path_join(path, program->contents, program->launch->main) && os_facts(path).kind == KIND_FILE) ||
+           problem_set(problem, EXIT_INTERPRETER, CURE, "%s is not there, so there is nothing to start.", path);
+}
+
 bool python_run(const struct program *program, int *code, struct problem *problem)
 {
     char path[PATH_SIZE];
@@ -264,6 +272,8 @@ bool python_run(const struct program *program, int *code, struct problem *proble
                            program->launch->python, FERRYMAN_PYTHON);
     if (!path_join(path, program->contents, program->launch->library))
         return problem_set(problem, EXIT_INTERPRETER, "Move it to a shorter path.", "the path of the program is too long.");
+    if (!program->plain && !has_main(program, problem))
+        return false;
     void *library = os_load(path, program->contents, problem);
     if (!library || !find_functions(library, problem) || !preinitialize(program, problem) ||
         !initialize(program, &ended, code, problem))

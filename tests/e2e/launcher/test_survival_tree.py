@@ -78,7 +78,9 @@ def test_tree_has_no_cache(unpacked: World) -> None:
     starts(unpacked, PROGRAM, PROGRAM, env=usual_environment(FERRYMAN_CACHE="/srv/home/x"))
 
 
-@pytest.mark.parametrize("lost", ["_internal", "_internal/_ferryman", "_internal/_ferryman/launch"])
+@pytest.mark.parametrize(
+    "lost", ["_internal", "_internal/_ferryman", "_internal/_ferryman/launch", "_internal/_ferryman/main.pyc"]
+)
 def test_tree_incomplete(unpacked: World, lost: str) -> None:
     """Without what lies beside it the executable says so, with code 70."""
     unpacked.sh(f"mv {FOLDER}/{lost} /srv/lost")
