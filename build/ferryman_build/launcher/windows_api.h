@@ -36,9 +36,10 @@ bool windows_withheld(const wchar_t *name);
 const char *windows_user_sid(void);
 /* For whom something new is: everybody reads and the administrators write; this user alone; the same, for a file. */
 enum audience { FOR_ALL, FOR_USER, FOR_USER_FILE };
-/* What is wrong with a folder of that owner and access list: words that go behind its path; NULL: nothing. `tree`: what
-   lies in it is used as it is, so that nobody else may add to it either. */
-const char *windows_danger(PSID owner, PACL list, bool tree);
+/* What is wrong with a folder of that owner and access list: words that go behind its path; NULL: nothing. The root of a
+   drive cannot be removed or renamed; what lies in a tree is used as it is, so that nobody else may add to it either. */
+enum role { ROLE_ROOT, ROLE_ABOVE, ROLE_TREE };
+const char *windows_danger(PSID owner, PACL list, enum role role);
 /* For CreateDirectoryW and CreateFileW; NULL (what the folder above says holds) when the system does not make it. */
 SECURITY_ATTRIBUTES *windows_security(enum audience audience);
 

@@ -181,19 +181,21 @@ static bool is_open(PACL list, ACCESS_MASK rights)
     return false;
 }
 
-const char *windows_danger(PSID owner, PACL list, bool tree)
+const char *windows_danger(PSID owner, PACL list, enum role role)
 {
+    static const ACCESS_MASK rights[] = {
+        [ROLE_ROOT] = REPLACE_RIGHTS & ~DELETE, [ROLE_ABOVE] = REPLACE_RIGHTS, [ROLE_TREE] = WRITE_RIGHTS};
     bool guarded = windows_guarded();
     if (!is_trusted(owner))
         return guarded ? "belongs to a user, and this program has the rights of an administrator"
                        : "belongs to another user";
-    if (is_open(list, tree ? WRITE_RIGHTS : REPLACE_RIGHTS))
+    if (is_open(list, rights[role]))
         return guarded ? "can be changed by others than administrators" : "can be changed by others";
     return NULL;
 }
 
 /* What is wrong with one folder of a path. */
-static bool check_folder(const char *path, HANDLE folder, bool tree, struct problem *problem)
+static bool check_folder(const char *path, HANDLE folder, enum role role, struct problem *problem)
 {
     static const char cure[] = "Name a folder of your own with FERRYMAN_CACHE.";
     PSECURITY_DESCRIPTOR descriptor;
@@ -203,7 +205,7 @@ static bool check_folder(const char *path, HANDLE folder, bool tree, struct prob
                                   &owner, NULL, &list, NULL, &descriptor);
     if (error != 0)
         return windows_failed(problem, EXIT_NO_PLACE, "read the owner of", path, error);
-    const char *danger = windows_danger(owner, list, tree);
+    const char *danger = windows_danger(owner, list, role);
     LocalFree(descriptor);
     return danger == NULL || problem_set(problem, EXIT_NO_PLACE, cure, "%s %s", path, danger);
 }
@@ -220,7 +222,7 @@ static bool check_components(const char *path, bool *linked, struct problem *pro
 {
     char part[PATH_SIZE];
     snprintf(part, sizeof part, "%s", path);
-    for (bool tree = is_tree(path);; tree = false) {
+    for (enum role role = is_tree(path) ? ROLE_TREE : ROLE_ABOVE;; role = ROLE_ABOVE) {
         wchar_t wide[WIDE_SIZE];
         HANDLE folder = INVALID_HANDLE_VALUE;
         if (windows_wide(wide, part))
@@ -228,10 +230,11 @@ static bool check_components(const char *path, bool *linked, struct problem *pro
         if (folder == INVALID_HANDLE_VALUE)
             return windows_failed(problem, EXIT_NO_PLACE, "look at", part, GetLastError());
         *linked = *linked || windows_is_link(folder);
-        bool trusted = check_folder(part, folder, tree, problem);
-        CloseHandle(folder);
         char *slash = strrchr(part, '\\');
-        if (!trusted || slash == NULL || slash[1] == 0)
+        bool root = slash != NULL && slash[1] == 0;
+        bool trusted = check_folder(part, folder, root ? ROLE_ROOT : role, problem);
+        CloseHandle(folder);
+        if (!trusted || slash == NULL || root)
             return trusted;
         slash[slash[-1] == ':' ? 1 : 0] = 0; /* C:\ is the last one; a server's name is not looked at */
         if (slash == part + 1 || (part[0] == '\\' && strchr(part + 2, '\\') == NULL))

@@ -360,6 +360,19 @@ def test_who_could_change_a_folder(probe: Probe, descriptor: str, above: str, tr
     ("descriptor", "answer"),
     [
         (DRIVE_C, "none"),
+        (DRIVE_D, "none"),
+        (f"O:BAD:{FULL}(A;;FA;;;AU)", OTHERS),
+    ],
+)
+def test_who_could_change_the_root_of_a_drive(probe: Probe, descriptor: str, answer: str) -> None:
+    """Nobody can remove or rename it; who can remove what lies in it, or change its list, is somebody else."""
+    assert lists(probe, "danger", descriptor, "root") == answer
+
+
+@pytest.mark.parametrize(
+    ("descriptor", "answer"),
+    [
+        (DRIVE_C, "none"),
         (PROGRAM_DATA, "none"),
         (PROFILE, GUARDED_OTHERS),
         (f"O:BAD:P{FULL}(A;OICI;0x1200a9;;;BU)", "none"),

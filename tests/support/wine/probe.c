@@ -63,7 +63,7 @@ static void trusted(char **words)
     say_whether(os_trusted(words[0], &problem));
 }
 
-/* Of an owner and an access list, in the language that Windows writes this in; "tree" or "above". */
+/* Of an owner and an access list, in the language that Windows writes this in. */
 static void danger(char **words)
 {
     PSECURITY_DESCRIPTOR descriptor;
@@ -76,7 +76,8 @@ static void danger(char **words)
         say("cannot read it: %u", (unsigned)GetLastError());
         return;
     }
-    const char *found = windows_danger(owner, present ? list : NULL, strcmp(words[1], "tree") == 0);
+    enum role role = strcmp(words[1], "tree") == 0 ? ROLE_TREE : strcmp(words[1], "root") == 0 ? ROLE_ROOT : ROLE_ABOVE;
+    const char *found = windows_danger(owner, present ? list : NULL, role);
     say("%s", found != NULL ? found : "none");
 }
 
