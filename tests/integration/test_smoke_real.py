@@ -1,4 +1,4 @@
-"""The smoke test on real frozen programs: a folder needs no temporary folder, PyInstaller's one-file does."""
+"""The smoke test on real frozen programs: of all forms, only PyInstaller's one-file needs a temporary folder."""
 
 from __future__ import annotations
 
@@ -60,24 +60,35 @@ SMOKE = SmokeSettings(service=Service(args=("{port}",), ready=f"{URL}/", get=(f"
 
 @pytest.fixture(scope="module")
 def frozen(tmp_path_factory: pytest.TempPathFactory, shared_out: Path) -> dict[Kind, Path]:
-    """The program as an archive of its tree, and as one file that unpacks itself."""
-    root = tmp_path_factory.mktemp("frozen")
+    """The program as an archive of its tree, and as one file."""
+    return built(tmp_path_factory.mktemp("frozen"), shared_out, PYPROJECT)
+
+
+@pytest.fixture(scope="module")
+def bootloader(tmp_path_factory: pytest.TempPathFactory, shared_out: Path) -> Path:
+    """The same as PyInstaller's one file, which unpacks itself at every start."""
+    folder = tmp_path_factory.mktemp("bootloader")
+    return built(folder, shared_out, f'{PYPROJECT}bundle = "pyinstaller"\n')[Kind.EXECUTABLE]
+
+
+def built(root: Path, shared_out: Path, pyproject: str) -> dict[Kind, Path]:
+    """Both artifacts of the program."""
     (root / "agent.py").write_text(PROGRAM, encoding="utf-8")
-    (root / "pyproject.toml").write_text(PYPROJECT, encoding="utf-8")
+    (root / "pyproject.toml").write_text(pyproject, encoding="utf-8")
     workshop = Workshop(project=root, out=shared_out, dist=root / "dist")
     outcome = workshop.run("build")
     assert outcome.code == 0, outcome.err
     return {kind: workshop.artifact(kind) for kind in (Kind.ARCHIVE, Kind.EXECUTABLE)}
 
 
-def smoke(path: Path, kind: Kind, tmp_path: Path, *, needs_exec_tmp: bool = False) -> SmokeResult:
+def smoke(path: Path, kind: Kind, tmp_path: Path, **how: bool) -> SmokeResult:
     project = Project(
         root=tmp_path, name="agent", version="1.0", requires_python=">=3.11", dependencies=(), entry_point="agent:main",
         executable="agent", settings=Settings(smoke=SMOKE),
     )  # fmt: skip
     return smoke_artifact(
         path, kind, host_target(), project, host=host_target(), runner=Runner(tmp_path / "logs"),
-        python=Path(sys.executable), work=tmp_path, needs_exec_tmp=needs_exec_tmp,
+        python=Path(sys.executable), work=tmp_path, **how,
     )  # fmt: skip
 
 
@@ -89,14 +100,21 @@ def test_a_folder_runs_with_everything_denied(frozen: dict[Kind, Path], tmp_path
     assert not any(check.detail for check in result.checks)
 
 
-def test_one_file_needs_its_temporary_folder(frozen: dict[Kind, Path], tmp_path: Path) -> None:
-    """With it the one-file passes, its own child process included; without it the denial is seen to work."""
-    result = smoke(frozen[Kind.EXECUTABLE], Kind.EXECUTABLE, tmp_path, needs_exec_tmp=True)
+def test_the_one_file_runs_with_everything_denied(frozen: dict[Kind, Path], tmp_path: Path) -> None:
+    """All that the launcher's one file gets is the place for its cache."""
+    result = smoke(frozen[Kind.EXECUTABLE], Kind.EXECUTABLE, tmp_path, keeps_cache=True)
+    assert result.status is Smoke.PASSED, result
+    assert "tmp: writable, executable (this bundle needs it)" not in result.environment
+
+
+def test_a_bootloader_needs_its_temporary_folder(bootloader: Path, tmp_path: Path) -> None:
+    """With it PyInstaller's one-file passes, its own child process included; without it the denial is seen to work."""
+    result = smoke(bootloader, Kind.EXECUTABLE, tmp_path, needs_exec_tmp=True)
     assert result.status is Smoke.PASSED, result
     assert "tmp: writable, executable (this bundle needs it)" in result.environment
     if probe() == NO_ISOLATION:
         pytest.skip("NOT TESTED: this machine lets us make no mount namespace")
-    result = smoke(frozen[Kind.EXECUTABLE], Kind.EXECUTABLE, tmp_path)
+    result = smoke(bootloader, Kind.EXECUTABLE, tmp_path)
     assert result.status is Smoke.FAILED
     assert "ended with exit code" in result.checks[0].detail
 

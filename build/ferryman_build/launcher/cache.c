@@ -24,6 +24,12 @@
 
 enum { DAY = 24 * 60 * 60, TRIES = 200, PAUSE = 20, SPEAK_AFTER = 10 * 1000, GIVE_UP_AFTER = 60 * 1000 }; /* ms */
 
+#ifdef _WIN32
+#define WHO "an administrator"
+#else
+#define WHO "root"
+#endif
+
 enum outcome { FOUND, REFUSED, FATAL };
 
 /* ---- one place ---------------------------------------------------------------------------------------------- */
@@ -171,7 +177,7 @@ static enum outcome try_place(struct attempt *attempt)
     if (attempt->place->readonly) {
         if (attempt->held && all_right(attempt, true))
             return FOUND;
-        problem_set(attempt->problem, EXIT_NO_PLACE, "", "no tree is there, and only root may put one there");
+        problem_set(attempt->problem, EXIT_NO_PLACE, "", "no tree is there, and only " WHO " may put one there");
         return REFUSED;
     }
     if (!attempt->held && !make_program_folder(attempt))
@@ -218,7 +224,7 @@ bool cache_find(const struct payload *payload, struct tree *tree, struct problem
         }
     }
     return problem_set(problem, EXIT_NO_PLACE,
-                       os_raised() ? "Start it once as root: a program with raised rights believes no variable."
+                       os_raised() ? "Start it once as " WHO ": a program with raised rights believes no variable."
                                    : "Set FERRYMAN_CACHE to a folder that this user may write to and that is not mounted noexec.",
                        "there is no place to unpack %s to:%s", payload->name, reasons);
 }
