@@ -147,10 +147,16 @@ def compare(title: str, old: Form, new: Form, most: float) -> bool:
     return good
 
 
+def _built() -> Path:
+    """Where the launcher's bench has built, otherwise where `ferryman build` has."""
+    bench = ROOT / "out" / "bench" / "agent" / "out"
+    return bench if bench.is_dir() else ROOT / "out"
+
+
 def main(arguments: list[str]) -> int:
     """Exit code 1 when a promise is not kept."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--out", type=Path, default=ROOT / "out")
+    parser.add_argument("--out", type=Path, default=_built())
     parser.add_argument("--blobs", type=Path, help="a cache of packed segments to use; none by default")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="payload-delta-") as temporary:
