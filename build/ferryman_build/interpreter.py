@@ -256,6 +256,11 @@ def _package(
 
 def _fetch_package(package: str, version: str, home: Path, runner: Runner) -> None:
     """Download and unpack with apt's lists in a private folder: works for any user and changes nothing outside it."""
+    if "\n" in str(home):  # apt and its methods speak in lines: they would ask each other for ever
+        raise ToolMissingError(
+            "apt cannot download into a folder whose path has a line break.",
+            advice="Name another folder with --out.",
+        )
     draft = home.with_name(f".draft-{home.name}-{os.getpid()}")
     shutil.rmtree(draft, ignore_errors=True)
     try:

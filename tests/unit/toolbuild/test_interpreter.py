@@ -150,6 +150,14 @@ def test_fetched_once(tmp_path: Path) -> None:
     assert newer.asked() == ["libpython3.11=3.11.2-6+deb12u5"]
 
 
+def test_no_download_into_a_path_of_two_lines(tmp_path: Path) -> None:
+    """apt and its methods speak in lines, and would go on speaking for ever."""
+    runner = Debian(facts())
+    with pytest.raises(ToolMissingError, match="line break"):
+        find(runner, tmp_path / "a\nb")
+    assert [words for words in runner.calls if words[0] == "apt-get"] == []
+
+
 @pytest.mark.parametrize(
     ("options", "advice"),
     [
