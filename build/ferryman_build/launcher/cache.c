@@ -5,9 +5,11 @@
       every draft of that tree.
    3. Nothing is flushed to the disk when a tree is unpacked. Its marker holds the identity of the machine's boot; a
       tree is believed as it is during that boot, because the kernel shows every process the same content, written out
-      or not. After a power cut the boot is another one: then every file is compared with the index once, what is wrong
-      is written again, and the marker is flushed and says `sealed`: from then on it is believed.
-   4. Mending replaces single files by rename. A process that runs from the tree keeps what it has opened.
+      or not. After a power cut the boot is another one: then every file is compared with the index once, and what is
+      wrong is written again. A tree that was right is flushed, which costs little where it came from the disk, and its
+      marker says `sealed`: from then on it is believed.
+   4. Mending replaces single files by rename. A process that runs from the tree keeps what it has opened. (Windows
+      replaces no file that is in use; there the place is passed over.)
    5. Whoever uses a tree holds a shared lock on it for life. Pruning takes an exclusive one, without waiting, and
       moves the tree away before it deletes it.
    6. A place counts only if nobody but root and this user can change anything along its path.
@@ -22,7 +24,8 @@
 #include "unpack.h"
 #include "whole.h"
 
-enum { DAY = 24 * 60 * 60, TRIES = 200, PAUSE = 20, SPEAK_AFTER = 10 * 1000, GIVE_UP_AFTER = 60 * 1000 }; /* ms */
+enum { TRIES = 200 };
+enum { PAUSE = 20, SPEAK_AFTER = 10 * 1000, GIVE_UP_AFTER = 60 * 1000 }; /* milliseconds */
 
 #ifdef _WIN32
 #define WHO "an administrator"
@@ -155,7 +158,7 @@ static bool make_program_folder(const struct attempt *attempt)
     while (os_facts(there).kind == KIND_MISSING && strlen(there) > 1)
         path_parent(there);
     return os_trusted(there, attempt->problem) && may_execute(attempt, there) &&
-           os_make_folders(attempt->program, attempt->shared, attempt->problem) &&
+           os_make_folders(attempt->program, attempt->place->shared, attempt->problem) &&
            os_trusted(attempt->program, attempt->problem);
 }
 
@@ -204,7 +207,7 @@ bool cache_find(const struct payload *payload, struct tree *tree, struct problem
     size_t count = os_places(places);
     for (size_t i = 0; i < count; i++) {
         os_place_complete(&places[i]);
-        struct attempt attempt = {.payload = payload, .place = &places[i], .shared = places[i].shared, .problem = problem};
+        struct attempt attempt = {.payload = payload, .place = &places[i], .problem = problem};
         if (!places[i].path[0]) {
             add_reason(reasons, sizeof reasons, &places[i], places[i].reason);
             continue;
@@ -212,8 +215,7 @@ bool cache_find(const struct payload *payload, struct tree *tree, struct problem
         switch (try_place(&attempt)) {
         case FOUND:
             memcpy(tree->folder, attempt.tree, sizeof tree->folder);
-            memcpy(tree->place, places[i].path, sizeof tree->place);
-            tree->shared = places[i].shared;
+            tree->place = &places[i];
             return true;
         case FATAL:
             return false;
@@ -233,11 +235,9 @@ bool cache_find(const struct payload *payload, struct tree *tree, struct problem
    elsewhere needs that. */
 bool cache_seal(const struct payload *payload, const struct tree *tree, uint32_t *mended, struct problem *problem)
 {
-    static struct place place;
-    struct attempt attempt = {.payload = payload, .place = &place, .shared = tree->shared, .problem = problem};
+    struct attempt attempt = {.payload = payload, .place = tree->place, .problem = problem};
     struct index index;
     lock_handle lock;
-    memcpy(place.path, tree->place, sizeof place.path);
     if (!payload_check(payload, problem) || !payload_index(payload, &index, problem))
         return false;
     bool done = attempt_begin(&attempt, payload->name, payload->key) && lock_for_writing(&attempt, &lock);

@@ -6,8 +6,7 @@
 
 struct tree {
     char folder[PATH_SIZE];
-    char place[PATH_SIZE];
-    bool shared; /* other users read it */
+    const struct place *place;
 };
 
 /* The tree of `payload`, whole and locked for the life of this process; unpacked if no place has it yet. */

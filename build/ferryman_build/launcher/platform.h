@@ -134,8 +134,10 @@ void os_guard_end(void);
 void *os_load(const char *library, const char *contents, struct problem *problem);
 void *os_symbol(void *library, const char *name);
 
-/* A path as the interpreter wants it: wide characters, malloc'ed. On POSIX decoded as Python decodes file names. */
+#ifdef _WIN32
+/* A path as the interpreter wants it: wide characters, malloc'ed. Elsewhere the interpreter itself decodes it. */
 wchar_t *os_wide(const char *path);
+#endif
 
 const char *os_getenv(const char *name); /* NULL when not set or empty, or when the process runs with raised rights */
 void os_write_error(const char *text);   /* to standard error, UTF-8, whatever stands behind it */

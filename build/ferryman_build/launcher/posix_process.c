@@ -165,12 +165,6 @@ void *os_symbol(void *library, const char *name)
     return dlsym(library, name);
 }
 
-wchar_t *os_wide(const char *path)
-{
-    (void)path; /* python.c asks the interpreter */
-    return NULL;
-}
-
 /* ---- words ------------------------------------------------------------------------------------------------- */
 
 static void say(int file, const char *text)

@@ -6,8 +6,6 @@
 
 #include "whole.h"
 
-enum { DAY = 24 * 60 * 60 };
-
 struct walk {
     const char *name, *spare;
     int days;
@@ -19,13 +17,6 @@ struct walk {
 static bool is_key(const char *name)
 {
     return strlen(name) == 32 && strspn(name, "0123456789abcdef") == 32;
-}
-
-static bool lock_path(const struct walk *walk, const char *key, char path[PATH_SIZE])
-{
-    char name[64];
-    snprintf(name, sizeof name, "%s.lock", key);
-    return path_join(path, walk->program, name);
 }
 
 static bool is_old(const struct walk *walk, const char *folder)
@@ -67,7 +58,7 @@ static bool remove_cached(const struct walk *walk, const struct cached *cached)
     char lock[PATH_SIZE], away[PATH_SIZE], name[64];
     struct problem problem;
     snprintf(name, sizeof name, ".%s.removed", cached->key);
-    if (!lock_path(walk, cached->key, lock) || !path_join(away, walk->program, name) ||
+    if (!lock_path(lock, walk->program, cached->key) || !path_join(away, walk->program, name) ||
         os_lock_file(lock, false, &file, &problem) != LOCK_HELD)
         return false;
     os_remove_tree(away);
@@ -84,7 +75,7 @@ static void remove_leftovers(const struct walk *walk, const char *key)
     lock_handle file;
     char lock[PATH_SIZE], tree[PATH_SIZE];
     struct problem problem;
-    if (!is_key(key) || !lock_path(walk, key, lock) || !path_join(tree, walk->program, key) ||
+    if (!is_key(key) || !lock_path(lock, walk->program, key) || !path_join(tree, walk->program, key) ||
         os_lock_file(lock, false, &file, &problem) != LOCK_HELD)
         return;
     remove_drafts(walk->program, key);

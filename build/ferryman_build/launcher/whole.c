@@ -21,13 +21,18 @@ static bool not_flushed(struct problem *problem, const char *path)
                        "%s cannot be written to the disk.", path);
 }
 
+bool lock_path(char path[PATH_SIZE], const char *program, const char *key)
+{
+    char name[64];
+    snprintf(name, sizeof name, "%s.lock", key);
+    return path_join(path, program, name);
+}
+
 bool attempt_begin(struct attempt *attempt, const char *name, const char *key)
 {
-    char file[64];
-    snprintf(file, sizeof file, "%s.lock", key);
     attempt->lock = NO_LOCK;
     return (path_join(attempt->program, attempt->place->path, name) && path_join(attempt->tree, attempt->program, key) &&
-            path_join(attempt->lock_file, attempt->program, file)) ||
+            lock_path(attempt->lock_file, attempt->program, key)) ||
            too_long(attempt->problem);
 }
 
@@ -125,9 +130,10 @@ static bool enough_space(const struct attempt *attempt)
 bool unpack_fresh(struct attempt *attempt, const struct index *index)
 {
     char draft[PATH_SIZE];
-    if (!enough_space(attempt) || !draft_name(attempt, draft) || !os_make_folder(draft, attempt->shared, attempt->problem))
+    if (!enough_space(attempt) || !draft_name(attempt, draft) ||
+        !os_make_folder(draft, attempt->place->shared, attempt->problem))
         return false;
-    if (unpack(attempt->payload, index, NULL, draft, attempt->shared, attempt->problem) &&
+    if (unpack(attempt->payload, index, NULL, draft, attempt->place->shared, attempt->problem) &&
         marker_write(draft, false, attempt->problem) && os_rename(draft, attempt->tree, attempt->problem))
         return true;
     os_remove_tree(draft);
@@ -148,7 +154,7 @@ static bool make_room(struct attempt *attempt, const char *file)
     }
     memcpy(folder, file, strlen(file) + 1);
     path_parent(folder);
-    return os_make_folders(folder, attempt->shared, attempt->problem);
+    return os_make_folders(folder, attempt->place->shared, attempt->problem);
 }
 
 static bool replace_files(struct attempt *attempt, const struct index *index, const bool *wrong, const char *draft)
@@ -172,9 +178,9 @@ static bool replace_files(struct attempt *attempt, const struct index *index, co
 static bool rewrite(struct attempt *attempt, const struct index *index, const bool *wrong)
 {
     char draft[PATH_SIZE];
-    if (!draft_name(attempt, draft) || !os_make_folder(draft, attempt->shared, attempt->problem))
+    if (!draft_name(attempt, draft) || !os_make_folder(draft, attempt->place->shared, attempt->problem))
         return false;
-    bool done = unpack(attempt->payload, index, wrong, draft, attempt->shared, attempt->problem) &&
+    bool done = unpack(attempt->payload, index, wrong, draft, attempt->place->shared, attempt->problem) &&
                 marker_write(attempt->tree, false, attempt->problem) && replace_files(attempt, index, wrong, draft);
     os_remove_tree(draft);
     return done;

@@ -10,7 +10,6 @@
 struct attempt {
     const struct payload *payload;
     const struct place *place;
-    bool shared;               /* other users will read what root unpacks */
     char program[PATH_SIZE];   /* place/name */
     char tree[PATH_SIZE];      /* place/name/key */
     char lock_file[PATH_SIZE]; /* place/name/key.lock */
@@ -19,7 +18,10 @@ struct attempt {
     struct problem *problem;
 };
 
-enum { NO_LOCK = -1 };
+enum { NO_LOCK = -1, DAY = 24 * 60 * 60 };
+
+/* The lock file of the tree `key` in a program's folder. */
+bool lock_path(char path[PATH_SIZE], const char *program, const char *key);
 
 /* The paths of an attempt; false when one is too long, with a problem. */
 bool attempt_begin(struct attempt *attempt, const char *name, const char *key);
