@@ -16,11 +16,11 @@ import pefile
 import pytest
 
 from e2e.clean_rootfs.rootfs import UnavailableError
-from support.launcher import eventually
+from support.launcher import Ran, eventually, finish
 from support.windows_tree import CONTENTS, NAME, VERSION, assemble
 from support.wine.cpython import cpython, signature_holds
 from support.wine.launchers import AMD64, ARM64, build_launcher, build_payload, build_probe, build_rival
-from support.wine.prefix import Ran, Windows, finish, windows
+from support.wine.prefix import Windows, windows
 
 pytestmark = pytest.mark.e2e
 

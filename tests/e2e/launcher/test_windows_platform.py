@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from e2e.clean_rootfs.rootfs import UnavailableError
-from support.launcher import eventually
+from support.launcher import Ran, eventually, finish
 from support.wine.cpython import cpython
 from support.wine.launchers import build_probe
-from support.wine.prefix import Ran, Windows, finish, windows
+from support.wine.prefix import Windows, windows
 
 pytestmark = pytest.mark.e2e
 

@@ -21,26 +21,13 @@ from typing import Any
 
 from e2e.clean_rootfs.rootfs import UnavailableError
 from support.ferryman import ROOT
+from support.launcher import Ran, finish
 
 CACHE = ROOT / ".cache" / "wine"
 _PACKAGES = ("wine", "wine64")
 _WINDOWS_10 = ("reg", "add", r"HKCU\Software\Wine", "/v", "Version", "/d", "win10", "/f")
 # What of the caller's environment a Windows program gets to see; the rest is the test's own.
 _PASSED_THROUGH = ("PATH", "HOME", "USER", "LOGNAME")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ran:
-    """What one run left. Exit codes are what Unix can say of them: the lowest byte."""
-
-    code: int
-    out: bytes
-    err: bytes
-
-    @property
-    def said(self) -> str:
-        """Standard error as text."""
-        return self.err.decode("utf-8", "replace")
 
 
 @dataclass(frozen=True)
@@ -137,17 +124,6 @@ class Terminal:
     def close(self) -> None:
         """Hang up."""
         os.close(self._end)
-
-
-def finish(process: subprocess.Popen[bytes], typed: bytes = b"", timeout: float = 120) -> Ran:
-    """Wait for a process; one that does not end is killed and fails the test."""
-    try:
-        out, err = process.communicate(typed, timeout=timeout)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.communicate()
-        raise
-    return Ran(code=process.returncode, out=out, err=err)
 
 
 @contextmanager
