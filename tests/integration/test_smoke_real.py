@@ -16,7 +16,7 @@ from ferryman_build.settings import Service, Settings, SmokeSettings
 from ferryman_build.smoke import smoke_artifact
 from ferryman_build.smoke.sandbox import NO_ISOLATION, probe
 from ferryman_build.targets import host_target
-from support.ferryman import Workshop
+from support.ferryman import Workshop, write_one_module
 
 pytestmark = [
     pytest.mark.integration,
@@ -38,21 +38,7 @@ def main():
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
     http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
 """
-PYPROJECT = """
-[build-system]
-requires = ["hatchling"]
-build-backend = "hatchling.build"
-[project]
-name = "agent"
-version = "1.0"
-requires-python = ">=3.11"
-[project.scripts]
-agent = "agent:main"
-[tool.hatch.build.targets.wheel]
-only-include = ["agent.py"]
-[tool.ferryman]
-kinds = ["archive", "executable"]
-"""
+SETTINGS = 'kinds = ["archive", "executable"]'
 
 URL = "http://127.0.0.1:{port}"
 SMOKE = SmokeSettings(service=Service(args=("{port}",), ready=f"{URL}/", get=(f"{URL}/x",), expect=("up ",)))
@@ -61,20 +47,19 @@ SMOKE = SmokeSettings(service=Service(args=("{port}",), ready=f"{URL}/", get=(f"
 @pytest.fixture(scope="module")
 def frozen(tmp_path_factory: pytest.TempPathFactory, shared_out: Path) -> dict[Kind, Path]:
     """The program as an archive of its tree, and as one file."""
-    return built(tmp_path_factory.mktemp("frozen"), shared_out, PYPROJECT)
+    return built(tmp_path_factory.mktemp("frozen"), shared_out, SETTINGS)
 
 
 @pytest.fixture(scope="module")
 def bootloader(tmp_path_factory: pytest.TempPathFactory, shared_out: Path) -> Path:
     """The same as PyInstaller's one file, which unpacks itself at every start."""
     folder = tmp_path_factory.mktemp("bootloader")
-    return built(folder, shared_out, f'{PYPROJECT}bundle = "pyinstaller"\n')[Kind.EXECUTABLE]
+    return built(folder, shared_out, f'{SETTINGS}\nbundle = "pyinstaller"')[Kind.EXECUTABLE]
 
 
-def built(root: Path, shared_out: Path, pyproject: str) -> dict[Kind, Path]:
+def built(root: Path, shared_out: Path, settings: str) -> dict[Kind, Path]:
     """Both artifacts of the program."""
-    (root / "agent.py").write_text(PROGRAM, encoding="utf-8")
-    (root / "pyproject.toml").write_text(pyproject, encoding="utf-8")
+    write_one_module(root, "agent", PROGRAM, settings)
     workshop = Workshop(project=root, out=shared_out, dist=root / "dist")
     outcome = workshop.run("build")
     assert outcome.code == 0, outcome.err

@@ -19,6 +19,29 @@ ROOT = Path(__file__).resolve().parents[2]
 LANTERN = ROOT / "tests" / "support" / "lantern"
 
 
+_ONE_MODULE = """
+[build-system]
+requires = ["hatchling"]
+build-backend = "hatchling.build"
+[project]
+name = "{name}"
+version = "1.0"
+requires-python = "{python}"
+[project.scripts]
+{name} = "{name}:main"
+[tool.hatch.build.targets.wheel]
+only-include = ["{name}.py"]
+[tool.ferryman]
+"""
+
+
+def write_one_module(root: Path, name: str, program: str, settings: str, python: str = ">=3.11") -> None:
+    """A project in ``root`` that is one module with a main(); ``settings`` are rows of [tool.ferryman]."""
+    (root / f"{name}.py").write_text(program, encoding="utf-8")
+    text = _ONE_MODULE.format(name=name, python=python)
+    (root / "pyproject.toml").write_text(f"{text}{settings}\n", encoding="utf-8")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
     """What a run of `ferryman` left: exit code and both streams."""

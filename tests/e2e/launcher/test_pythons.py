@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from support.ferryman import Workshop
+from support.ferryman import Workshop, write_one_module
 from support.launcher import ROOT
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
@@ -23,22 +23,8 @@ def main():
     print(sys.version_info[:2], [path for path in sys.path if not path.startswith(sys._MEIPASS)], sys.argv[1:])
     sys.exit(3)
 """
-PYPROJECT = """
-[build-system]
-requires = ["hatchling"]
-build-backend = "hatchling.build"
-[project]
-name = "probe"
-version = "1.0"
-requires-python = ">=3.10"
-[project.scripts]
-probe = "probe:main"
-[tool.hatch.build.targets.wheel]
-only-include = ["probe.py"]
-[tool.ferryman]
-kinds = ["executable"]
-smoke = { commands = [["--version"]] }
-"""
+SETTINGS = """kinds = ["executable"]
+smoke = { commands = [["--version"]] }"""
 
 
 def has_python(version: str) -> bool:
@@ -56,8 +42,7 @@ def test_each_python(version: str, tmp_path: Path) -> None:
         pytest.skip(f"there is no Python {version} here")
     project = tmp_path / "probe"
     project.mkdir()
-    (project / "pyproject.toml").write_text(PYPROJECT, encoding="utf-8")
-    (project / "probe.py").write_text(PROGRAM, encoding="utf-8")
+    write_one_module(project, "probe", PROGRAM, SETTINGS, python=">=3.10")
     workshop = Workshop(project=project, out=ROOT / ".cache" / "launcher", dist=tmp_path / "dist")
     outcome = workshop.run("build", "--python", version, timeout=800)
     assert outcome.code == 0, outcome.err
