@@ -42,6 +42,8 @@ LOCKS = {
     ),
     # What builds the peers that `nox -s bench -- launcher` measures against. Nuitka has no wheel.
     "bench": Lock("locks/bench.txt", ("locks/bench.in",), ("tools",), ("--only-binary=:none:",)),
+    # What `nox -s wheels` builds and checks the agent's wheels with.
+    "wheels": Lock("locks/wheels.txt", ("locks/wheels.in",), ("nox",)),
     # The compiler of the launcher, in an environment of its own.
     "zig": Lock(
         "build/ferryman_build/resources/locks/zig.txt",

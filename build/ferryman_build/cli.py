@@ -88,6 +88,17 @@ def _target_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--target", metavar="A,B", help="targets by id or alias, `host` or `all`")
     parser.add_argument("--all", action="store_true", help="the same as --target all")
     parser.add_argument("--kind", metavar="A,B", help="archive, executable, pyz")
+    parser.add_argument("--collector", metavar="NAME", help="auto, pyinstaller or standalone")
+    parser.add_argument(
+        "--runner", metavar="NAME", help="auto, native, rootfs, qemu, wine, container or none"
+    )
+    parser.add_argument(
+        "--runtimes", metavar="DIR|URL", help="where runtimes.toml is: a mirror, or runtimes of one's own"
+    )
+    parser.add_argument(
+        "--wheels", metavar="DIR", help="wheels of the project itself, such as cibuildwheel makes"
+    )
+    parser.add_argument("--floor", metavar="TEXT", help='what the oldest machine has: "glibc 2.31"')
     parser.add_argument(
         "--refresh", action="store_true", help="ask the package index again, whatever was kept"
     )
@@ -117,6 +128,9 @@ def _project(args: argparse.Namespace, *, lock_required: bool = True) -> tuple[P
         "python": args.python,
         "targets": _target_names(args),
         "kinds": _list(getattr(args, "kind", None)),
+        **{
+            name: getattr(args, name, None) for name in ("collector", "runner", "runtimes", "wheels", "floor")
+        },
     }
     found = effective(
         project, os.environ, {name: value for name, value in given.items() if value is not None}
@@ -307,6 +321,36 @@ def run_doctor(args: argparse.Namespace) -> int:
     return 4 if problems(findings) else 0
 
 
+def _elsewhere(module: str) -> Callable[[argparse.Namespace], int]:
+    """`run` of a module in ferryman_build/commands, imported when it is called."""
+
+    def run(args: argparse.Namespace) -> int:
+        import importlib
+
+        return int(importlib.import_module(f"ferryman_build.commands.{module}").run(args))
+
+    return run
+
+
+def _runtimes_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("action", choices=("list", "update", "verify", "mirror"), nargs="?", default="list")
+    parser.add_argument(
+        "words", nargs="*", metavar="WORD", help="mirror: a folder; update: a release, or its SHA256SUMS"
+    )
+
+
+def _runners_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("action", choices=("list", "setup", "remove"), nargs="?", default="list")
+    parser.add_argument("name", nargs="?", default="", metavar="NAME", help="rootfs, qemu, wine or container")
+
+
+def _reproduce_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "artifacts", nargs="*", metavar="ARTIFACT", help="files of dist/; all of them when none is named"
+    )
+    parser.add_argument("--dist", type=Path, default=Path("dist"), metavar="DIR")
+
+
 def run_clean(args: argparse.Namespace) -> int:
     """`ferryman clean`."""
     import shutil
@@ -338,6 +382,12 @@ COMMANDS: dict[str, Command] = {
     "inspect": (run_inspect, "say what a file needs of its machine", (_inspect_options,)),
     "merge": (run_merge, "join the dist/ folders of several machines", (_merge_options,)),
     "doctor": (run_doctor, "list every tool that building needs", (_project_option,)),
+    "runtimes": (_elsewhere("runtimes"), "list, update, verify or mirror interpreter distributions",
+                 (_project_option, _target_options, _json_option, _runtimes_options)),
+    "runners": (_elsewhere("runners"), "list, set up or remove what runs other targets' programs",
+                (_project_option, _target_options, _json_option, _runners_options)),
+    "reproduce": (_elsewhere("reproduce"), "build again elsewhere and compare every byte",
+                  (_project_option, _target_options, _reproduce_options)),
     "clean": (run_clean, "remove cache and logs", (_project_option,)),
 }  # fmt: skip
 

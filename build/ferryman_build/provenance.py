@@ -66,12 +66,17 @@ OPTIONS = (
     Option("python", "--python"),
     Option("collector", "--collector"),
     Option("bundle", "--bundle"),
+    Option("runner", "--runner"),
+    Option("runtime", "--runtime"),
+    Option("runtimes", "--runtimes"),
+    Option("wheels", "--wheels"),
+    Option("floor", "--floor"),
     Option("optimize", "--optimize"),
     Option("strip", "--strip"),
 )
 
-OTHER_VARIABLES = ("FERRYMAN_CACHE", "FERRYMAN_INTERPRETER")
-"""Variables of that prefix with another reader (a built program); they are neither options nor slips."""
+OTHER_VARIABLES = ("FERRYMAN_CACHE", "FERRYMAN_INTERPRETER", "FERRYMAN_HOME", "FERRYMAN_ENGINE")
+"""Variables of that prefix with another reader (a built program, runners and runtimes); they are neither options nor slips."""
 
 _WORDS = {
     "1": True,

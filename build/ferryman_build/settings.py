@@ -16,8 +16,12 @@ from ferryman_build.artifacts import Kind
 
 
 class Collector(StrEnum):
-    """How a tree is made: by PyInstaller's analysis, or (another release of Ferryman) from a standalone runtime."""
+    """How a tree is made: by PyInstaller's analysis, or from a standalone runtime and wheels alone.
 
+    AUTO is PyInstaller for the target that this machine is, and standalone for every other.
+    """
+
+    AUTO = "auto"
     PYINSTALLER = "pyinstaller"
     STANDALONE = "standalone"
 
@@ -27,6 +31,21 @@ class Bundler(StrEnum):
 
     FERRYMAN = "ferryman"
     PYINSTALLER = "pyinstaller"
+
+
+class RunnerName(StrEnum):
+    """What runs a target's programs: smoke tests, and PyInstaller where it is to analyse for another machine.
+
+    AUTO: what this machine has for the target. ROOTFS: the same processor, another userland. NONE: nothing is run.
+    """
+
+    AUTO = "auto"
+    NATIVE = "native"
+    ROOTFS = "rootfs"
+    QEMU = "qemu"
+    WINE = "wine"
+    CONTAINER = "container"
+    NONE = "none"
 
 
 OLDEST_PYTHON = (3, 10)
@@ -40,6 +59,15 @@ class Table(msgspec.Struct, frozen=True, kw_only=True, rename="kebab", forbid_un
 Seconds = Annotated[float, Meta(gt=0, le=3600, description="seconds")]
 ModuleName = Annotated[
     str, Meta(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$", description="a dotted module name")
+]
+
+
+FloorText = Annotated[
+    str,
+    Meta(
+        pattern=r"^$|^(glibc|musl|macos|windows|cpu) [\w.-]+(, *(glibc|musl|macos|windows|cpu) [\w.-]+)*$",
+        description='system and version, such as "glibc 2.31" or "macos 12.0, cpu x86-64-v2"',
+    ),
 ]
 
 
@@ -82,6 +110,9 @@ class TargetSettings(Table, frozen=True, kw_only=True):
     bundle: Bundler | UnsetType = UNSET
     kinds: tuple[Kind, ...] | UnsetType = UNSET
     python: str | UnsetType = UNSET
+    runner: RunnerName | UnsetType = UNSET
+    runtime: str | UnsetType = UNSET
+    floor: FloorText | UnsetType = UNSET
     hidden_imports: tuple[ModuleName, ...] | UnsetType = UNSET  # added to the project's
     exclude_modules: tuple[ModuleName, ...] | UnsetType = UNSET  # added to the project's
 
@@ -99,6 +130,15 @@ class Settings(Table, frozen=True, kw_only=True):
     python: Annotated[str, Meta(pattern=r"^(3\.\d+|/.*|)$")] = (
         ""  # "3.12" or a path; default: the one that runs us
     )
+    runner: RunnerName = RunnerName.AUTO  # through what artifacts are tried
+    runtime: str = ""  # of a standalone tree: a folder, an archive or its URL; default: from `runtimes`
+    runtimes: str = ""  # folder or URL with a runtimes.toml: a mirror, an offline cache, runtimes of one's own; default: Ferryman's
+    keep_parts: tuple[str, ...] = ()  # parts of a runtime that resources/runtime_parts.toml would leave out
+    floor: FloorText = ""  # what the oldest machine has, where the target's row promises more or less
+    wheels: str = ""  # folder with wheels of the project itself (from cibuildwheel); default: built here, with zig where need be
+    allow: tuple[
+        str, ...
+    ] = ()  # findings of the compat gate that are known and accepted: "code:path", both may have *
     optimize: Annotated[int, Meta(ge=0, le=2)] = (
         1  # as python -O: 1 drops asserts, 2 drops docstrings as well
     )
