@@ -60,9 +60,13 @@ class Place(Protocol):
     ``python`` is the target's interpreter as a path of this machine; only with :attr:`Purpose.BUILD`.
     ``root`` is where the place keeps its own files on this machine: ``unspell`` answers paths below it for what is not
     one of the shared folders; None when there is no difference.
+    ``label`` is what the checks of several places are told apart by ("bullseye"). ``denies`` is whether what `command` is
+    given as ``denied`` is really read-only and noexec.
     """
 
+    label: str
     facts: tuple[str, ...]
+    denies: bool
     pipes: bool
     python: Path | None
     root: Path | None
@@ -82,6 +86,7 @@ class Place(Protocol):
         cwd: Path,
         env: Mapping[str, str],
         folders: Sequence[Path] = (),
+        shown: Sequence[Path] = (),
         denied: Sequence[Path] = (),
     ) -> Command:
         """What starts a program.
@@ -92,6 +97,8 @@ class Place(Protocol):
             env: the whole environment of the program, spelled already; the place adds only what it cannot do without.
             folders: folders of this machine that the program may read and write; with :attr:`Purpose.BUILD` everything
                 is to be seen anyway.
+            shown: folders and files of this machine that the program must see and need not write to; read-only where the
+                place can do that.
             denied: folders that shall be read-only and noexec where the place can do that (temporary ones).
         """
         ...
