@@ -3,6 +3,8 @@
 An analysis outlives the folders that it was made in. So every source path is kept as an origin and a path below it:
 ``app`` (the unpacked wheel of the project), ``project`` (its folder, for files that `data` names), ``env`` (the locked
 dependencies), ``work`` (made by the analysis itself) or ``host`` (absolute: the interpreter and the system's libraries).
+A standalone tree has ``runtime`` (the unpacked interpreter distribution) and ``site`` (the target's dependencies) instead
+of ``env`` and ``host``.
 """
 
 from __future__ import annotations
@@ -22,6 +24,8 @@ class Origin(StrEnum):
     WORK = "work"
     PROJECT = "project"
     HOST = "host"
+    RUNTIME = "runtime"
+    SITE = "site"
 
 
 class EntryKind(StrEnum):
@@ -46,35 +50,40 @@ class Entry(msgspec.Struct, frozen=True, order=True):
 
 
 class Analysis(msgspec.Struct, frozen=True, kw_only=True):
-    """``hooks`` are run before the program, in order; ``missing`` are modules that nobody found (mostly optional)."""
+    """``hooks`` are run before the program, in order; ``missing`` are modules that nobody found (mostly optional).
+
+    ``notes`` are sentences for people: what was left out although somebody might look for it.
+    """
 
     entries: tuple[Entry, ...]
     hooks: tuple[Entry, ...]
     missing: tuple[str, ...]
     tools: dict[str, str]
+    notes: tuple[str, ...] = ()
 
 
 class Origins(msgspec.Struct, frozen=True, kw_only=True):
-    """Where each origin lies now."""
+    """Where each origin lies now; ``runtime`` and ``site`` only for a standalone tree."""
 
     app: Path
     env: Path
     work: Path
     project: Path
+    runtime: Path | None = None
+    site: Path | None = None
 
     def source(self, entry: Entry) -> Path:
         """The file that ``entry`` is made from."""
         if entry.origin is Origin.HOST:
             return Path(entry.path)
-        return Path(getattr(self, entry.origin.value)) / entry.path
+        root: Path | None = getattr(self, entry.origin.value)
+        assert root is not None, entry
+        return root / entry.path
 
     def classify(self, path: str) -> tuple[Origin, str]:
         """Origin and relative path of an absolute ``path``; the longest root wins."""
         roots: Mapping[Origin, Path] = {
-            Origin.APP: self.app,
-            Origin.ENV: self.env,
-            Origin.WORK: self.work,
-            Origin.PROJECT: self.project,
+            origin: root for origin in Origin if (root := getattr(self, origin.value, None)) is not None
         }
         for origin, root in sorted(roots.items(), key=lambda item: -len(str(item[1]))):
             if Path(path).is_relative_to(root):

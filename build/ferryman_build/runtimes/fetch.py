@@ -1,0 +1,299 @@
+"""Getting a runtime's archive: streamed, hashed while it is read, and under its name only when it is the right one.
+
+    home/runtimes/archives/<sha256>-<file name>     whole and right, or not there
+    home/runtimes/archives/.draft-…                 being written; removed when that fails, and by age when it was killed
+
+urllib takes proxies (HTTPS_PROXY, NO_PROXY) and certificates (SSL_CERT_FILE) from the environment.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import errno
+import hashlib
+import http.client
+import os
+import shutil
+import socket
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+import msgspec
+
+from ferryman_build.cache import file_digest
+from ferryman_build.cmd import Redactor
+from ferryman_build.errors import ConfigError, FerrymanError, PackageIndexError, ResolutionError, SpaceError
+from ferryman_build.runtimes.index import Runtime
+
+_LARGEST_LIST = 5_000_000  # bytes; an error page must not fill the memory
+_DRAFT_SECONDS = 24 * 3600
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_CHECK_NETWORK = "Check the network, HTTPS_PROXY and SSL_CERT_FILE; "
+_ELSEWHERE = (
+    "`ferryman runtimes mirror DIR` on a machine that reaches it makes a folder that --runtimes takes."
+)
+
+
+class Line(msgspec.Struct, frozen=True, kw_only=True):
+    """How long a server may take: ``silence`` seconds without a byte, and ``slowest`` bytes in each ``window`` seconds."""
+
+    silence: float = 30.0
+    window: float = 30.0
+    slowest: int = 30_000
+
+
+def archives(home: Path) -> Path:
+    """Where archives are kept below :func:`ferryman_build.homes.home`."""
+    return home / "runtimes" / "archives"
+
+
+def fetched(runtime: Runtime, folder: Path) -> Path | None:
+    """What :func:`fetch` would answer without any network: None when it would have to ask.
+
+    A file that was fetched was compared then; one of this machine is compared by :func:`fetch`.
+    """
+    if not runtime.remote:
+        local = Path(runtime.address)
+        return local if local.exists() else None
+    kept = _kept(runtime, folder)
+    return kept if kept.is_file() else None
+
+
+def _kept(runtime: Runtime, folder: Path) -> Path:
+    return folder / f"{runtime.sha256[:32]}-{runtime.file_name}"
+
+
+def fetch(
+    runtime: Runtime, folder: Path, line: Line | None = None, say: Callable[[str], None] | None = None
+) -> Path:
+    """The archive of ``runtime``, or its folder where the row names one.
+
+    Args:
+        folder: where what comes through the network is kept, by its hash: :func:`archives` of the home.
+        line: how patient to be.
+        say: told once before something is downloaded.
+
+    Raises:
+        ConfigError: the row names a path where nothing is, or a folder with a hash.
+        ResolutionError: the address has no such file, or what it has is not what the row says.
+        PackageIndexError: the server is down or too slow.
+        SpaceError: no space for it.
+    """
+    if not runtime.remote:
+        return _local(runtime)
+    kept = _kept(runtime, folder)
+    if kept.is_file():
+        return kept
+    if say is not None:
+        say(f"fetching {runtime} from {shown(runtime.address)}")
+    with explained_space(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        sweep_drafts(folder)
+        download(runtime.address, kept, runtime.sha256, line or Line())
+    return kept
+
+
+def _local(runtime: Runtime) -> Path:
+    path = Path(runtime.address)
+    if path.is_dir() and not runtime.sha256:
+        return path
+    if not path.is_file():
+        raise ConfigError(
+            f"There is no runtime at {path}."
+            if not path.is_dir()
+            else f"{path} is a folder, and the row has a sha256.",
+            advice="Correct `url` in runtimes.toml, or `runtime`; a folder with an unpacked runtime has no sha256.",
+        )
+    if runtime.sha256 and (found := file_digest(path)) != runtime.sha256:
+        raise wrong_hash(str(path), runtime.sha256, found, path.stat().st_size)
+    return path
+
+
+def wrong_hash(what: str, wanted: str, found: str, size: int) -> ResolutionError:
+    """The error for content that is not the pinned one."""
+    return ResolutionError(
+        f"{what} is not the file that runtimes.toml names: its SHA-256 is another one.",
+        advice="Find out who changed it, and do not use that place until you know; "
+        "`ferryman runtimes verify` compares every file.",
+        details=(f"expected sha256:{wanted}", f"found    sha256:{found}, {size} bytes"),
+    )
+
+
+def read_small(address: str, line: Line | None = None) -> bytes:
+    """The content of a small text at an http(s) address, such as a runtimes.toml or SHA256SUMS.
+
+    Raises:
+        ResolutionError, PackageIndexError: as :func:`fetch`.
+    """
+    pieces: list[bytes] = []
+    size = 0
+    with _answer(address, line or Line()) as answer:
+        for piece in _pieces(address, answer, line or Line()):
+            size += len(piece)
+            if size > _LARGEST_LIST or (not pieces and piece.lstrip()[:1] == b"<"):
+                raise _web_page(address)
+            pieces.append(piece)
+    return b"".join(pieces)
+
+
+def download(address: str, into: Path, sha256: str, line: Line) -> None:
+    """Write what is at ``address`` to ``into`` if its hash is the one; ``into`` is there afterwards or never was.
+
+    Raises:
+        ResolutionError, PackageIndexError, SpaceError: as :func:`fetch`.
+    """
+    handle, name = tempfile.mkstemp(prefix=".draft-", dir=into.parent)
+    draft = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file, _answer(address, line) as answer:
+            found, size = _copy(address, answer, file, into.parent, line)
+        if found != sha256:
+            raise wrong_hash(f"What {shown(address)} has", sha256, found, size)
+        draft.chmod(0o644)
+        draft.replace(into)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _copy(address: str, answer: Any, file: IO[bytes], folder: Path, line: Line) -> tuple[str, int]:
+    """(SHA-256, size) of what came."""
+    expected = int(answer.headers.get("Content-Length") or 0)
+    if expected > shutil.disk_usage(folder).free:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    sums, size = hashlib.sha256(), 0
+    for piece in _pieces(address, answer, line):
+        if not size and _is_text(piece, answer):
+            raise _web_page(address)
+        sums.update(piece)
+        size += len(piece)
+        file.write(piece)
+    if expected and size < expected:
+        raise PackageIndexError(
+            f"The connection to {shown(address)} ended after {size} of {expected} bytes.",
+            advice=f"Try again; if it stays so, {_ELSEWHERE}",
+        )
+    return sums.hexdigest(), size
+
+
+def _pieces(address: str, answer: Any, line: Line) -> Iterator[bytes]:
+    """What comes, as it comes; a server that trickles is left alone."""
+    started, came = time.monotonic(), 0
+    while True:
+        try:
+            piece = answer.read1(1 << 18)
+        except (TimeoutError, OSError, http.client.HTTPException) as error:
+            raise _unreachable(address, error, line) from error
+        if not piece:
+            return
+        came += len(piece)
+        if (now := time.monotonic()) - started > line.window:
+            if came < line.slowest:
+                raise PackageIndexError(
+                    f"{shown(address)} is too slow: {came} bytes in {now - started:.0f} s.",
+                    advice=f"Try again later, or use a mirror: {_ELSEWHERE}",
+                )
+            started, came = now, 0
+        yield piece
+
+
+def _is_text(piece: bytes, answer: Any) -> bool:
+    kind = str(answer.headers.get("Content-Type") or "")
+    return "html" in kind or piece.lstrip()[:1] == b"<"
+
+
+def _web_page(address: str) -> ResolutionError:
+    return ResolutionError(
+        f"{shown(address)} answers with a web page and not with the file.",
+        advice="Open the address in a browser: a proxy, a login page or a portal answers in its place. "
+        "`runtimes` must name the folder that runtimes.toml lies in.",
+    )
+
+
+@contextlib.contextmanager
+def _answer(address: str, line: Line) -> Iterator[Any]:
+    try:
+        answer = urllib.request.urlopen(_request(address), timeout=line.silence)  # noqa: S310 - see _request
+    except urllib.error.HTTPError as error:
+        error.close()  # it is the answer, and holds the connection
+        raise _refused(address, error) from error
+    except (OSError, http.client.HTTPException) as error:
+        raise _unreachable(address, error, line) from error
+    with answer:
+        yield answer
+
+
+def _request(address: str) -> urllib.request.Request:
+    """urllib takes no user and password in an address; a mirror that wants them gets them in a header."""
+    parts = urlsplit(address)
+    headers = {"User-Agent": "ferryman", "Accept-Encoding": "identity"}
+    if parts.username is not None:
+        words = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+        headers["Authorization"] = f"Basic {base64.b64encode(words.encode()).decode()}"
+        parts = parts._replace(netloc=parts.netloc.rpartition("@")[2])
+    if parts.scheme not in ("http", "https"):
+        raise ConfigError(
+            f"{shown(address)} is no http(s) address.", advice="Runtimes are fetched by http or https."
+        )
+    return urllib.request.Request(urlunsplit(parts), headers=headers)  # noqa: S310 - the scheme was looked at
+
+
+def _refused(address: str, error: urllib.error.HTTPError) -> FerrymanError:
+    if error.code in (401, 403, 407):
+        advice = (
+            "Put user and password into the address (https://user:password@…), or see what the proxy wants."
+        )
+    elif error.code in (404, 410):
+        advice = f"The file was moved or the list is old: `ferryman runtimes update` writes newer rows, and {_ELSEWHERE}"
+    else:
+        advice = f"The server has a fault; try again later. {_ELSEWHERE}"
+    kind = PackageIndexError if error.code >= 500 or error.code == 429 else ResolutionError
+    return kind(f"{shown(address)} answers {error.code} {error.reason}.", advice=advice)
+
+
+def _unreachable(address: str, error: BaseException, line: Line) -> PackageIndexError:
+    reason = getattr(error, "reason", None) or error
+    if isinstance(reason, TimeoutError | socket.timeout):
+        what = f"sent nothing for {line.silence:g} s"
+    else:
+        what = f"cannot be reached: {getattr(reason, 'strerror', None) or reason or type(error).__name__}"
+    return PackageIndexError(
+        f"{shown(address)} {what}.", advice=f"{_CHECK_NETWORK}{_ELSEWHERE}",
+    )  # fmt: skip
+
+
+def shown(address: str) -> str:
+    """An address for people: without its password."""
+    return Redactor(os.environ)(address)
+
+
+@contextlib.contextmanager
+def explained_space(folder: Path) -> Iterator[None]:
+    """A full disk is said in a sentence that names ``folder``.
+
+    Raises:
+        SpaceError: no space left there.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise SpaceError(
+            f"There is no space for a runtime below {folder}.",
+            advice="Free some space, or name another place with FERRYMAN_HOME.",
+        ) from error
+
+
+def sweep_drafts(folder: Path) -> None:
+    """Remove what runs that were killed have left."""
+    for draft in folder.glob(".draft-*"):
+        with contextlib.suppress(OSError):
+            if time.time() - draft.stat().st_mtime > _DRAFT_SECONDS:
+                shutil.rmtree(draft) if draft.is_dir() else draft.unlink()
