@@ -22,6 +22,8 @@ from ferryman_build.collect.environment import env_python
 from ferryman_build.errors import ResolutionError
 from ferryman_build.targets import Target
 from ferryman_build.wheeltags import accepted_platforms
+from ferryman_build.wrap.pyz_archive import finish
+from ferryman_build.wrap.pyz_needs import PyzProgram, needs_of
 
 
 def install_site_packages(
@@ -68,7 +70,9 @@ class PyzJob(msgspec.Struct, frozen=True, kw_only=True):
     """What a .pyz is made of.
 
     ``site`` holds the installed dependencies, ``app`` the unpacked wheel, ``data`` further files as (source, folder
-    beside the packages). ``epoch`` (seconds since 1970) is the date of every member.
+    beside the packages). ``epoch`` (seconds since 1970) is the date of every member. ``target`` None: the archive asks for
+    no platform. ``name`` is the program's, for messages and the cache (default: the file's, up to its first hyphen);
+    ``cache_days``, ``interpreter``: the settings of these names; ``free_threaded``: of the interpreter built for.
     """
 
     site: Path
@@ -79,12 +83,18 @@ class PyzJob(msgspec.Struct, frozen=True, kw_only=True):
     epoch: int
     env: Path
     output: Path
+    target: Target | None = None
+    name: str = ""
+    version: str = ""
+    cache_days: int = 30
+    interpreter: bool = True
+    free_threaded: bool = False
 
 
 def write_pyz(job: PyzJob, runner: Runner) -> None:
-    """Write ``job.output``, which runs on CPython ``job.python`` (X.Y).
+    """Write ``job.output``, which runs on CPython ``job.python`` (X.Y) and says so to any other.
 
-    shiv never packs bytecode; ``--compile-pyc`` makes the first start compile what it has unpacked.
+    shiv gathers the packages and never packs bytecode; what starts the program is ours (docs/adr/0017).
     """
     with tempfile.TemporaryDirectory(prefix="pyz-", dir=job.output.parent) as temporary:
         joined = Path(temporary) / "site-packages"
@@ -98,10 +108,19 @@ def write_pyz(job: PyzJob, runner: Runner) -> None:
         _plain_modes(joined)
         runner.run(
             [env_python(job.env), "-m", "shiv", "--site-packages", joined, "--entry-point", job.entry_point,
-             "--python", f"/usr/bin/env python{job.python}", "--reproducible", "--compressed", "--compile-pyc",
-             "--output-file", job.output],
+             "--python", f"/usr/bin/env python{job.python}", "--reproducible", "--uncompressed",
+             "--output-file", Path(temporary) / "shiv.pyz"],
             name="shiv", env=environment({"SOURCE_DATE_EPOCH": str(job.epoch)}),
         )  # fmt: skip
+        gathered = Path(temporary) / "shiv.pyz"
+        finish(gathered, needs_of(gathered, _program(job)), job.python, job.epoch, job.output)
+
+
+def _program(job: PyzJob) -> PyzProgram:
+    return PyzProgram(
+        name=job.name or job.output.stem.split("-")[0], version=job.version, python=job.python, target=job.target,
+        entry=job.entry_point, days=job.cache_days, interpreter=job.interpreter, free_threaded=job.free_threaded,
+    )  # fmt: skip
 
 
 def _plain_modes(root: Path) -> None:

@@ -1,49 +1,22 @@
-"""bundle and pyz: what the tools that write the one file are told."""
+"""bundle: what the tools that write the one file are told."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ferryman_build.cache import Blobs
-from ferryman_build.cmd import Completed, Runner
+from ferryman_build.cmd import Runner
 from ferryman_build.collect.pyinstaller import PackRequest
-from ferryman_build.errors import ResolutionError
 from ferryman_build.settings import Bundler
 from ferryman_build.targets import parse_target
 from ferryman_build.toolchain import Toolchain
 from ferryman_build.tree import Tree, TreeFile, read_tree
-from ferryman_build.wrap import bundle, pyz
+from ferryman_build.wrap import bundle
 from ferryman_build.wrap.bundle import BUNDLERS, FerrymanOneFile, PyInstallerOneFile
 from ferryman_build.wrap.payload import PayloadInfo, read_payload
-from ferryman_build.wrap.pyz import PyzJob, install_site_packages, write_pyz
-
-
-class Recorder(Runner):
-    """Remembers the command, and what lay in ``look`` while it ran."""
-
-    def run(self, args: Sequence[str | Path], **options: Any) -> Completed:
-        self.words = [str(word) for word in args]
-        self.options = options
-        if "--site-packages" in self.words:
-            site = Path(self.after("--site-packages"))
-            self.saw = {
-                path.relative_to(site).as_posix(): (path.read_text(), path.stat().st_mode & 0o777)
-                for path in site.rglob("*")
-                if path.is_file()
-            }
-        return Completed(0, "", None)
-
-    def after(self, option: str) -> str:
-        return self.words[self.words.index(option) + 1]
-
-    def all_after(self, option: str) -> list[str]:
-        return [self.words[number + 1] for number, word in enumerate(self.words) if word == option]
-
 
 # --- one file ---------------------------------------------------------------------------------------------------------
 
@@ -128,104 +101,3 @@ def test_what_each_bundler_asks_of_a_machine() -> None:
     assert (ours.needs_exec_tmp, ours.keeps_cache) == (False, True)
     assert (theirs.needs_exec_tmp, theirs.keeps_cache) == (True, False)
     assert all("allows executables" in kind.runtime_needs[0] for kind in (ours, theirs))
-
-
-# --- pyz --------------------------------------------------------------------------------------------------------------
-
-
-def test_site_packages(tmp_path: Path) -> None:
-    """pip chooses among the target's wheels and resolves nothing; scripts do not stay."""
-    (tmp_path / "site" / "bin").mkdir(parents=True)
-    runner = Recorder()
-    target = parse_target("linux-arm64")
-    install_site_packages("a==1 --hash=sha256:00\n", target, "3.11", Path("/env"), tmp_path, runner)
-
-    assert {"--no-deps", "--require-hashes", "--no-compile"} <= set(runner.words)
-    assert runner.after("--only-binary") == ":all:"
-    assert set(target.wheel_tags) <= set(runner.all_after("--platform"))
-    assert all("aarch64" in tag for tag in runner.all_after("--platform"))
-    assert (runner.after("--python-version"), runner.all_after("--abi")) == (
-        "3.11",
-        ["cp311", "abi3", "none"],
-    )
-    assert Path(runner.after("-r")).read_text() == "a==1 --hash=sha256:00\n"
-    assert runner.options["failure"] is ResolutionError
-    assert "linux-arm64" in runner.options["advice"]
-    assert (tmp_path / "site").is_dir()
-    assert not (tmp_path / "site" / "bin").exists()
-
-
-def test_project_without_dependencies(tmp_path: Path) -> None:
-    """pip makes no folder for nothing, and the next step finds one all the same."""
-    install_site_packages("", parse_target("linux-amd64"), "3.11", Path("/env"), tmp_path, Recorder())
-
-    assert list((tmp_path / "site").iterdir()) == []
-
-
-@pytest.mark.parametrize("links", [True, False])
-def test_pyz(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool) -> None:
-    """Dependencies, program and data in one folder, the later one's file where two have one; their sources stay."""
-    if not links:
-        monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(OSError()))
-        monkeypatch.setattr(Path, "hardlink_to", lambda *_: (_ for _ in ()).throw(OSError()))
-    for name, content in {
-        "site/a/__init__.py": "site",
-        "site/same.py": "site",
-        "app/same.py": "app",
-        "app/b.py": "b",
-        "site/a/data.txt": "site",
-        "data.txt": "data",
-    }.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(content)
-    output = tmp_path / "out" / "agent.pyz"
-    output.parent.mkdir()
-    runner = Recorder()
-    job = PyzJob(
-        site=tmp_path / "site", app=tmp_path / "app", data=((str(tmp_path / "data.txt"), "a"),),
-        entry_point="agent:main", python="3.11", epoch=7, env=Path("/env"), output=output,
-    )  # fmt: skip
-    write_pyz(job, runner)
-
-    assert {name: content for name, (content, _) in runner.saw.items()} == {
-        "a/__init__.py": "site", "same.py": "app", "b.py": "b", "a/data.txt": "data",
-    }  # fmt: skip
-    assert {mode for _, mode in runner.saw.values()} == {0o644}
-    assert [(tmp_path / "site" / name).read_text() for name in ("same.py", "a/data.txt")] == ["site", "site"]
-    assert runner.after("--entry-point") == "agent:main"
-    assert runner.after("--python") == "/usr/bin/env python3.11"
-    assert runner.after("--output-file") == str(output)
-    assert "--reproducible" in runner.words
-    assert runner.options["env"]["SOURCE_DATE_EPOCH"] == "7"
-    assert list(output.parent.iterdir()) == []
-
-
-def test_the_mode_of_a_cached_file_is_not_changed(tmp_path: Path) -> None:
-    """A hard link has the mode of the file that it is another name for."""
-    cached, linked = tmp_path / "cached.py", tmp_path / "site" / "linked.py"
-    linked.parent.mkdir()
-    cached.write_text("x")
-    cached.chmod(0o600)
-    os.link(cached, linked)
-    pyz._plain_modes(linked.parent)
-
-    assert [path.stat().st_mode & 0o777 for path in (cached, linked)] == [0o600, 0o644]
-    assert linked.read_text() == "x"
-
-
-@pytest.mark.parametrize(
-    ("given", "wanted"),
-    [
-        ({}, {}),
-        ({"UV_DEFAULT_INDEX": "https://a/simple"}, {"PIP_INDEX_URL": "https://a/simple"}),
-        ({"UV_DEFAULT_INDEX": "own=https://a/x=y"}, {"PIP_INDEX_URL": "https://a/x=y"}),
-        (
-            {"UV_INDEX": "own=https://a https://b", "UV_EXTRA_INDEX_URL": "https://c"},
-            {"PIP_EXTRA_INDEX_URL": "https://a https://b https://c"},
-        ),
-        ({"UV_FIND_LINKS": "/wheels,https://d"}, {"PIP_FIND_LINKS": "/wheels https://d"}),
-    ],
-)
-def test_pip_looks_where_uv_has_looked(given: dict[str, str], wanted: dict[str, str]) -> None:
-    """Indexes, named or not, and folders of wheels."""
-    assert pyz.pip_sources(given) == wanted

@@ -1,0 +1,67 @@
+"""The .pyz as it ships: shiv's packages, and in place of shiv's bootstrap the check, the cache and the start of ours.
+
+The bytes depend on the packages, the needs and the version of zlib; not on when, where or by whom it is written.
+What runs before the check has passed is stored, not deflated: a Python without zlib has to be able to say what it lacks.
+"""
+
+from __future__ import annotations
+
+import time
+import zipfile
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
+
+from ferryman_build.wrap.pyz_needs import PACKAGES, PyzNeeds, needs_text
+
+# Member → file in collect/inside/, in the order in which a start reads them.
+STARTERS = {
+    "__main__.py": "pyz_main.py",
+    "_ferryman/check.py": "pyz_check.py",
+    "_ferryman/run.py": "pyz_run.py",
+    "_ferryman/places.py": "pyz_places.py",
+    "_ferryman/cache.py": "pyz_cache.py",
+    "_ferryman/command.py": "pyz_command.py",
+}
+READ_BY_ANY_PYTHON = ("__main__.py", "_ferryman/__init__.py", "_ferryman/needs.py", "_ferryman/check.py")
+_ENVIRONMENT = "environment.json"  # what `shiv-info` prints
+_LEVEL = 6
+_UNIX = 3
+
+
+def starters(needs: PyzNeeds) -> Iterator[tuple[str, bytes]]:
+    """(member, content) of everything that is ours."""
+    inside = resources.files("ferryman_build").joinpath("collect", "inside")
+    for member, name in STARTERS.items():
+        yield member, inside.joinpath(name).read_bytes().replace(b"\r\n", b"\n")
+    yield "_ferryman/__init__.py", b""
+    yield "_ferryman/needs.py", needs_text(needs).encode("ascii")
+
+
+def finish(gathered: Path, needs: PyzNeeds, python: str, epoch: int, output: Path) -> None:
+    """Write ``output`` from shiv's archive ``gathered``.
+
+    Args:
+        python: X.Y, for the first line (``#!``).
+        epoch: the date of every member, in seconds since 1970; before 1980 is 1980, as the format has it.
+    """
+    date = max(time.gmtime(epoch)[:6], (1980, 1, 1, 0, 0, 0))
+    with output.open("wb") as file:
+        file.write(f"#!/usr/bin/env python{python}\n".encode())
+        with zipfile.ZipFile(file, "w") as written, zipfile.ZipFile(gathered) as source:
+            for member, content in starters(needs):
+                _add(written, member, content, 0o644, date)
+            kept = (info for info in source.infolist() if info.filename.startswith((PACKAGES, _ENVIRONMENT)))
+            for info in sorted(kept, key=lambda info: info.filename):
+                mode = info.external_attr >> 16 & 0o777 or 0o644
+                _add(written, info.filename, source.read(info), mode, date)
+    output.chmod(0o755)
+
+
+def _add(archive: zipfile.ZipFile, member: str, content: bytes, mode: int, date: tuple[int, ...]) -> None:
+    year, month, day, hour, minute, second = date
+    info = zipfile.ZipInfo(member, (year, month, day, hour, minute, second))
+    info.create_system = _UNIX
+    info.external_attr = (0o100000 | mode) << 16
+    info.compress_type = zipfile.ZIP_STORED if member in READ_BY_ANY_PYTHON else zipfile.ZIP_DEFLATED
+    archive.writestr(info, content, compresslevel=_LEVEL)
