@@ -15,7 +15,11 @@ from ferryman_build.inspect.survey import Survey, scan, summarize
 
 # Names of extension modules that only one CPython loads (PEP 3149 and the Windows form). abi3 modules have no number.
 _PINNED = re.compile(r"\.(?:cpython-|cp)(3)(\d+)t?-[^/]*\.(?:so|pyd)$")
-_SHIV = "_bootstrap/"
+# Folder of what starts the archive → what that asks for: ours (docs/pyz.md), shiv's own.
+_STARTERS = {
+    "_ferryman/": "a folder for its cache (FERRYMAN_CACHE or HOME)",
+    "_bootstrap/": "a writable folder to unpack into (SHIV_ROOT or HOME)",
+}
 
 
 def needs_of_pyz(path: Path, requires_python: str, tags: Iterable[str]) -> Needs:
@@ -37,7 +41,7 @@ def survey_pyz(path: Path, requires_python: str, tags: Iterable[str]) -> Survey:
     needs = msgspec.structs.replace(
         survey.needs,
         python=_python(requires_python, natives),
-        runtime=_runtime(tags, natives, shiv=any(member.name.startswith(_SHIV) for member in listed)),
+        runtime=_runtime(tags, natives, {member.name for member in listed}),
     )
     return msgspec.structs.replace(survey, needs=needs)
 
@@ -49,8 +53,7 @@ def _python(requires_python: str, natives: Sequence[Native]) -> str:
     return ",".join(dict.fromkeys([*stated, *pins]))
 
 
-def _runtime(tags: Iterable[str], natives: Sequence[Native], *, shiv: bool) -> tuple[str, ...]:
+def _runtime(tags: Iterable[str], natives: Sequence[Native], names: Iterable[str]) -> tuple[str, ...]:
     needs = [f"a Python for {', '.join(sorted(tags))}"] if natives and (tags := tuple(tags)) else []
-    if shiv:
-        needs.append("a writable folder to unpack into (SHIV_ROOT or HOME)")
-    return tuple(needs)
+    folders = {f"{name.partition('/')[0]}/" for name in names}
+    return (*needs, *(text for folder, text in _STARTERS.items() if folder in folders))

@@ -13,6 +13,7 @@ import pytest
 
 from ferryman_build.cmd import Completed, Runner
 from ferryman_build.errors import ResolutionError
+from ferryman_build.inspect import survey_pyz
 from ferryman_build.targets import Target, all_targets, parse_target
 from ferryman_build.wrap import pyz
 from ferryman_build.wrap.pyz import PyzJob, install_site_packages, write_pyz
@@ -212,6 +213,13 @@ def test_the_needs_are_python_for_every_python(tmp_path: Path) -> None:
     assert text.isascii()
     assert msgspec.convert(scope["NEEDS"], PyzNeeds) == needs
     assert not {"true", "false", "null"} & set(text.split())
+
+
+def test_inspect_says_what_the_cache_needs(tmp_path: Path) -> None:
+    """A .pyz of ours asks for its cache, and no longer for shiv's."""
+    needs = survey_pyz(write(tmp_path / "lamp.pyz", {"a.py": ""}), ">=3.11", ()).needs
+
+    assert needs.runtime == ("a folder for its cache (FERRYMAN_CACHE or HOME)",)
 
 
 # --- the archive's bytes --------------------------------------------------------------------------------------------------
