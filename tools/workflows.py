@@ -27,16 +27,10 @@ class Checker(NamedTuple):
     what: str
     patterns: "tuple[str, ...]"
 
-    def command(self, root: Path) -> "list[str]":
-        """The words, with the files named as the person sees them: relative to the root.
-
-        Raises:
-            FileNotFoundError: the program is not installed.
-        """
-        files = sorted(
-            path.relative_to(root).as_posix() for pattern in self.patterns for path in root.glob(pattern)
-        )
-        return [find(self.program), *self.options, *files]
+    def files(self, root: Path) -> "list[str]":
+        """What there is to check, named as the person sees it: relative to the root."""
+        found = (path for pattern in self.patterns for path in root.glob(pattern))
+        return sorted(path.relative_to(root).as_posix() for path in found)
 
 
 WORKFLOWS = (".github/workflows/*.yml", ".github/workflows/*.yaml")
@@ -62,14 +56,15 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def run(checker: Checker, root: Path) -> int:
-    """Run one, let it print what it finds, and say in a line how it ended."""
+    """Run one, print what it finds, and say in a line how it ended; without files for it there is nothing to say."""
+    files = checker.files(root)
+    if not files:
+        return 0
     try:
-        command = checker.command(root)
+        command = [find(checker.program), *checker.options, *files]
     except FileNotFoundError as missing:
         sys.stderr.write(f"{missing}\n")
         return TOOL_MISSING
-    if not any(root.glob(pattern) for pattern in checker.patterns):
-        return 0
     done = subprocess.run(command, cwd=root, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT, text=True, encoding="utf-8", check=False)  # fmt: skip
     verdict = "found something" if done.returncode else "ok"
