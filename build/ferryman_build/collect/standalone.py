@@ -13,7 +13,7 @@ python3.X/lib-dynload (on Windows at the top), libraries at the top.
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -27,16 +27,9 @@ from ferryman_build.collect.standalone_site import (
     module_name,
     pth_files,
 )
-from ferryman_build.runtimes.distribution import Distribution, read_file
-from ferryman_build.runtimes.places import resolve_inside
+from ferryman_build.runtimes.distribution import Distribution
+from ferryman_build.runtimes.libraries import library_files, of_c_library, read_file, real_path
 from ferryman_build.targets import Os, Target
-
-# The C library's own files: they belong to the machine that the program runs on, and a root filesystem has them.
-_C_LIBRARY = frozenset({
-    "libc.so.6", "libm.so.6", "libdl.so.2", "libpthread.so.0", "librt.so.1", "libutil.so.1", "libresolv.so.2", "libnsl.so.1",
-    "libanl.so.1", "libmvec.so.1", "libthread_db.so.1", "libBrokenLocale.so.1", "libc.so",
-})  # fmt: skip
-_C_LIBRARY_STEMS = ("ld-linux", "ld64.so", "ld-musl-", "libc.musl-", "ld.so")
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,17 +114,9 @@ def _stdlib(distribution: Distribution, gone: Cut) -> Iterator[Entry]:
         if path.startswith(f"{inner}/"):
             continue
         entry = entry_of(root / distribution.stdlib, path, Origin.RUNTIME)
-        source = _source(distribution, f"{distribution.stdlib}/{path}")
+        source = real_path(root, f"{distribution.stdlib}/{path}")
         if entry is not None and source:
             yield msgspec.structs.replace(entry, path=source)
-
-
-def _source(distribution: Distribution, path: str) -> str:
-    """Where a file of the runtime really lies, relative to its root; "" when it is a link to nothing."""
-    if not (distribution.root / path).is_symlink():
-        return path
-    place = resolve_inside(distribution.root, path)
-    return place.relative_to(distribution.root).as_posix() if place is not None and place.is_file() else ""
 
 
 def _extensions(request: Request, gone: Cut, shelf: _Shelf) -> Iterator[Entry]:
@@ -139,7 +124,11 @@ def _extensions(request: Request, gone: Cut, shelf: _Shelf) -> Iterator[Entry]:
     top = "" if request.target.os is Os.WINDOWS else f"python{distribution.short}/lib-dynload/"
     for path in sorted(distribution.needed):
         name = posixpath.basename(path)
-        if path == distribution.library or gone.native.fullmatch(name):
+        if (
+            posixpath.dirname(path) != distribution.extensions
+            or gone.native.fullmatch(name)
+            or name.endswith(".dll")
+        ):
             continue
         if covers(request.exclude_modules, name.split(".", maxsplit=1)[0]):
             continue
@@ -196,7 +185,7 @@ class _Shelf:
         self.missing: dict[str, str] = {}
         self._distribution = distribution
         self._linux = target.os is Os.LINUX
-        self._there = _library_files(distribution)
+        self._there = library_files(distribution.root, distribution.libraries)
         self._taken: dict[str, str] = {}
         self._needed: dict[str, tuple[str, ...]] = dict(distribution.needed)
         self.take(distribution.library, [distribution.library_name])
@@ -232,7 +221,7 @@ class _Shelf:
         waiting = list(needed)
         while waiting:
             name = posixpath.basename(waiting.pop())
-            if name in _C_LIBRARY or name.startswith(_C_LIBRARY_STEMS):
+            if of_c_library(name):
                 continue
             row = self._there.get(name.lower())
             if row is None:
@@ -250,15 +239,3 @@ class _Shelf:
             native = read_file(self._distribution.root, path)
             self._needed[path] = native.needed if native is not None else ()
         return self._needed[path]
-
-
-def _library_files(distribution: Distribution) -> Mapping[str, tuple[str, str]]:
-    """Lower-case name → (name, real path) of each library in the runtime's folders, the first folder first."""
-    found: dict[str, tuple[str, str]] = {}
-    for folder in distribution.libraries:
-        for path in sorted((distribution.root / folder).iterdir()):
-            if path.suffix in (".dll", ".dylib") or ".so" in path.name:
-                source = _source(distribution, path.relative_to(distribution.root).as_posix())
-                if source and path.name.lower() not in found:
-                    found[path.name.lower()] = (path.name, source)
-    return found

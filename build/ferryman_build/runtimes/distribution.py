@@ -16,8 +16,8 @@ from pathlib import Path
 import msgspec
 
 from ferryman_build.errors import BlockedError
-from ferryman_build.inspect.formats import read_native
 from ferryman_build.inspect.native import Native, Reason, higher, version_key
+from ferryman_build.runtimes.libraries import reachable, read_file
 from ferryman_build.runtimes.places import resolve_inside
 from ferryman_build.settings import OLDEST_PYTHON
 from ferryman_build.targets import Libc, Os, Target
@@ -37,8 +37,8 @@ class Distribution(msgspec.Struct, frozen=True, kw_only=True):
     ``version`` is X.Y.Z; ``library`` the path of libpython, ``stdlib`` of the standard library, ``extensions`` of its
     extension modules; ``libraries`` are the folders where shared libraries of the runtime lie, in the order in which they
     are searched; ``include`` the folder that holds ``cpython/initconfig.h``, or None. ``magic`` are the first four bytes
-    of every bytecode file. ``floor`` is what libpython and the extension modules need, with the reason for each.
-    ``needed`` has the libraries that libpython and each extension module name. ``free`` is a build without the GIL.
+    of every bytecode file. ``needed`` has the libraries that libpython, each extension module and each library that those
+    need name; ``floor`` is what all of these need of the system, with the reason for each. ``free``: there is no GIL.
     """
 
     root: Path
@@ -112,12 +112,13 @@ def read_distribution(root: Path, target: Target, python: str = "") -> Distribut
     include = next(
         (folder for folder in layout.includes if (root / folder / "cpython/initconfig.h").is_file()), None
     )
-    natives = [native, *_extension_natives(root, layout)]
+    loaded = [native, *_extension_natives(root, layout)]
+    known = {one.name: one for one in (*loaded, *reachable(root, layout.libraries, loaded))}
     return Distribution(
         root=root, target=target.id, version=version, prefix=layout.prefix, library=layout.library, stdlib=layout.stdlib,
         extensions=layout.extensions, libraries=layout.libraries, include=include,
-        magic=_magic(root, layout, include), floor=_floor(natives), free=layout.short.endswith("t"),
-        needed={one.name: one.needed for one in natives},
+        magic=_magic(root, layout, include), floor=_floor(known.values()), free=layout.short.endswith("t"),
+        needed={name: one.needed for name, one in known.items()},
     )  # fmt: skip
 
 
@@ -196,15 +197,6 @@ def _library_folders(root: Path, base: str, library: Path) -> tuple[str, ...]:
     if folder.name.count("-") >= 2:  # a multiarch name: aarch64-linux-gnu
         found.insert(1, f"lib/{folder.name}")
     return tuple(dict.fromkeys(place for place in found if (root / place).is_dir()))
-
-
-def read_file(root: Path, path: str) -> Native | None:
-    """The native file at ``path`` of a runtime, links followed inside of it; None for what is none."""
-    place = resolve_inside(root, path)
-    if place is None or not place.is_file():
-        return None
-    with place.open("rb") as file:
-        return read_native(path, file)
 
 
 def _library(root: Path, layout: _Layout, target: Target) -> Native:

@@ -1,0 +1,1 @@
+"""The program of the standalone trees that the tests run."""
