@@ -12,9 +12,9 @@ from ferryman_build.artifacts import Kind, Smoke, SmokeResult
 from ferryman_build.cmd import Runner
 from ferryman_build.inspect import describe, needs_of_tree, render
 from ferryman_build.project import Project
+from ferryman_build.runners.native import NO_ISOLATION, probe
 from ferryman_build.settings import Service, Settings, SmokeSettings
 from ferryman_build.smoke import smoke_artifact
-from ferryman_build.smoke.sandbox import NO_ISOLATION, probe
 from ferryman_build.targets import host_target
 from support.ferryman import Workshop, write_one_module
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from enum import StrEnum
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 import msgspec
 
@@ -105,6 +105,15 @@ class Place(Protocol):
 
     def stop(self, child: Child) -> None:
         """Ask the program, and it alone, to end, as a service manager of the target would."""
+        ...
+
+
+@runtime_checkable
+class Watching(Protocol):
+    """A place that knows of programs which nobody finds by their process group or their HOME."""
+
+    def leftovers(self) -> list[str]:
+        """Those that still run, as ``name (pid)``."""
         ...
 
 

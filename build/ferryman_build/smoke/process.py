@@ -1,19 +1,25 @@
-"""A program under test while it runs: its output goes to a file, its group can be ended, nothing of it may stay."""
+"""A program under test while it runs: its output goes to a file, its group can be ended, nothing of it may stay.
+
+How it is started and asked to stop is the place's business (runners/base.py).
+"""
 
 from __future__ import annotations
 
 import os
 import signal
 import subprocess
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import IO, Self
 
 from ferryman_build.cmd import Runner, end_group
+from ferryman_build.runners.base import Command, Place, Watching
 
 _TAIL_LINES = 20
+_DRAIN_SECONDS = 2.0
 _SETTLE_SECONDS = 1.0  # a child that is on its way out is no leftover
 
 
@@ -22,20 +28,36 @@ class Child:
 
     def __init__(
         self,
-        args: Sequence[str],
+        command: Command,
         *,
         name: str,
         echo: Sequence[str],
-        cwd: Path,
-        env: Mapping[str, str],
         output: Path,
         runner: Runner,
+        place: Place,
+        pace: float = 1.0,
     ) -> None:
+        """``pace``: how many times as slow as this machine the place is; processes get so much longer to go."""
         self._echo, self._name, self._runner, self._output = echo, name, runner, output
-        self._home = env["HOME"]
+        self._place, self._settle = place, _SETTLE_SECONDS * pace
+        self._home = command.env.get("HOME", "")
         # A file and not a pipe: a grandchild that keeps it open cannot make us wait.
         with output.open("wb") as file:
-            self.process = runner.start(args, cwd=cwd, env=env, output=file)
+            self.process = runner.start(
+                command.words,
+                cwd=command.cwd,
+                env=command.env,
+                output=subprocess.PIPE if place.pipes else file,
+            )
+        self._pump = self._pumped(self.process.stdout)
+
+    def _pumped(self, pipe: IO[bytes] | None) -> threading.Thread | None:
+        """What copies a pipe into the output file, for places whose programs write to no file."""
+        if pipe is None:
+            return None
+        thread = threading.Thread(target=_copy, args=(pipe, self._output), daemon=True)
+        thread.start()
+        return thread
 
     def __enter__(self) -> Self:
         return self
@@ -44,6 +66,7 @@ class Child:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.end()
+        self._drained()
         self._runner.forget(self.process)
         log = self._runner.log_path(self._name)
         self._runner.write_log(log, self._echo, self.output(), self.process.returncode)
@@ -56,11 +79,8 @@ class Child:
             return None
 
     def terminate(self) -> None:
-        """Ask the program, and it alone, to stop: SIGTERM, or Ctrl-Break on Windows."""
-        if os.name == "nt":
-            self.process.send_signal(signal.CTRL_BREAK_EVENT)  # type: ignore[attr-defined,unused-ignore]
-        else:
-            self.process.send_signal(signal.SIGTERM)
+        """Ask the program, and it alone, to stop."""
+        self._place.stop(self.process)
 
     def end(self) -> None:
         """End the program's group, and those of its children that left the group."""
@@ -72,14 +92,26 @@ class Child:
 
     def leftovers(self) -> list[str]:
         """Processes that outlived the program, as ``name (pid)``; asked again until they had a second to go."""
-        return [f"{_command_name(pid)} ({pid})" for pid in self._settled()]
+        found = [f"{_command_name(pid)} ({pid})" for pid in self._settled()]
+        return list(dict.fromkeys([*found, *self._watched()]))
 
     def _settled(self) -> list[int]:
         """The survivors, none of which is only on its way out."""
-        deadline = time.monotonic() + _SETTLE_SECONDS
-        while (found := self._survivors()) and time.monotonic() < deadline:
+        deadline = time.monotonic() + self._settle
+        while (found := self._survivors()) or self._watched():
+            if time.monotonic() >= deadline:
+                break
             time.sleep(0.05)
         return found
+
+    def _watched(self) -> list[str]:
+        """What the place itself knows of, which has neither our group nor our home."""
+        return self._place.leftovers() if isinstance(self._place, Watching) else []
+
+    def _drained(self) -> None:
+        """Wait until all that was written has arrived, unless somebody holds the pipe open for ever."""
+        if self._pump is not None:
+            self._pump.join(_DRAIN_SECONDS)
 
     def _survivors(self) -> list[int]:
         """Living processes of the program's session or group, or with its home: nobody else has that folder."""
@@ -93,12 +125,20 @@ class Child:
 
     def output(self) -> str:
         """What the program has written until now, without secrets."""
+        if self.process.returncode is not None:
+            self._drained()
         return self._runner.redact(self._output.read_bytes().decode("utf-8", "replace"))
 
     def tail(self) -> str:
         """The last lines of the output, each behind a newline."""
         lines = [line for line in self.output().splitlines() if line.strip()]
         return "".join(f"\n{line}" for line in lines[-_TAIL_LINES:])
+
+
+def _copy(pipe: IO[bytes], path: Path) -> None:
+    with pipe, path.open("ab", buffering=0) as file:
+        while chunk := pipe.read1(65536):  # type: ignore[attr-defined]
+            file.write(chunk)
 
 
 def _all_pids() -> list[int]:
@@ -124,7 +164,7 @@ def _has_home(pid: int, home: str) -> bool:
         variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     except OSError:
         return False
-    return f"HOME={home}".encode() in variables
+    return bool(home) and f"HOME={home}".encode() in variables
 
 
 def _command_name(pid: int) -> str:

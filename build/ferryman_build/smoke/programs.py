@@ -23,12 +23,12 @@ class Unusable(Exception):  # noqa: N818 - a finding about the artifact, turned 
 class Placer(Protocol):
     """Puts an artifact of one kind into a folder."""
 
-    def __call__(self, path: Path, folder: Path, executable: str, python: Path) -> list[str]:
+    def __call__(self, path: Path, folder: Path, executable: str, python: Path) -> list[Path]:
         """The first words of every command; raises Unusable."""
         ...
 
 
-def _place_archive(path: Path, folder: Path, executable: str, python: Path) -> list[str]:
+def _place_archive(path: Path, folder: Path, executable: str, python: Path) -> list[Path]:
     del python
     try:
         if path.suffix == ".zip":
@@ -45,7 +45,7 @@ def _place_archive(path: Path, folder: Path, executable: str, python: Path) -> l
     found = sorted((*folder.glob(executable), *folder.glob(f"*/{executable}")))
     if not found:
         raise Unusable(f"has no {executable} at its top")
-    return [str(found[0])]
+    return [found[0]]
 
 
 def _unzip(path: Path, folder: Path) -> None:
@@ -57,17 +57,17 @@ def _unzip(path: Path, folder: Path) -> None:
                 target.chmod(mode)
 
 
-def _place_executable(path: Path, folder: Path, executable: str, python: Path) -> list[str]:
+def _place_executable(path: Path, folder: Path, executable: str, python: Path) -> list[Path]:
     del python
     target = folder / executable
     shutil.copy(path, target)
     target.chmod(0o755)
-    return [str(target)]
+    return [target]
 
 
-def _place_pyz(path: Path, folder: Path, executable: str, python: Path) -> list[str]:
+def _place_pyz(path: Path, folder: Path, executable: str, python: Path) -> list[Path]:
     del executable
-    return [str(python), str(shutil.copy(path, folder / path.name))]
+    return [python, Path(shutil.copy(path, folder / path.name))]
 
 
 PLACERS: Mapping[Kind, Placer] = {

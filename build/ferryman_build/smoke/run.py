@@ -1,4 +1,4 @@
-"""The smoke test of one artifact: its commands, then its life as a service."""
+"""The smoke test of one artifact through one runner: its commands, then its life as a service."""
 
 from __future__ import annotations
 
@@ -12,141 +12,149 @@ from pathlib import Path
 
 import msgspec
 
-from ferryman_build.artifacts import Kind, Smoke, SmokeCheck, SmokeResult
+from ferryman_build.artifacts import Kind, SmokeCheck
 from ferryman_build.cmd import Runner
-from ferryman_build.errors import SmokeError
 from ferryman_build.project import Project
+from ferryman_build.runners.base import Place
 from ferryman_build.settings import Service, SmokeSettings
 from ferryman_build.smoke.process import Child
-from ferryman_build.smoke.programs import AWKWARD, PLACERS, Unusable
-from ferryman_build.smoke.sandbox import Isolation, Sandbox, cache_folder, make_sandbox
+from ferryman_build.smoke.programs import AWKWARD, PLACERS
+from ferryman_build.smoke.sandbox import Sandbox, cache_folder, make_sandbox
 from ferryman_build.smoke.service import run_service
-from ferryman_build.targets import Target
+from ferryman_build.targets import Os, Target
 
 _MOST_NAMES = 10
 
 
-class _Trial(msgspec.Struct, kw_only=True):
-    """What every run of one artifact shares; ``facts`` and ``runs`` grow, ``home`` is kept.
+class Specimen(msgspec.Struct, frozen=True, kw_only=True):
+    """One artifact and what is known of it; the same for every runner that it is tried with.
 
-    ``cache`` is a folder in which the program keeps itself unpacked, so that the first run is a first start and the
-    others are later ones; None for a program that does not.
+    ``needs_exec_tmp``: its bundle unpacks itself into TMPDIR and loads code from there. ``keeps_cache``: it unpacks itself
+    once, into the folder that FERRYMAN_CACHE names.
     """
 
-    program: list[str]
+    path: Path
     kind: Kind
+    target: Target
+    project: Project
+    needs_exec_tmp: bool = False
+    keeps_cache: bool = False
+
+
+class _Trial(msgspec.Struct, kw_only=True):
+    """What every run in one place shares; ``facts`` and ``runs`` grow, ``home`` is kept.
+
+    ``cache`` is a folder in which the program keeps itself unpacked, so that the first run is a first start and the
+    others are later ones; None for a program that does not. ``pace`` scales the time limits.
+    """
+
+    specimen: Specimen
+    program: list[Path]
     label: str
-    project: Path
     keep: tuple[Path, ...]
+    shown: tuple[Path, ...]
     base: Path
     runner: Runner
-    needs_exec_tmp: bool
-    isolation: Isolation | None
+    place: Place
+    pace: float
     cache: Path | None = None
     facts: tuple[str, ...] = ()
     runs: int = 0
     home: Path | None = None
+
+    @property
+    def system(self) -> Os:
+        """What the program runs on."""
+        return self.specimen.target.os
 
     def sandbox(self) -> Sandbox:
         """A fresh environment for the next run; the runs of a .pyz share a home, into which the first one unpacks."""
         self.runs += 1
         made = make_sandbox(
             self.base / f"run{self.runs}",
+            place=self.place,
+            system=self.system,
             keep=self.keep if self.home is None else (*self.keep, self.home),
-            needs_exec_tmp=self.needs_exec_tmp,
-            more={"FERRYMAN_CACHE": str(self.cache)} if self.cache else {},
-            isolation=self.isolation,
+            shown=self.shown,
+            needs_exec_tmp=self.specimen.needs_exec_tmp,
+            more={"FERRYMAN_CACHE": self.place.spell(self.cache)} if self.cache else {},
         )
         self.facts = made.facts
-        if self.kind is not Kind.PYZ:
+        if self.specimen.kind is not Kind.PYZ:
             return made
         self.home = self.home or made.home
         self.facts = tuple("home: empty at first" if fact == "home: empty" else fact for fact in made.facts)
-        return msgspec.structs.replace(made, home=self.home, env={**made.env, "HOME": str(self.home)})
+        return msgspec.structs.replace(
+            made, home=self.home, env={**made.env, "HOME": self.place.spell(self.home)}
+        )
 
     def start(self, args: Sequence[str], name: str, sandbox: Sandbox) -> Child:
         """The program with ``args`` in ``sandbox``; raises OSError when it cannot be started."""
         return Child(
             sandbox.command([*self.program, *args]),
-            echo=[*self.program, *args],
+            echo=[*map(self.place.spell, self.program), *args],
             name=f"smoke-{self.label}-{name}",
-            cwd=sandbox.cwd,
-            env=sandbox.env,
             output=self.base / f"run{self.runs}" / "output",
             runner=self.runner,
+            place=self.place,
+            pace=self.pace,
         )
 
 
-def smoke_artifact(
-    path: Path,
-    kind: Kind,
-    target: Target,
-    project: Project,
-    *,
-    host: Target,
-    runner: Runner,
-    python: Path,
-    work: Path,
-    needs_exec_tmp: bool = False,
-    keeps_cache: bool = False,
-    isolation: Isolation | None = None,
-) -> SmokeResult:
-    """Run the artifact as `[tool.ferryman.smoke]` says, in an environment that has nothing of this machine.
+class Seen(msgspec.Struct, frozen=True):
+    """What came of an artifact in one place."""
+
+    checks: tuple[SmokeCheck, ...]
+    facts: tuple[str, ...]
+
+
+def try_out(
+    specimen: Specimen, place: Place, *, label: str, python: Path, base: Path, runner: Runner, pace: float
+) -> Seen:
+    """Put the artifact in place and go through `[tool.ferryman.smoke]` of its project.
 
     Args:
-        path: the artifact.
-        kind: of the artifact; a .pyz is run by ``python``, an archive is unpacked first.
-        target: what it was built for.
-        project: its settings say what to run; ``{project}`` is its root.
-        host: the target of this machine.
+        specimen: the artifact.
+        place: where its programs start.
+        label: for log files.
+        python: runs a .pyz; a path of this machine, below ``place.root`` where the place has its own.
+        base: a folder for this run alone; the caller removes it.
         runner: keeps logs and ends children on Ctrl-C.
-        python: absolute path of an interpreter.
-        work: a folder; nothing stays in it.
-        needs_exec_tmp: the bundle unpacks itself into TMPDIR and loads code from there.
-        keeps_cache: the bundle unpacks itself once, into the folder that FERRYMAN_CACHE names.
-        isolation: for tests; otherwise probed.
+        pace: see runners.pace.
 
-    Returns:
-        A result that is passed, failed, or untested with the reason. Only interruption and a full disk raise.
+    Raises:
+        Unusable: the artifact cannot be put in place.
+        OSError: the disk is full.
     """
-    if target != host:
-        return SmokeResult(status=Smoke.UNTESTED, reason=f"no runner for {target} on this machine")
-    base = work.resolve() / "smoke"
-    shutil.rmtree(base, ignore_errors=True)
-    place = base / AWKWARD
-    place.mkdir(parents=True)
-    cache = cache_folder(base) if keeps_cache else None
+    folder = base / AWKWARD
+    folder.mkdir(parents=True)
+    cache = cache_folder(base) if specimen.keeps_cache else None
+    project = specimen.project
     try:
-        program = PLACERS[kind](path, place, f"{project.executable}{target.suffix}", python)
+        program = PLACERS[specimen.kind](
+            specimen.path, folder, f"{project.executable}{specimen.target.suffix}", python
+        )
         trial = _Trial(
-            program=program, kind=kind, label=str(kind), project=project.root, base=base, runner=runner,
-            keep=(place, project.root, *([cache] if cache else ()), *(_homes(python) if kind is Kind.PYZ else ())),
-            needs_exec_tmp=needs_exec_tmp, isolation=isolation, cache=cache,
+            specimen=specimen, program=program, label=label, base=base, runner=runner, place=place, pace=pace, cache=cache,
+            keep=(folder, *([cache] if cache else ())), shown=(project.root, *_homes(specimen, place, python)),
         )  # fmt: skip
-        return _result(tuple(_checks(trial, project.settings.smoke)), trial.facts)
-    except Unusable as error:
-        return _result((SmokeCheck(name="unpack", passed=False, seconds=0.0, detail=str(error)),), ())
+        checks = tuple(_checks(trial, project.settings.smoke))
+        return Seen(checks, trial.facts)
     finally:
-        for folder in (base, cache):
-            if folder:
-                shutil.rmtree(folder, ignore_errors=True)
+        if cache:
+            shutil.rmtree(cache, ignore_errors=True)
 
 
-def _homes(python: Path) -> tuple[Path, ...]:
-    """The folders of an interpreter: of the virtual environment, and of the Python that it was made from."""
+def _homes(specimen: Specimen, place: Place, python: Path) -> tuple[Path, ...]:
+    """The folders of an interpreter of this machine: of the virtual environment, and of the Python that it was made from."""
+    if specimen.kind is not Kind.PYZ or place.root is not None:
+        return ()
     return python.parent.parent, python.resolve().parent.parent
-
-
-def _result(checks: tuple[SmokeCheck, ...], facts: tuple[str, ...]) -> SmokeResult:
-    passed = bool(checks) and all(check.passed for check in checks)
-    return SmokeResult(
-        status=Smoke.PASSED if passed else Smoke.FAILED, runner="native", environment=facts, checks=checks
-    )
 
 
 def _checks(trial: _Trial, settings: SmokeSettings) -> Iterator[SmokeCheck]:
     for command in settings.commands:
-        yield _command(trial, command, settings.timeout)
+        yield _command(trial, command, settings.timeout * trial.pace)
     if settings.service is not None:
         yield from _service(trial, settings.service)
 
@@ -182,13 +190,21 @@ def _service(trial: _Trial, service: Service) -> Iterator[SmokeCheck]:
     words = _words(trial, sandbox)
     filled = msgspec.structs.replace(
         service,
+        timeout=service.timeout * trial.pace,
         args=tuple(fill(service.args, words)),
         ready=fill([service.ready], words)[0],
         get=tuple(fill(service.get, words)),
     )
     try:
         with trial.start(filled.args, "service", sandbox) as child:
-            yield from run_service(child, filled, sandbox, tree=not trial.needs_exec_tmp)
+            yield from run_service(
+                child,
+                filled,
+                sandbox,
+                tree=not trial.specimen.needs_exec_tmp,
+                system=trial.system,
+                pace=trial.pace,
+            )
     except OSError as error:
         yield SmokeCheck(name="start", passed=False, seconds=0.0, detail=f"cannot be started: {error}")
         return
@@ -207,8 +223,8 @@ def _words(trial: _Trial, sandbox: Sandbox) -> Mapping[str, str]:
     """What the placeholders of settings.Service stand for in one run."""
     return {
         "{port}": str(_free_port()),
-        "{project}": str(trial.project),
-        "{tmp}": str(sandbox.scratch),
+        "{project}": trial.place.spell(trial.specimen.project.root),
+        "{tmp}": trial.place.spell(sandbox.scratch),
     }
 
 
@@ -222,21 +238,3 @@ def _free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
-
-
-def raise_for_failure(result: SmokeResult, artifact: str, log: Path | None) -> None:
-    """Turn a failed result into an error; everything else passes.
-
-    Raises:
-        SmokeError: names the first failed check and what was seen; ``details`` are the last lines of output.
-    """
-    if result.status is not Smoke.FAILED:
-        return
-    failed = next(check for check in result.checks if not check.passed)
-    problem, *tail = failed.detail.splitlines() or ["failed"]
-    raise SmokeError(
-        f"{artifact} did not pass its smoke test: {failed.name}: {problem}.",
-        advice="Run the artifact by hand, or change [tool.ferryman.smoke] if the test is wrong.",
-        details=tail,
-        log=log,
-    )

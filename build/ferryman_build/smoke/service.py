@@ -17,6 +17,7 @@ from ferryman_build.artifacts import SmokeCheck
 from ferryman_build.settings import Service
 from ferryman_build.smoke.process import Child
 from ferryman_build.smoke.sandbox import Sandbox
+from ferryman_build.targets import Os
 
 _POLL_SECONDS = 0.05
 _REQUEST_SECONDS = 5.0
@@ -26,12 +27,15 @@ _MOST_BYTES = 10_000_000
 Step = Callable[[], str]  # "" when it holds, otherwise what was seen instead
 
 
-def run_service(child: Child, service: Service, sandbox: Sandbox, *, tree: bool) -> Iterator[SmokeCheck]:
-    """Go through the life of ``child``; ``service`` has its placeholders filled already.
+def run_service(
+    child: Child, service: Service, sandbox: Sandbox, *, tree: bool, system: Os = Os.LINUX, pace: float = 1.0
+) -> Iterator[SmokeCheck]:
+    """Go through the life of ``child``; ``service`` has its placeholders filled already, and its timeout scaled.
 
     Yields one check per step, and stops behind the first that failed. ``tree``: nothing may be left in TMPDIR either.
+    ``pace``: how many times as slow as this machine the program is; it scales the limits that no setting has.
     """
-    for name, step in _steps(child, service, sandbox, tree=tree):
+    for name, step in _steps(child, service, sandbox, tree=tree, system=system, pace=pace):
         started = time.monotonic()
         problem = step()
         seconds = round(time.monotonic() - started, 3)
@@ -41,43 +45,46 @@ def run_service(child: Child, service: Service, sandbox: Sandbox, *, tree: bool)
         yield SmokeCheck(name=name, passed=True, seconds=seconds)
 
 
-def _steps(child: Child, service: Service, sandbox: Sandbox, *, tree: bool) -> Iterator[tuple[str, Step]]:
+def _steps(
+    child: Child, service: Service, sandbox: Sandbox, *, tree: bool, system: Os, pace: float
+) -> Iterator[tuple[str, Step]]:
     answers: list[str] = []
     if service.ready:
-        yield f"ready: {service.ready}", partial(_wait_ready, child, service.ready, service.timeout)
+        yield f"ready: {service.ready}", partial(_wait_ready, child, service.ready, service.timeout, pace)
     else:
-        yield "stays up", partial(_stay_up, child)
+        yield "stays up", partial(_stay_up, child, _STAY_UP_SECONDS * pace)
     for url in service.get:
-        yield f"GET {url}", partial(_read, url, answers)
+        yield f"GET {url}", partial(_read, url, answers, _REQUEST_SECONDS * pace)
     for text in service.expect:
         yield f"answers contain {text!r}", partial(_expect, text, answers)
-    yield "stops on SIGTERM", partial(_stop, child, service)
+    asked = "stops when asked" if system is Os.WINDOWS else "stops on SIGTERM"
+    yield asked, partial(_stop, child, service)
     yield "leaves no process", partial(_nothing_left, child)
     if tree:
         yield "leaves no temporary file", partial(_nothing_in_tmp, sandbox)
 
 
-def _wait_ready(child: Child, url: str, timeout: float) -> str:
+def _wait_ready(child: Child, url: str, timeout: float, pace: float) -> str:
     deadline = time.monotonic() + timeout
     seen = "nothing"
     while time.monotonic() < deadline:
         code = child.wait(_POLL_SECONDS)
         if code is not None:
             return f"the program ended with exit code {code} before it was ready"
-        status, seen = _fetch(url, min(_REQUEST_SECONDS, max(0.1, deadline - time.monotonic())))
+        status, seen = _fetch(url, min(_REQUEST_SECONDS * pace, max(0.1, deadline - time.monotonic())))
         if status == http.client.OK:
             return ""
         seen = f"status {status}" if status else seen
     return f"no answer 200 within {timeout:g} s; the last one was: {seen}"
 
 
-def _stay_up(child: Child) -> str:
-    code = child.wait(_STAY_UP_SECONDS)
-    return "" if code is None else f"the program ended with exit code {code} within {_STAY_UP_SECONDS:g} s"
+def _stay_up(child: Child, seconds: float) -> str:
+    code = child.wait(seconds)
+    return "" if code is None else f"the program ended with exit code {code} within {seconds:g} s"
 
 
-def _read(url: str, answers: list[str]) -> str:
-    status, text = _fetch(url, _REQUEST_SECONDS)
+def _read(url: str, answers: list[str], seconds: float) -> str:
+    status, text = _fetch(url, seconds)
     if status != http.client.OK:
         return f"answered {status} instead of 200" if status else f"no answer: {text}"
     answers.append(text)

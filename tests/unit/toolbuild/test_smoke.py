@@ -18,10 +18,11 @@ from ferryman_build.artifacts import Kind, Smoke, SmokeCheck, SmokeResult
 from ferryman_build.cmd import Runner
 from ferryman_build.errors import InterruptedBuildError, SmokeError
 from ferryman_build.project import Project
+from ferryman_build.runners.native import NO_ISOLATION, Here, Isolation, probe
 from ferryman_build.settings import Service, Settings, SmokeSettings
 from ferryman_build.smoke import raise_for_failure, smoke_artifact
 from ferryman_build.smoke.run import fill
-from ferryman_build.smoke.sandbox import NO_ISOLATION, Isolation, cache_folder, make_sandbox, probe
+from ferryman_build.smoke.sandbox import cache_folder, make_sandbox
 from ferryman_build.targets import host_target, parse_target
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="the stand-ins are shell scripts and POSIX signals")
@@ -324,11 +325,12 @@ def test_the_denied_folders_are_noexec(tmp_path: Path) -> None:
     """As the kernel tells it: each of the mounts is ro and noexec; those bound through are as they were."""
     if probe() == NO_ISOLATION:
         pytest.skip("NOT TESTED: this machine lets us make no mount namespace")
-    sandbox = make_sandbox(tmp_path / "box")
+    (tmp_path / "stage").mkdir()
+    sandbox = make_sandbox(tmp_path / "box", place=Here(probe(), tmp_path / "stage"))
     command = sandbox.command(
         ["/bin/sh", "-c", 'while read -r line; do echo "$line"; done < /proc/self/mounts']
     )
-    text = subprocess.run(command, env=sandbox.env, capture_output=True, text=True, check=True).stdout
+    text = subprocess.run(command.words, env=sandbox.env, capture_output=True, text=True, check=True).stdout
     for folder in ("/tmp", "/var/tmp", str(sandbox.tmp)):
         (line,) = [line for line in text.splitlines() if line.split()[1] == folder][-1:]
         assert {"ro", "noexec"} <= set(line.split()[3].split(","))
@@ -396,12 +398,12 @@ def test_without_namespaces_it_is_said(tmp_path: Path, project: Project, runner:
 
 def test_a_namespace_that_does_not_work_is_not_claimed(monkeypatch: pytest.MonkeyPatch) -> None:
     """An `unshare` that is there and refuses (a hardened kernel, a container) leads to the plain folder."""
-    monkeypatch.setattr("ferryman_build.smoke.sandbox._candidates", lambda: [Isolation(("/bin/false",))])
+    monkeypatch.setattr("ferryman_build.runners.native._candidates", lambda: [Isolation(("/bin/false",))])
     assert probe.__wrapped__() == NO_ISOLATION
     monkeypatch.setattr(
-        "ferryman_build.smoke.sandbox._candidates", lambda: [Isolation(("/usr/bin/env", "--"))]
+        "ferryman_build.runners.native._candidates", lambda: [Isolation(("/usr/bin/env", "--"))]
     )
-    monkeypatch.setattr("ferryman_build.smoke.sandbox._SCRIPT", 'shift 6; cd "$TMPDIR/../cwd"; exec "$@"')
+    monkeypatch.setattr("ferryman_build.runners.native._SCRIPT", 'shift 6; cd "$TMPDIR/../cwd"; exec "$@"')
     assert probe.__wrapped__() == NO_ISOLATION
 
 
