@@ -32,8 +32,8 @@ def extension() -> Extension:
         depends=sorted(f"native/{path.name}" for path in (HERE / "native").glob("*.h")),
         define_macros=[("WATCHKEEPER_FULL_API", "1")] if FREE_THREADED else [],
         py_limited_api=not FREE_THREADED,
-        extra_compile_args=[] if WINDOWS else ["-O2", "-g0", "-std=c11", "-fvisibility=hidden"],
-        extra_link_args=["-s"] if LINUX else [],
+        extra_compile_args=[] if WINDOWS else ["-O2", "-g0", "-std=c11", "-fvisibility=hidden", "-pthread"],
+        extra_link_args=["-s", "-pthread"] if LINUX else [],
     )
 
 
