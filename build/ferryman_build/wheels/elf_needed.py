@@ -29,7 +29,8 @@ def name_musl(data: bytes, library: str) -> bytes:
     section: Any = ELFFile(io.BytesIO(data)).get_section_by_name(".dynamic")
     if section is None:
         raise ValueError("there is no dynamic section")
-    layout = struct.Struct("<qQ" if section.elffile.elfclass == 64 else "<iI")
+    order = "<" if section.elffile.little_endian else ">"
+    layout = struct.Struct(order + ("qQ" if section.elffile.elfclass == 64 else "iI"))
     start, end = section["sh_offset"], section["sh_offset"] + section["sh_size"]
     entries = [layout.unpack_from(data, at) for at in range(start, end, layout.size)]
     names = {tag.entry.d_tag: tag for tag in section.iter_tags()}

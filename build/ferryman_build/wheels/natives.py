@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -31,6 +32,7 @@ _MACHINES: Mapping[str, frozenset[str]] = {
 }  # fmt: skip
 _GLIBC = "libc.so.6"
 _CPYTHON = ("Py", "_Py")
+_VER_NDX_GLOBAL = 1  # this and 0: no version
 
 
 class Claim(msgspec.Struct, frozen=True):
@@ -78,10 +80,13 @@ def unresolved(data: bytes) -> tuple[str, ...]:
     symbols: Any = elf.get_section_by_name(".dynsym")
     if versions is None or symbols is None:
         return ()
+    words = versions.data()
+    order = "<" if elf.little_endian else ">"
+    numbers = struct.unpack(f"{order}{len(words) // 2}H", words)
     return tuple(
-        symbol.name for index, symbol in enumerate(symbols.iter_symbols())
-        if symbol["st_shndx"] == "SHN_UNDEF" and symbol["st_info"]["bind"] == "STB_GLOBAL"
-        and versions.get_symbol(index)["ndx"] in ("VER_NDX_LOCAL", "VER_NDX_GLOBAL")
+        symbol.name for symbol, number in zip(symbols.iter_symbols(), numbers, strict=False)
+        if number & 0x7FFF <= _VER_NDX_GLOBAL
+        and symbol["st_shndx"] == "SHN_UNDEF" and symbol["st_info"]["bind"] == "STB_GLOBAL"
         and not symbol.name.startswith(_CPYTHON)
     )  # fmt: skip
 

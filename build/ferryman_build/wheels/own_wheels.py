@@ -44,7 +44,7 @@ def choose_own_wheel(folder: Path, name: str, version: str, target: Target, pyth
         if distribution == canonicalize_name(name) and release == _version(version):
             rank = min((ranks[tag] for tag in tags if tag in ranks), default=None)
             if rank is not None:
-                found.append((rank, tuple(-part for part in build[:1]), path))
+                found.append((rank, -build[0] if build else 0, path))
     return min(found)[-1] if found else None
 
 
