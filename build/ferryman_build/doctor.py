@@ -18,8 +18,10 @@ from ferryman_build.collect.environment import tool_version
 from ferryman_build.errors import FerrymanError, ToolMissingError
 from ferryman_build.interpreter import find_headers, find_interpreter
 from ferryman_build.project import Project
+from ferryman_build.runners import readiness
 from ferryman_build.settings import Bundler
 from ferryman_build.source import git_refusal, own_checkout
+from ferryman_build.targets import host_target, parse_targets
 from ferryman_build.toolchain import zig_lock
 
 
@@ -85,6 +87,7 @@ def _findings(project: Project, out: Path, runner: Runner) -> Iterator[Finding]:
         yield Finding(
             "checkout", State.OPTIONAL, refusal, "commit and date in the manifest", own_checkout(project.root)
         )
+    yield from _runners(project)
     problem = space_problem(out)
     yield Finding("disk space", State.MISSING if problem else State.FOUND, problem or _free(out), "out/ and dist/",
                   "Free some space, or build with --out elsewhere." if problem else "")  # fmt: skip
@@ -115,6 +118,26 @@ def _launcher(project: Project, out: Path, runner: Runner) -> Iterator[Finding]:
         yield Finding("headers", State.MISSING, str(error), use, error.advice)
         return
     yield Finding("headers", State.FOUND, str(headers.folder), use)
+
+
+def _runners(project: Project) -> Iterator[Finding]:
+    """What would try the artifacts of each target that ``project`` builds; what is untested is still built."""
+    host = host_target()
+    for target in parse_targets(",".join(project.settings.targets)):
+        settings = project.for_target(target)
+        use = f"trying artifacts of {target}"
+        try:
+            outlook = readiness(target, host, settings.runner)
+        except FerrymanError as error:
+            yield Finding("runner", State.MISSING, str(error), use, error.advice)
+            continue
+        if outlook.names:
+            found = ", ".join(
+                f"{name} ({what})" for name, what in zip(outlook.names, outlook.found, strict=True)
+            )
+            yield Finding("runner", State.FOUND, found, use)
+        else:
+            yield Finding("runner", State.OPTIONAL, f"untested here: {outlook.untested}", use, outlook.advice)
 
 
 def _program(program: Program) -> Finding:

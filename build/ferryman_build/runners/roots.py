@@ -80,6 +80,7 @@ class Machine(Table, frozen=True, kw_only=True):
     debian: str
     qemu: str
     elf: str
+    since: str = ""
 
 
 class Packages(Table, frozen=True, kw_only=True):
@@ -162,10 +163,12 @@ def recipes(target: Target, purpose: Purpose, floor: Mapping[str, str]) -> tuple
     if target.arch not in known.machine or not known.packages[libc].of(purpose):
         return ()
     least = _numbers(promise(target, floor) or "0")
+    names = tuple(known.suite)
+    first = names.index(known.machine[target.arch].since or names[0])
     return tuple(
         Recipe(suite=name, arch=target.arch, libc=libc, purpose=purpose)
-        for name, suite in known.suite.items()
-        if _numbers(suite.version(libc)) >= least
+        for name in names[first:]
+        if _numbers((suite := known.suite[name]).version(libc)) >= least
         and (purpose is Purpose.TRY or _numbers(suite.python) >= OLDEST_PYTHON)
     )
 

@@ -14,19 +14,26 @@ from ferryman_build.artifacts import Kind
 from ferryman_build.cmd import Runner
 from ferryman_build.collect.environment import tool_version
 from ferryman_build.doctor import PROGRAMS, Finding, Program, State, examine, problems
-from ferryman_build.errors import ToolMissingError
+from ferryman_build.errors import ConfigError, ToolMissingError
 from ferryman_build.interpreter import Headers, Interpreter
-from ferryman_build.settings import Bundler
+from ferryman_build.runners import Outlook
+from ferryman_build.settings import Bundler, RunnerName
+from ferryman_build.targets import host_target
 
 PYTHON = Interpreter(
     path=Path("/x/python"), version="3.11.2", tag="t", identity="i", libpython=Path("/x/libpython.so")
 )
 
 
-def project(*kinds: Kind, python: str = "", bundle: Bundler = Bundler.FERRYMAN) -> Any:
+def project(
+    *kinds: Kind, python: str = "", bundle: Bundler = Bundler.FERRYMAN, targets: tuple[str, ...] = ("host",),
+    runner: RunnerName = RunnerName.AUTO,
+) -> Any:  # fmt: skip
     """As much of a project as the doctor looks at."""
-    settings = SimpleNamespace(kinds=kinds or tuple(Kind), python=python, bundle=bundle)
-    return SimpleNamespace(root=Path("/x/agent"), settings=settings)
+    settings = SimpleNamespace(
+        kinds=kinds or tuple(Kind), python=python, bundle=bundle, targets=targets, runner=runner
+    )
+    return SimpleNamespace(root=Path("/x/agent"), settings=settings, for_target=lambda _: settings)
 
 
 @pytest.fixture(autouse=True)
@@ -54,6 +61,7 @@ def test_all_is_there(tmp_path: Path) -> None:
         "headers",
         "pyinstaller",
         "shiv",
+        "runner",
         "disk space",
         *(program.name for program in PROGRAMS),
     } == found.keys()
@@ -137,6 +145,32 @@ def test_missing_interpreter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
     assert (found["python"].state, found["python"].found) == (State.MISSING, "There is no interpreter at /x.")
     assert [finding.advice for finding in problems(found.values())] == ["Correct `python`."] * 2
+
+
+def test_an_untested_target_is_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is untested is built all the same; the reason and the command that would change it are told."""
+    told = Outlook(untested="qemu: no userland is set up", advice="ferryman runners setup qemu")
+    monkeypatch.setattr(doctor, "readiness", lambda *_: told)
+    found = examined(tmp_path)["runner"]
+
+    assert (found.state, found.found) == (State.OPTIONAL, "untested here: qemu: no userland is set up")
+    assert (found.needed_for, found.advice) == (
+        f"trying artifacts of {host_target()}", "ferryman runners setup qemu",
+    )  # fmt: skip
+
+
+def test_a_runner_that_cannot_run_the_target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What configuration asks for and no machine can do is in the way of a build."""
+
+    def refuse(*_: object) -> Outlook:
+        raise ConfigError("wine does not run it.", advice="Set runner to native.")
+
+    monkeypatch.setattr(doctor, "readiness", refuse)
+    (problem,) = problems(examined(tmp_path).values())
+
+    assert (problem.name, problem.found, problem.advice) == (
+        "runner", "wine does not run it.", "Set runner to native.",
+    )  # fmt: skip
 
 
 def test_no_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
