@@ -89,7 +89,7 @@ def test_build_plan(build: WorkflowRun) -> None:
     job = done(build, "plan")
 
     legs = [leg for leg in json.loads(job.outputs["plan"])["ci"] if leg["target"] == TARGET]
-    assert [set(leg) for leg in legs] == [{"target", "runner", "kinds", "collector", "container"}]
+    assert [set(leg) for leg in legs] == [{"target", "runner", "kinds", "collector", "smoke", "image"}]
 
 
 def wheels(run: WorkflowRun) -> None:

@@ -259,7 +259,7 @@ def test_plan_is_the_matrix() -> None:
     )
 
     assert build["strategy"]["matrix"] == {"include": "${{ fromJSON(needs.plan.outputs.plan).ci }}"}
-    assert used == {"target", "runner", "kinds", "collector", "container"}
+    assert used == {"target", "runner", "kinds", "collector", "smoke", "image"}
 
 
 def test_caches_follow_the_locks() -> None:
