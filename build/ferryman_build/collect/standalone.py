@@ -31,6 +31,8 @@ from ferryman_build.runtimes.distribution import Distribution
 from ferryman_build.runtimes.libraries import library_files, of_c_library, read_file, real_path
 from ferryman_build.targets import Os, Target
 
+_INSTALLED = ("site-packages", "dist-packages")
+
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
     """What a standalone tree is made of.
@@ -90,7 +92,8 @@ def collect(request: Request) -> Analysis:
         *_extensions(request, gone, shelf),
         *_kept_data(request, gone),
     ]
-    found = _joined([runtime, packages, list(_project_data(request)), list(shelf.entries())])
+    installed = _installed(request.distribution, gone)
+    found = _joined([runtime, packages, _project_data(request), shelf.entries(), installed])
     wanted = tuple(sorted(entry for entry in found.values() if not _excluded(entry, request.exclude_modules)))
     return Analysis(
         entries=wanted, hooks=(), missing=tuple(sorted(shelf.missing)), notes=tuple(_notes(request, shelf)),
@@ -111,12 +114,21 @@ def _stdlib(distribution: Distribution, gone: Cut) -> Iterator[Entry]:
     root = distribution.root
     inner = posixpath.relpath(distribution.extensions, distribution.stdlib)
     for path in files_below(root, distribution.stdlib, gone.stdlib):
-        if path.startswith(f"{inner}/"):
+        if path.startswith((f"{inner}/", *(f"{folder}/" for folder in _INSTALLED))):
             continue
         entry = entry_of(root / distribution.stdlib, path, Origin.RUNTIME)
         source = real_path(root, f"{distribution.stdlib}/{path}")
         if entry is not None and source:
             yield msgspec.structs.replace(entry, path=source)
+
+
+def _installed(distribution: Distribution, gone: Cut) -> Iterator[Entry]:
+    """What somebody installed into the distribution, where that part is kept: at the top, as on sys.path."""
+    for folder in _INSTALLED if "site-packages" not in gone.names else ():
+        place = f"{distribution.stdlib}/{folder}"
+        if (distribution.root / place).is_dir():
+            for entry in entries_below(distribution.root / place, Origin.RUNTIME):
+                yield msgspec.structs.replace(entry, path=f"{place}/{entry.path}")
 
 
 def _extensions(request: Request, gone: Cut, shelf: _Shelf) -> Iterator[Entry]:

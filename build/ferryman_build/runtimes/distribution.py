@@ -185,9 +185,15 @@ def _posix(root: Path, base: str) -> Iterator[_Layout]:
 
 
 def _shared_libraries(prefix: Path, short: str) -> Iterator[Path]:
-    for pattern in (f"lib/libpython{short}.so.1.0", f"lib64/libpython{short}.so.1.0", f"lib/*/libpython{short}.so.1.0",
-                    f"lib/libpython{short}.dylib"):  # fmt: skip
-        yield from sorted(prefix.glob(pattern))
+    """A link of a root filesystem may mean a place of its own, so that it looks broken from here."""
+    inner = (
+        path.relative_to(prefix).as_posix() for path in sorted(prefix.glob("lib/*-*-*")) if path.is_dir()
+    )
+    for folder in ("lib", "lib64", *inner):
+        for name in (f"libpython{short}.so.1.0", f"libpython{short}.dylib"):
+            path = prefix / folder / name
+            if path.is_file() or path.is_symlink():
+                yield path
 
 
 def _library_folders(root: Path, base: str, library: Path) -> tuple[str, ...]:
