@@ -64,5 +64,6 @@ mmdebstrap --variant=minbase --skip=check/qemu --architectures="$arch" --include
   --customize-hook="chroot \"\$1\" sh /opt/ferryman/setup.sh $machine" \
   "$suite" - "$work/sources.list" > "$work/root.tar"
 # shellcheck disable=SC2086 # both are several words
-$FERRYMAN_ENGINE import $platform "$work/root.tar" "$image" >/dev/null
+$FERRYMAN_ENGINE import $platform --change "ENV SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt" \
+  --change "ENV AUDITWHEEL_PLAT=manylinux2014_$machine" "$work/root.tar" "$image" >/dev/null
 echo "$image"

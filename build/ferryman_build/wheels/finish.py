@@ -29,7 +29,8 @@ _SYSTEM_LIBRARIES = frozenset({
 def platform_tag(target: Target) -> str:
     """The platform part of a wheel's name for ``target``: what the compiler was told to go down to.
 
-    A glibc floor is written as PEP 600 has it, with the older name beside it where there is one.
+    A glibc floor is written as PEP 600 has it, with the older name beside it where there is one: sorted, as the
+    standard for names wants it and auditwheel does it.
     """
     _, _, glibc = (
         target.zig.partition("-gnu.") if "-gnu." in target.zig else target.zig.partition("-gnueabihf.")
@@ -38,7 +39,7 @@ def platform_tag(target: Target) -> str:
         return target.wheel_tags[0]
     machine = target.machine[0]
     tag = f"manylinux_{glibc.replace('.', '_')}_{machine}"
-    return f"{tag}.{_LEGACY[glibc]}_{machine}" if glibc in _LEGACY else tag
+    return f"{_LEGACY[glibc]}_{machine}.{tag}" if glibc in _LEGACY else tag
 
 
 def finish(made: Path, target: Target, *, for_one_python: bool, epoch: int, into: Path) -> Path:

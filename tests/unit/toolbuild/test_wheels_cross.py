@@ -94,7 +94,7 @@ def test_one_wheel_is_left(project: Path) -> None:
     made = build(project, "linux-arm64", runner)
 
     assert list((project.parent / "into").iterdir()) == [made]
-    assert made.name == "plover-1.2.0-cp311-abi3-manylinux_2_17_aarch64.manylinux2014_aarch64.whl"
+    assert made.name == "plover-1.2.0-cp311-abi3-manylinux2014_aarch64.manylinux_2_17_aarch64.whl"
     assert sorted(project.rglob("*")) == before
 
 

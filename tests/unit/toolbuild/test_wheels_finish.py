@@ -43,8 +43,8 @@ def finished(
 @pytest.mark.parametrize(
     ("target", "tag"),
     [
-        ("linux-amd64", "manylinux_2_17_x86_64.manylinux2014_x86_64"),
-        ("linux-arm64", "manylinux_2_17_aarch64.manylinux2014_aarch64"),
+        ("linux-amd64", "manylinux2014_x86_64.manylinux_2_17_x86_64"),
+        ("linux-arm64", "manylinux2014_aarch64.manylinux_2_17_aarch64"),
         ("linux-amd64-musl", "musllinux_1_2_x86_64"),
         ("linux-arm64-musl", "musllinux_1_2_aarch64"),
         ("windows-amd64", "win_amd64"),
@@ -53,7 +53,7 @@ def finished(
         ("darwin-amd64", "macosx_11_0_x86_64"),
         ("linux-armv7", "manylinux_2_31_armv7l"),
         ("linux-riscv64", "manylinux_2_31_riscv64"),
-        ("linux-s390x", "manylinux_2_17_s390x.manylinux2014_s390x"),
+        ("linux-s390x", "manylinux2014_s390x.manylinux_2_17_s390x"),
         ("linux-ppc64le", "manylinux_2_19_ppc64le"),
     ],
 )

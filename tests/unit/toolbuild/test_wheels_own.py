@@ -14,7 +14,7 @@ from ferryman_build.wheels.finish import platform_tag
 from support.plover.files import ARM64, elf, macho, metadata, pe, wheel
 
 SOURCES = {"plover/__init__.py": b"one = 1\n", "plover/songs.txt": b"tlui\n", "plover/table.bin": b"\0\r\n"}
-LINUX, WINDOWS = "cp311-abi3-manylinux_2_17_x86_64.manylinux2014_x86_64", "cp311-abi3-win_amd64"
+LINUX, WINDOWS = "cp311-abi3-manylinux2014_x86_64.manylinux_2_17_x86_64", "cp311-abi3-win_amd64"
 MUSL, MACOS = "cp311-abi3-musllinux_1_2_x86_64", "cp311-abi3-macosx_11_0_arm64"
 
 

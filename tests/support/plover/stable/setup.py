@@ -8,6 +8,7 @@ CORE = Extension(
     depends=["native/digest.h"],
     define_macros=[("Py_LIMITED_API", "0x030B0000")],
     py_limited_api=True,
+    extra_compile_args=["-fvisibility=hidden"],
 )
 
 setup(ext_modules=[CORE], options={"bdist_wheel": {"py_limited_api": "cp311"}})
