@@ -219,7 +219,8 @@ def _web_page(address: str) -> ResolutionError:
 @contextlib.contextmanager
 def _answer(address: str, line: Line) -> Iterator[Any]:
     try:
-        answer = urllib.request.urlopen(_request(address), timeout=line.silence)  # noqa: S310 - see _request
+        # urlopen keeps the proxies of its first call.
+        answer = urllib.request.build_opener().open(_request(address), timeout=line.silence)
     except urllib.error.HTTPError as error:
         error.close()  # it is the answer, and holds the connection
         raise _refused(address, error) from error
