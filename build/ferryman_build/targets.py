@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import functools
 import platform
+import re
 import sys
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -17,7 +18,7 @@ from importlib import resources
 
 import msgspec
 
-from ferryman_build.errors import UsageError
+from ferryman_build.errors import ConfigError, UsageError
 
 
 class Os(StrEnum):
@@ -52,6 +53,8 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, rename="kebab", forbid_u
     runner: str
     machine: tuple[str, ...]
     libc: Libc | None = None
+    cpu: str = ""
+    libraries: str = ""
 
     def __str__(self) -> str:
         return self.id
@@ -69,6 +72,64 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, rename="kebab", forbid_u
     def floor_text(self) -> str:
         """The floor as one word for people, such as ``glibc 2.17``."""
         return ", ".join(f"{name} {version}" for name, version in self.floor.items())
+
+    @property
+    def promise_text(self) -> str:
+        """The floor and the processor: the form in which `floor` in the configuration says it."""
+        return ", ".join(part for part in (self.floor_text, self.cpu and f"cpu {self.cpu}") if part)
+
+
+CPU_LEVELS: Mapping[str, tuple[str, ...]] = {
+    "amd64": ("x86-64-v1", "x86-64-v2", "x86-64-v3", "x86-64-v4"),
+    "arm64": (
+        "armv8.0",
+        "armv8.1",
+        "armv8.2",
+        "armv8.3",
+        "armv8.4",
+        "armv8.5",
+        "armv8.6",
+        "armv9.0",
+        "apple-m1",
+    ),
+    "armv7": ("armv7", "armv8"),
+}
+"""Per architecture what `cpu` may promise, lowest first; other architectures are not measured."""
+
+
+def with_promise(target: Target, text: str) -> Target:
+    """``target`` with what ``text`` ("glibc 2.31, cpu x86-64-v2") says instead of its row; "" changes nothing.
+
+    Raises:
+        ConfigError: it names a system that the target is not, or a processor that its architecture does not have.
+    """
+    floor, cpu = dict(target.floor), target.cpu
+    for part in (piece.strip() for piece in text.split(",") if piece.strip()):
+        name, _, value = part.partition(" ")
+        value = value.strip()
+        if name == "cpu":
+            cpu = _checked_cpu(target, value)
+        elif name in target.floor and re.fullmatch(r"\d+(\.\d+)*", value):
+            floor[name] = value
+        else:
+            known = " or ".join((*target.floor, "cpu"))
+            raise ConfigError(
+                f"A floor of {part!r} means nothing for {target}.",
+                advice=f"Say {known} and a version, such as {target.promise_text!r}.",
+            )
+    return msgspec.structs.replace(target, floor=floor, cpu=cpu)
+
+
+def _checked_cpu(target: Target, value: str) -> str:
+    levels = CPU_LEVELS.get(target.arch, ())
+    if value.split("+", maxsplit=1)[0] in levels:
+        return value
+    raise ConfigError(
+        f"There is no processor level {value!r} for {target}.",
+        advice=f"Levels are {', '.join(levels)}."
+        if levels
+        else f"Code for {target.arch} is not measured: leave it out.",
+    )
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""ELF: needed libraries, symbol versions and search paths, read from the dynamic section alone.
+"""ELF: needed libraries, symbol versions, search paths and what else the loader does, from headers and dynamic section.
 
 Sources: System V ABI chapter 5, the LSB's description of symbol versioning (.gnu.version_r), and glibc's rule that a
 program starts only where every version that it names is defined (elf/dl-version.c).
@@ -6,6 +6,7 @@ program starts only where every version that it names is defined (elf/dl-version
 
 from __future__ import annotations
 
+import posixpath
 import struct
 from typing import Any, BinaryIO
 
@@ -14,7 +15,7 @@ from elftools.common.exceptions import ELFError
 from elftools.construct import ConstructError
 from elftools.elf.elffile import ELFFile
 
-from ferryman_build.inspect.native import Format, Native, Reason, higher
+from ferryman_build.inspect.native import Format, Native, Reason, Trait, higher
 
 # (e_machine, bits, little endian) → Go's name of the architecture
 ARCHITECTURES = {
@@ -31,6 +32,10 @@ ARCHITECTURES = {
 # loader with a message instead of crashing in it.
 _ABI_VERSIONS = {"GLIBC_ABI_DT_RELR": "2.36", "GLIBC_ABI_GNU_TLS": "2.42", "GLIBC_ABI_GNU2_TLS": "2.42"}
 _VER_FLG_WEAK = 2
+_DF_TEXTREL = 4
+_PF_X, _PF_W = 1, 2
+# Where a file that does not say whether its stack may be executed gets one that may be (glibc's stackinfo.h).
+_STACK_EXECUTABLE_BY_DEFAULT = frozenset({"amd64", "386", "armv7", "s390x", "riscv64"})
 
 
 def read_elf(name: str, file: BinaryIO) -> Native:
@@ -61,12 +66,16 @@ def _read(name: str, elf: Any) -> Native:
     # Each of the two may hold several folders; the loader ignores DT_RPATH when there is a DT_RUNPATH (ld.so(8)).
     paths = entries.get("DT_RUNPATH") or entries.get("DT_RPATH") or ()
     floor, notes = _floor(name, elf, dynamic=bool(entries))
+    needed, interpreter = entries.get("DT_NEEDED", ()), _interpreter(elf)
     return msgspec.structs.replace(
         native,
-        needed=entries.get("DT_NEEDED", ()),
+        needed=needed,
         provides=sonames[0] if sonames else "",
         search=tuple(folder for path in paths for folder in path.split(":")),
-        interpreter=_interpreter(elf),
+        interpreter=interpreter,
+        libc=_libc((*needed, interpreter), glibc="glibc" in floor),
+        versions=_other_versions(name, elf),
+        traits=_traits(elf, entries),
         floor=floor,
         notes=notes,
     )
@@ -92,6 +101,8 @@ def _dynamic_entries(elf: Any) -> dict[str, tuple[str, ...]]:
                 found[kind] = (tag.rpath,)
             elif kind == "DT_RUNPATH":
                 found[kind] = (tag.runpath,)
+            elif kind == "DT_TEXTREL" or (kind == "DT_FLAGS" and tag.entry.d_val & _DF_TEXTREL):
+                found["DT_TEXTREL"] = ()
         found.setdefault("PT_DYNAMIC", ())
     return found
 
@@ -100,6 +111,60 @@ def _interpreter(elf: Any) -> str:
     for segment in elf.iter_segments("PT_INTERP"):
         return str(segment.get_interp_name())
     return ""
+
+
+def _libc(names: tuple[str, ...], *, glibc: bool) -> str:
+    found = [posixpath.basename(name) for name in names]
+    if any(name == "libc.so" or name.startswith(("libc.musl-", "ld-musl-")) for name in found):
+        return "musl"
+    return (
+        "glibc" if glibc or any(name == "libc.so.6" or name.startswith("ld-linux") for name in found) else ""
+    )
+
+
+def _traits(elf: Any, entries: dict[str, tuple[str, ...]]) -> dict[Trait, str]:
+    found: dict[Trait, str] = {}
+    if "DT_TEXTREL" in entries:
+        found[Trait.TEXT_RELOCATIONS] = _text_relocation(elf)
+    stacks = [segment["p_flags"] for segment in elf.iter_segments("PT_GNU_STACK")]
+    if any(flags & _PF_X for flags in stacks):
+        found[Trait.EXECUTABLE_STACK] = "PT_GNU_STACK asks for it"
+    elif not stacks and architecture(elf) in _STACK_EXECUTABLE_BY_DEFAULT:
+        found[Trait.EXECUTABLE_STACK] = "no PT_GNU_STACK"
+    return found
+
+
+def _text_relocation(elf: Any) -> str:
+    """The first relocation that the loader writes into a segment that is not writable."""
+    fixed = [
+        (segment["p_vaddr"], segment["p_vaddr"] + segment["p_filesz"])
+        for segment in elf.iter_segments("PT_LOAD")
+        if not segment["p_flags"] & _PF_W
+    ]
+    for kind in ("SHT_REL", "SHT_RELA"):
+        for section in elf.iter_sections(kind):
+            symbols = elf.get_section(section["sh_link"])
+            for relocation in section.iter_relocations():
+                at, number = relocation["r_offset"], relocation["r_info_sym"]
+                if any(low <= at < high for low, high in fixed):
+                    name = symbols.get_symbol(number).name if number else ""
+                    return name or f"the relocation at {at:#x}"
+    return "DT_TEXTREL"
+
+
+def _other_versions(name: str, elf: Any) -> dict[str, Reason]:
+    """The highest version that is asked of the compiler's libraries, by prefix; weak ones do not count."""
+    found: dict[str, Reason] = {}
+    for section in elf.iter_sections("SHT_GNU_verneed"):
+        for library, versions in section.iter_versions():
+            for version in versions:
+                prefix, _, number = version.name.partition("_")
+                weak = version.entry.vna_flags & _VER_FLG_WEAK
+                if prefix in ("GLIBCXX", "CXXABI", "GCC") and number[:1].isdigit() and not weak:
+                    found[prefix] = higher(
+                        found.get(prefix), Reason(number, name, version.name, library.name)
+                    )
+    return found
 
 
 def _floor(name: str, elf: Any, *, dynamic: bool) -> tuple[dict[str, Reason], tuple[str, ...]]:

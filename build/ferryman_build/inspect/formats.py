@@ -16,6 +16,9 @@ READERS: Mapping[Format, NativeReader] = {
     Format.MACHO: read_macho,
 }
 
+MAGICS = (b"\x7fELF", b"MZ", b"\xca\xfe\xba\xbe", b"\xfe\xed\xfa", b"\xce\xfa\xed\xfe", b"\xcf\xfa\xed\xfe")
+"""Enough of a file to say whether it is worth reading: every native format shows in its first bytes."""
+
 
 def sniff(file: BinaryIO) -> Format | None:
     """The native format of ``file`` (open, seekable), None for everything else."""

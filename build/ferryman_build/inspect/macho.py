@@ -1,7 +1,7 @@
-"""Mach-O: architectures, minimum macOS and libraries, read from the load commands with struct.
+"""Mach-O: architectures, minimum macOS, libraries and signature, read from the load commands with struct.
 
-Source: Apple's <mach-o/loader.h> and <mach-o/fat.h>. Signatures, entitlements and the ``@rpath`` search are not
-measured yet; every file says so in its notes.
+Source: Apple's <mach-o/loader.h> and <mach-o/fat.h>. Entitlements are not measured, and of a library that is searched
+through ``@rpath`` only whether the tree has a file of that name.
 """
 
 from __future__ import annotations
@@ -9,7 +9,10 @@ from __future__ import annotations
 import struct
 from typing import BinaryIO
 
-from ferryman_build.inspect.native import Format, Native, Reason, higher
+import msgspec
+
+from ferryman_build.inspect.macho_signature import signature
+from ferryman_build.inspect.native import Format, Native, Reason, Trait, higher
 
 _THIN = {
     b"\xfe\xed\xfa\xce": ">",
@@ -27,9 +30,9 @@ _LIBRARY_COMMANDS = {
     0x80000023,
     0x20,
 }  # LOAD, WEAK, REEXPORT, UPWARD, LAZY _DYLIB
-_ID_DYLIB, _RPATH, _VERSION_MIN, _BUILD_VERSION = 0xD, 0x8000001C, 0x24, 0x32
+_ID_DYLIB, _RPATH, _VERSION_MIN, _BUILD_VERSION, _SIGNATURE = 0xD, 0x8000001C, 0x24, 0x32, 0x1D
+_MACOS, _CATALYST = 1, 6
 _MOST_ARCHITECTURES = 20  # a Java class file has the same magic; there the number is a version of at least 45
-NOTE = "signature and @rpath search not measured"
 
 
 def is_macho(head: bytes) -> bool:
@@ -46,10 +49,11 @@ def read_macho(name: str, file: BinaryIO) -> Native:
         ValueError: the headers are damaged.
     """
     try:
-        parts = [_part(name, file, offset) for offset in _offsets(file)]
-    except (struct.error, UnicodeDecodeError, OverflowError, KeyError) as error:
+        file.seek(0)
+        parts = [_part(name, *part) for part in slices(file.read())]
+        return _join(name, parts)
+    except (struct.error, UnicodeDecodeError, OverflowError, LookupError) as error:
         raise ValueError(f"not readable as Mach-O: {error}") from error
-    return _join(name, parts)
 
 
 def _join(name: str, parts: list[Native]) -> Native:
@@ -66,58 +70,98 @@ def _join(name: str, parts: list[Native]) -> Native:
         provides=parts[0].provides,
         search=tuple(dict.fromkeys(folder for part in parts for folder in part.search)),
         floor=floor,
-        notes=(NOTE,),
+        traits=_join_traits(parts),
+        notes=tuple(dict.fromkeys(note for part in parts for note in part.notes)),
     )
 
 
-def _offsets(file: BinaryIO) -> list[int]:
-    file.seek(0)
-    if file.read(4) != _FAT:
-        return [0]
-    count = struct.unpack(">I", file.read(4))[0]
-    return [struct.unpack(">5I", file.read(20))[2] for _ in range(count)]
+def _join_traits(parts: list[Native]) -> dict[Trait, str]:
+    """Trait → the architectures that have it."""
+    found: dict[Trait, str] = {}
+    for part in parts:
+        for trait in part.traits:
+            found[trait] = " + ".join(filter(None, (found.get(trait, ""), *part.architectures)))
+    return found
 
 
-def _part(name: str, file: BinaryIO, start: int) -> Native:
-    file.seek(start)
-    magic = file.read(4)
+def slices(content: bytes) -> list[tuple[str, bytes]]:
+    """(architecture, image) of each part of a thin or fat file.
+
+    Raises:
+        struct.error: the file is too short for what its head says.
+    """
+    if content[:4] != _FAT:
+        places = [(0, len(content))]
+    else:
+        count = struct.unpack_from(">I", content, 4)[0]
+        places = [struct.unpack_from(">8xII", content, 8 + 20 * number) for number in range(count)]
+    parts = [content[offset : offset + size] for offset, size in places]
+    return [(_architecture(part), part) for part in parts]
+
+
+def _architecture(part: bytes) -> str:
+    number = struct.unpack_from(f"{_THIN.get(part[:4], '<')}I", part, 4)[0]
+    return _CPU.get(number, f"cpu type {number:#x}")
+
+
+def _part(name: str, architecture: str, content: bytes) -> Native:
+    magic = content[:4]
     order = _THIN[magic]
     wide = magic in (b"\xfe\xed\xfa\xcf", b"\xcf\xfa\xed\xfe")
-    cpu, _, kind, count, size, _ = struct.unpack(f"{order}6I", file.read(24))
-    file.seek(start + (32 if wide else 28))
-    needed, search, provides, floor = _commands(name, file.read(size), count, order)
+    kind, count, size = struct.unpack_from(f"{order}3I", content, 12)
+    start = 32 if wide else 28
+    found = _commands(name, content[start : start + size], count, order)
     return Native(
         name=name,
         format=Format.MACHO,
-        architectures=(_CPU.get(cpu, f"cpu type {cpu:#x}"),),
+        architectures=(architecture,),
         loadable=kind in (_EXECUTE, _DYLIB, _BUNDLE),
-        needed=tuple(needed),
-        search=tuple(search),
-        provides=provides,
-        floor=floor,
+        needed=tuple(found.needed),
+        search=tuple(found.search),
+        provides=found.provides,
+        floor=found.floor,
+        traits={signature(content, *found.signature): architecture},
+        notes=tuple(found.notes),
     )
 
 
-def _commands(
-    name: str, data: bytes, count: int, order: str
-) -> tuple[list[str], list[str], str, dict[str, Reason]]:
+class _Commands(msgspec.Struct):
+    """What the load commands say."""
+
     needed: list[str] = []
     search: list[str] = []
-    provides, floor, position = "", {}, 0
+    provides: str = ""
+    floor: dict[str, Reason] = {}
+    signature: tuple[int, int] = (0, 0)
+    notes: list[str] = []
+
+
+def _commands(name: str, data: bytes, count: int, order: str) -> _Commands:
+    found, position = _Commands(), 0
     for _ in range(count):
         command, size = struct.unpack_from(f"{order}2I", data, position)
         body = data[position : position + size]
         if command in _LIBRARY_COMMANDS:
-            needed.append(_string(body, order))
+            found.needed.append(_string(body, order))
         elif command == _ID_DYLIB:
-            provides = _string(body, order)
+            found.provides = _string(body, order)
         elif command == _RPATH:
-            search.append(_string(body, order))
+            found.search.append(_string(body, order))
+        elif command == _SIGNATURE:
+            found.signature = struct.unpack_from(f"{order}2I", body, 8)
         elif command in (_VERSION_MIN, _BUILD_VERSION):
-            packed = struct.unpack_from(f"{order}I", body, 8 if command == _VERSION_MIN else 12)[0]
-            floor["macos"] = Reason(f"{packed >> 16}.{packed >> 8 & 0xFF}", name, "minimum macOS")
+            _take_version(name, command, body, order, found)
         position += max(size, 8)
-    return needed, search, provides, floor
+    return found
+
+
+def _take_version(name: str, command: int, body: bytes, order: str, found: _Commands) -> None:
+    platform, packed = _MACOS, struct.unpack_from(f"{order}I", body, 8)[0]
+    if command == _BUILD_VERSION:
+        platform, packed = struct.unpack_from(f"{order}II", body, 8)
+    if platform not in (_MACOS, _CATALYST):
+        found.notes.append(f"built for Apple's platform {platform}, which is not macOS")
+    found.floor["macos"] = Reason(f"{packed >> 16}.{packed >> 8 & 0xFF}", name, "minimum macOS")
 
 
 def _string(body: bytes, order: str) -> str:

@@ -4,28 +4,31 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 import msgspec
 
-# Enough of a member to say whether it is worth unpacking: every native format shows in its first bytes.
-_MAGICS = (b"\x7fELF", b"MZ", b"\xca\xfe\xba\xbe", b"\xfe\xed\xfa", b"\xce\xfa\xed\xfe", b"\xcf\xfa\xed\xfe")
+from ferryman_build.inspect.measure import worth_reading
 
 
 class Member(msgspec.Struct, frozen=True, kw_only=True):
     """One file: ``name`` relative to its container, with slashes; ``link`` is where a symbolic link really leads.
 
     ``link`` is relative to the container too, begins with ".." when it leads out of it, and is "" for plain files.
+    ``mode`` has the permission bits, 0 where the container keeps none; ``sha256`` is that of the content, if known.
     """
 
     name: str
     open: Callable[[], AbstractContextManager[BinaryIO]]
     link: str = ""
+    mode: int = 0
+    sha256: str = ""
 
 
 def _no_content() -> AbstractContextManager[BinaryIO]:
@@ -60,7 +63,11 @@ def _of_folder(root: Path) -> Iterator[Member]:
                 leads = os.path.relpath(os.path.realpath(path), top).replace(os.sep, "/")
                 yield Member(name=relative, link=leads, open=_no_content)
             elif os.path.isfile(path):  # noqa: PTH113 - a socket or a pipe must not be opened
-                yield Member(name=relative, open=_opener(path))
+                yield Member(name=relative, open=_opener(path), mode=_mode(path))
+
+
+def _mode(path: str) -> int:
+    return stat.S_IMODE(os.stat(path).st_mode) if os.name == "posix" else 0  # noqa: PTH116 - see above
 
 
 def _opener(path: str) -> Callable[[], AbstractContextManager[BinaryIO]]:
@@ -76,9 +83,8 @@ def _of_tar(path: Path) -> Iterator[Member]:
             elif info.isfile():
                 content = archive.extractfile(info)
                 assert content is not None
-                data = content.read(4)
-                data += content.read() if data.startswith(_MAGICS) else b""
-                yield Member(name=info.name, open=lambda data=data: io.BytesIO(data))  # type: ignore[misc]
+                data = _worth(content)
+                yield Member(name=info.name, open=lambda data=data: io.BytesIO(data), mode=info.mode & 0o7777)  # type: ignore[misc]
 
 
 def _of_zip(path: Path) -> Iterator[Member]:
@@ -87,6 +93,12 @@ def _of_zip(path: Path) -> Iterator[Member]:
             if info.is_dir():
                 continue
             with archive.open(info) as content:
-                data = content.read(4)
-                data += content.read() if data.startswith(_MAGICS) else b""
-            yield Member(name=info.filename, open=lambda data=data: io.BytesIO(data))  # type: ignore[misc]
+                data = _worth(content)
+            mode = info.external_attr >> 16 & 0o7777
+            yield Member(name=info.filename, open=lambda data=data: io.BytesIO(data), mode=mode)  # type: ignore[misc]
+
+
+def _worth(content: IO[bytes]) -> bytes:
+    """All of it, or its first bytes where those say that nothing is to be measured."""
+    head = content.read(4)
+    return head + content.read() if worth_reading(head) else head

@@ -16,6 +16,20 @@ class Format(StrEnum):
     MACHO = "macho"
 
 
+class Trait(StrEnum):
+    """What a file's headers say that is no version: most of it is a reason to refuse the file."""
+
+    TEXT_RELOCATIONS = "text relocations"
+    EXECUTABLE_STACK = "executable stack"
+    NO_ASLR = "no address randomisation"
+    NO_NX = "data may be executed"
+    GUI = "Windows GUI subsystem"
+    UNSIGNED = "unsigned"
+    AD_HOC = "signed ad hoc"
+    SIGNED = "signed"
+    BROKEN_SIGNATURE = "signature does not fit the content"
+
+
 class Reason(msgspec.Struct, frozen=True):
     """Why a floor is where it is: ``file`` uses ``symbol`` of version ``label`` (both may be empty)."""
 
@@ -25,13 +39,32 @@ class Reason(msgspec.Struct, frozen=True):
     symbol: str = ""
 
 
+class Cpu(msgspec.Struct, frozen=True, kw_only=True):
+    """What the instructions of a file need beyond the first level of its architecture.
+
+    ``features`` has where each was seen first: ``version`` is the level that has it ("" for none), ``label`` the
+    instruction, ``symbol`` the function. ``early`` are those in functions that the loader or the interpreter calls
+    before anything can be asked. ``required`` is the level that a note in the file makes the loader insist on.
+    ``chosen`` says how the file learns what the processor has; empty: it does not ask. ``whole`` is true when its
+    vector code is in the newer encoding throughout, so that nothing can have been chosen.
+    """
+
+    features: dict[str, Reason] = {}
+    early: dict[str, Reason] = {}
+    required: str = ""
+    chosen: tuple[str, ...] = ()
+    whole: bool = False
+
+
 class Native(msgspec.Struct, frozen=True, kw_only=True):
     """One native file, as its own headers describe it.
 
     ``architectures`` are Go's names (a macOS file may hold several), or the format's own number where Ferryman has no
     target. ``loadable`` is false for object files and everything else that no loader takes. ``floor`` has one reason
     per system library. ``search`` are the folders written into the file for its libraries, ``provides`` its own name
-    among libraries. ``notes`` say what could not be measured.
+    among libraries. ``libc`` is glibc, musl or "". ``versions`` are the highest symbol versions by their prefix
+    (GLIBCXX, CXXABI, GCC). ``traits`` maps each trait to where it was seen. ``cpu`` has one entry per architecture that
+    was measured. ``notes`` say what could not be measured.
     """
 
     name: str
@@ -43,6 +76,10 @@ class Native(msgspec.Struct, frozen=True, kw_only=True):
     interpreter: str = ""
     provides: str = ""
     search: tuple[str, ...] = ()
+    libc: str = ""
+    versions: dict[str, Reason] = {}
+    traits: dict[Trait, str] = {}
+    cpu: dict[str, Cpu] = {}
     notes: tuple[str, ...] = ()
 
 

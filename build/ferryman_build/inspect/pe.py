@@ -1,4 +1,4 @@
-"""PE: machine, imports and minimum Windows version, read with nothing but struct.
+"""PE: machine, imports, subsystem, protections and minimum Windows version, read with nothing but struct.
 
 Source: Microsoft's "PE Format", sections COFF File Header, Optional Header, Import Directory Table and Delay-Load.
 """
@@ -9,13 +9,15 @@ import struct
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from ferryman_build.inspect.native import Format, Native, Reason
+from ferryman_build.inspect.native import Format, Native, Reason, Trait
 
 _MACHINES = {0x8664: "amd64", 0xAA64: "arm64", 0x14C: "386", 0x1C4: "armv7"}
 _PE32, _PE32_PLUS = 0x10B, 0x20B
 _IMPORTS, _DELAYED = 1, 13  # numbers of the data directories
 _EXECUTABLE_IMAGE = 0x2
 _MOST_IMPORTS = 4096
+_GUI = 2
+_DYNAMIC_BASE, _NX_COMPATIBLE = 0x40, 0x100
 
 
 def is_pe(file: BinaryIO) -> bool:
@@ -51,8 +53,21 @@ def _read(name: str, file: BinaryIO) -> Native:
         format=Format.PE,
         architectures=architectures,
         needed=tuple(dict.fromkeys(image.imports())),
+        traits=_traits(optional),
         floor={"windows": Reason(f"{major}.{minor}", name, "subsystem version")},
     )
+
+
+def _traits(optional: bytes) -> dict[Trait, str]:
+    subsystem, flags = struct.unpack_from("<HH", optional, 68)
+    found: dict[Trait, str] = {}
+    if subsystem == _GUI:
+        found[Trait.GUI] = f"subsystem {subsystem}"
+    if not flags & _DYNAMIC_BASE:
+        found[Trait.NO_ASLR] = "DYNAMIC_BASE is not set"
+    if not flags & _NX_COMPATIBLE:
+        found[Trait.NO_NX] = "NX_COMPAT is not set"
+    return found
 
 
 class _Image:

@@ -9,9 +9,11 @@ from pathlib import Path
 import msgspec
 
 from ferryman_build.artifacts import Needs
+from ferryman_build.cache import Blobs
 from ferryman_build.inspect.members import members
 from ferryman_build.inspect.native import Native
-from ferryman_build.inspect.survey import Survey, scan, summarize
+from ferryman_build.inspect.survey import Survey, survey_members
+from ferryman_build.targets import Target
 
 # Names of extension modules that only one CPython loads (PEP 3149 and the Windows form). abi3 modules have no number.
 _PINNED = re.compile(r"\.(?:cpython-|cp)(3)(\d+)t?-[^/]*\.(?:so|pyd)$")
@@ -33,11 +35,26 @@ def needs_of_pyz(path: Path, requires_python: str, tags: Iterable[str]) -> Needs
     return survey_pyz(path, requires_python, tags).needs
 
 
-def survey_pyz(path: Path, requires_python: str, tags: Iterable[str]) -> Survey:
-    """As :func:`needs_of_pyz`, with the reasons."""
+def survey_pyz(
+    path: Path,
+    requires_python: str,
+    tags: Iterable[str],
+    *,
+    target: Target | None = None,
+    blobs: Blobs | None = None,
+    folders: Sequence[str] = (),
+) -> Survey:
+    """As :func:`needs_of_pyz`, with the reasons.
+
+    Args:
+        path: as above, as are ``requires_python`` and ``tags``.
+        target: what it is for; then files for other machines are in the survey's ``foreign``, and the gate can judge it.
+        blobs: where measurements are kept by content; None: nothing is kept.
+        folders: absolute folders of this machine that no product should name.
+    """
     listed = list(members(path))
-    natives, names, warnings = scan(listed)
-    survey = summarize([native for native in natives if native.loadable], names, warnings)
+    survey = survey_members(listed, target, blobs=blobs, folders=folders)
+    natives = survey.found.natives
     needs = msgspec.structs.replace(
         survey.needs,
         python=_python(requires_python, natives),

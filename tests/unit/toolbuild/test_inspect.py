@@ -28,7 +28,7 @@ from ferryman_build.inspect import (
     survey_tree,
 )
 from ferryman_build.inspect.formats import read_native
-from ferryman_build.inspect.native import version_key
+from ferryman_build.inspect.native import Trait, version_key
 from ferryman_build.inspect.survey import search_leaks
 from ferryman_build.targets import parse_target
 from support.elf_factory import make_elf, make_library
@@ -295,10 +295,10 @@ def macho(cpu: int = 0x0100000C, version: tuple[int, int] = (11, 0)) -> bytes:
 
 
 def test_macos_tree(tmp_path: Path) -> None:
-    """Minimum macOS and libraries are measured; what is not is said about every file."""
+    """Minimum macOS, libraries, search paths and the signature are measured."""
     survey = survey_tree(tree(tmp_path, {"agent": macho()}), parse_target("darwin-arm64"))
     assert survey.needs == Needs(floor={"macos": "11.0"}, libraries=("/usr/lib/libSystem.B.dylib",))
-    assert "agent: signature and @rpath search not measured" in survey.warnings
+    assert survey.natives[0].traits == {Trait.UNSIGNED: "arm64"}
     assert any("/opt/build/lib" in warning for warning in survey.warnings)
 
 
@@ -389,7 +389,7 @@ def test_describe_says_the_same_of_folder_and_archives(tmp_path: Path) -> None:
         "needs glibc 2.28: GLIBC_2.28 (puts) in bin/a",
         "libc.so.6",
         "/leak",
-        "lib/b (amd64)",
+        "lib/b (amd64, x86-64-v1)",
         "warning",
     ):
         assert part in text

@@ -1,0 +1,82 @@
+"""Executable bytes and what is known of their order, whatever format they came in."""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Iterator
+
+import msgspec
+
+
+class Symbol(msgspec.Struct, frozen=True, order=True):
+    """A function's name and where it is; size 0 where the format does not tell one."""
+
+    address: int
+    size: int
+    name: str
+
+
+class Code(msgspec.Struct, frozen=True, kw_only=True):
+    """The machine code of one file.
+
+    ``sections`` are (address, bytes). ``functions`` are (first address, address behind the last byte), from unwind
+    tables or lists of functions: what lies in them is code, what lies between them may be data, and with ``mixed`` their
+    last part as well. ``entries`` are
+    addresses that are called when the file is loaded. ``asks`` says how the file learns what the processor has, as
+    far as headers, imports and relocations tell it.
+    """
+
+    sections: tuple[tuple[int, bytes], ...] = ()
+    functions: tuple[tuple[int, int], ...] = ()
+    symbols: tuple[Symbol, ...] = ()
+    entries: tuple[int, ...] = ()
+    asks: tuple[str, ...] = ()
+    mixed: bool = False
+
+    def name(self, address: int) -> str:
+        """The function at ``address``, or the address itself when no symbol covers it."""
+        at = bisect.bisect_right(self.symbols, address, key=lambda symbol: symbol.address) - 1
+        if at >= 0:
+            symbol = self.symbols[at]
+            if address < symbol.address + max(symbol.size, 1):
+                return symbol.name
+        return f"{address:#x}"
+
+
+class Piece(msgspec.Struct, frozen=True):
+    """A run of bytes; ``sure`` when a table says that it is a function."""
+
+    address: int
+    data: bytes
+    sure: bool
+
+
+def pieces(code: Code) -> Iterator[Piece]:
+    """Every executable byte once: the functions, and what lies between them."""
+    functions = sorted(set(code.functions))
+    for start, data in code.sections:
+        at, end = start, start + len(data)
+        first = max(bisect.bisect_left(functions, (start, 0)) - 1, 0)
+        for low, high in functions[first:]:
+            if low >= end:
+                break
+            low, high = max(low, at), min(high, end)  # noqa: PLW2901 - cut to what is left of the section
+            if low >= high:
+                continue
+            if low > at:
+                yield Piece(at, data[at - start : low - start], sure=False)
+            yield Piece(low, data[low - start : high - start], sure=True)
+            at = high
+        if at < end:
+            yield Piece(at, data[at - start :], sure=False)
+
+
+def between(starts: list[int], sections: tuple[tuple[int, bytes], ...]) -> tuple[tuple[int, int], ...]:
+    """Ranges from a list of first addresses alone: each function ends where the next one begins."""
+    found = []
+    ordered = sorted(set(starts))
+    for start, data in sections:
+        end = start + len(data)
+        inside = ordered[bisect.bisect_left(ordered, start) : bisect.bisect_left(ordered, end)]
+        found += list(zip(inside, [*inside[1:], end], strict=True))
+    return tuple(found)

@@ -1,0 +1,71 @@
+"""The gate's rules about processors: which instructions a promise allows, and who may have others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from ferryman_build.inspect.cpu import LEVELS, allowed, level_text
+from ferryman_build.inspect.gate_codes import Code, Finding, finding
+from ferryman_build.inspect.native import Cpu, Native, Reason
+from ferryman_build.inspect.survey import Survey
+from ferryman_build.targets import Target
+
+
+def findings(survey: Survey, target: Target) -> Iterator[Finding]:
+    """One for each file with instructions that the promise does not include."""
+    promise = allowed(target.arch, target.cpu)
+    if promise is None:
+        return
+    for native in survey.natives:
+        cpu = native.cpu.get(target.arch)
+        if cpu is not None:
+            yield from _of_file(native, cpu, promise, target)
+
+
+def _of_file(native: Native, cpu: Cpu, promise: frozenset[str], target: Target) -> Iterator[Finding]:
+    if cpu.required and not _all_of(target.arch, cpu.required) <= promise:
+        message = (
+            f"{native.name} has a note that {cpu.required} is needed, and the loader refuses it elsewhere, but"
+            f" {target} promises {target.cpu}"
+        )
+        yield finding(Code.CPU, native.name, cpu.required, message, target, floor=f"cpu {cpu.required}")
+        return
+    beyond = {name: reason for name, reason in cpu.features.items() if name not in promise}
+    if not beyond:
+        return
+    early = {name: reason for name, reason in cpu.early.items() if name not in promise}
+    needed = level_text(target.arch, cpu.features)
+    if cpu.chosen and not cpu.whole and not early:
+        yield _note(native, cpu, needed, target)
+        return
+    shown = _highest(target.arch, early or beyond)
+    message = (
+        f"{native.name} needs {needed} ({shown.label} in {shown.symbol}) and {_why(cpu, early)}, but {target}"
+        f" promises {target.cpu}"
+    )
+    yield finding(Code.CPU, native.name, shown.symbol, message, target, floor=f"cpu {needed}")
+
+
+def _note(native: Native, cpu: Cpu, needed: str, target: Target) -> Finding:
+    asked = ", ".join(cpu.chosen)
+    message = f"{native.name} has code for up to {needed}, chosen at run time ({asked})"
+    return finding(Code.CPU_AT_RUN_TIME, native.name, needed, message, target)
+
+
+def _why(cpu: Cpu, early: Mapping[str, Reason]) -> str:
+    if not cpu.chosen:
+        return "does not ask what the processor has"
+    if early:
+        return "uses it as soon as it is loaded"
+    return "all of its vector code does, so nothing is chosen at run time"
+
+
+def _highest(arch: str, reasons: Mapping[str, Reason]) -> Reason:
+    """The reason that says most: the one of the highest level; of no level at all is higher still."""
+    order = list(LEVELS[arch])
+    rank = {name: number for number, name in enumerate(order)}
+    return max(reasons.values(), key=lambda reason: rank.get(reason.version, len(order)))
+
+
+def _all_of(arch: str, level: str) -> frozenset[str]:
+    return allowed(arch, level) or frozenset()

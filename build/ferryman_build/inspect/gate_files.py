@@ -1,0 +1,99 @@
+"""The gate's rules about files: what headers allow, permission bits, signatures, and paths of the machine that builds."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterator, Mapping
+
+from ferryman_build.inspect.gate_codes import Code, Finding, Severity, finding, several
+from ferryman_build.inspect.native import Native, Trait
+from ferryman_build.inspect.survey import Survey
+from ferryman_build.targets import Os, Target
+
+_SENTENCES: Mapping[Trait, tuple[Code, str]] = {
+    Trait.TEXT_RELOCATIONS: (Code.TEXT_RELOCATIONS, "changes its own code when it is loaded"),
+    Trait.EXECUTABLE_STACK: (Code.EXECUTABLE_STACK, "makes the stack of the whole process executable"),
+    Trait.NO_ASLR: (Code.ASLR, "is always loaded at the same address"),
+    Trait.NO_NX: (Code.NX, "lets data be executed"),
+    Trait.GUI: (Code.GUI, "is for the Windows GUI subsystem"),
+    Trait.UNSIGNED: (Code.UNSIGNED, "is not signed"),
+    Trait.BROKEN_SIGNATURE: (Code.SIGNATURE, "has a signature that does not fit its content"),
+}
+
+
+def findings(survey: Survey, target: Target) -> Iterator[Finding]:
+    """What files are and what they give away."""
+    for native in survey.natives:
+        yield from _traits(native, target)
+    yield from _modes(survey, target)
+    yield from _paths(survey, target)
+
+
+def _traits(native: Native, target: Target) -> Iterator[Finding]:
+    for trait, where in native.traits.items():
+        if trait not in _SENTENCES or not _matters(trait, where, native, target):
+            continue
+        code, sentence = _SENTENCES[trait]
+        what = where if code not in (Code.UNSIGNED, Code.SIGNATURE) else trait.value
+        message = f"{native.name} {sentence} ({where})"
+        yield finding(code, native.name, what, message, target, severity=_severity(code, target))
+
+
+def _matters(trait: Trait, where: str, native: Native, target: Target) -> bool:
+    if trait is Trait.GUI:  # of a library it means nothing, and only what is started lies at the top
+        return native.name.lower().endswith(".exe") and "/" not in native.name
+    if trait in (Trait.UNSIGNED, Trait.BROKEN_SIGNATURE):
+        return target.arch in where.split(" + ")
+    return True
+
+
+def _severity(code: Code, target: Target) -> Severity | None:
+    """Where a system is stricter or kinder than the table."""
+    if code is Code.ASLR and target.os is Os.WINDOWS and target.arch == "arm64":
+        return Severity.ERROR  # Windows for Arm loads nothing else
+    if code is Code.UNSIGNED and target.arch == "amd64":
+        return Severity.NOTE  # macOS starts it, when it was not downloaded
+    return None
+
+
+def _modes(survey: Survey, target: Target) -> Iterator[Finding]:
+    for path, mode in survey.found.modes.items():
+        if mode & (stat.S_ISUID | stat.S_ISGID):
+            message = f"{path} would run with the rights of its owner or group (mode {mode:04o})"
+            yield finding(Code.SETUID, path, f"mode {mode:04o}", message, target)
+        if mode & stat.S_IWOTH:
+            message = f"{path} may be changed by every user (mode {mode:04o})"
+            yield finding(Code.WORLD_WRITABLE, path, f"mode {mode:04o}", message, target)
+
+
+def _paths(survey: Survey, target: Target) -> Iterator[Finding]:
+    found = survey.found
+    for folder, names in _by_value(found.built_in).items():
+        compiled = [name for name in names if name in found.bytecode]
+        native = [name for name in names if name not in found.bytecode]
+        if compiled:
+            message = (
+                f"{several(compiled)}: the bytecode names {folder}, a folder of the machine that built it"
+            )
+            yield finding(Code.BYTECODE_PATH, compiled[0], folder, message, target)
+        if native:
+            message = f"{several(native)}: names {folder}, a folder of the machine that built it"
+            yield finding(Code.BUILD_FOLDER, native[0], folder, message, target)
+    others = [name for name in found.compiled_in if name not in found.built_in]
+    if others:
+        source = found.compiled_in[others[0]]
+        message = f"{several(others)}: compiled from {source}"
+        yield finding(Code.BYTECODE_SOURCE, others[0], source, message, target)
+    for folder, users in survey.leaks.items():
+        what = folder or "the working directory"
+        message = f"{several(list(users))}: looking for libraries in {what!r}, which is outside of the tree"
+        yield finding(Code.SEARCH_PATH, users[0], what, message, target)
+    for path in found.links:
+        yield finding(Code.LINK, path, "link", f"{path}: the link leads out of the tree", target)
+
+
+def _by_value(items: Mapping[str, str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for name, value in items.items():
+        found.setdefault(value, []).append(name)
+    return found

@@ -1,0 +1,162 @@
+"""Which processor features the x86-64 instructions of a file need, from the instructions themselves.
+
+Every function is decoded; what lies between functions may be data and counts only where it looks like code. Not
+counted: TZCNT, which older processors run as BSF with the same result for what compilers use it for; LAHF and SAHF,
+one byte each and in every 64-bit processor that is left; hints that older processors take for NOP (ENDBR64, PAUSE,
+PREFETCHW, RDSSP, BND); and what only a kernel may execute. docs/gate.md has the method and its limits.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterable, Iterator
+
+import msgspec
+from iced_x86 import Code as Op
+from iced_x86 import CpuidFeature, Decoder, EncodingKind, Instruction, OpCodeInfo
+
+from ferryman_build.inspect.code import Code, Piece, pieces
+from ferryman_build.inspect.cpu import level_of
+from ferryman_build.inspect.native import Cpu, Reason
+
+_RENAMED = {"CMPXCHG16B": "cx16", "SSE4_1": "sse4.1", "SSE4_2": "sse4.2", "HLE_OR_RTM": "rtm"}
+_COUNTED = re.compile(
+    r"SSE3|SSSE3|SSE4.*|POPCNT|CMPXCHG16B|AVX.*|BMI[12]|F16C|FMA4?|LZCNT|MOVBE|AMX_.*|AES|VAES|V?PCLMULQDQ|SHA|SHA512"
+    r"|SM[34]|GFNI|ADX|RDRAND|RDSEED|RTM|XOP|TBM|LWP|D3NOW.*|FSGSBASE|MOVDIR.*|WAITPKG|RDPID|CLWB|CLFLUSHOPT|.*KL"
+)
+_UNCOUNTED_OPS = re.compile(r"TZCNT_.*|XTEST|XABORT_.*")
+# What data decodes to sooner or later and compilers do not write.
+_ODD_OPS = re.compile(
+    r"INVALID|ADD_RM8_R8|LOOP.*|XLAT.*|ENTER.*|IRET.*|INT_IMM8|INT1|INTO|RETF.*|JMP_.*PTR.*|JMP_M16.*|CALL_M16.*"
+    r"|MOV_SREG_.*|POP[FGQW]?_?[FG]S.*|PUSH[QW]?_[FG]S|STI|CLI|HLT|STC|CMC|WAIT|SYSEXIT.*|SYSRET.*|L[FGS]S_.*|ARPL.*"
+)
+_END_OPS = re.compile(r"RETNQ.*|JMP_REL(8|32)_64|JMP_RM64|UD2|INT3")
+_NEIGHBOURS = 24  # instructions in front that must look like code
+_WHOLE_FROM = 12  # functions with vector code; fewer say nothing about how the file was compiled
+_WHOLE_SHARE = 0.04  # of them may be in the old encoding: start-up code that comes with the compiler
+
+
+class _Tables(msgspec.Struct, frozen=True):
+    """By iced's instruction codes: what they need, how they ask, both together; and sets of them.
+
+    ``old`` and ``new`` are the two encodings of vector instructions, ``odd`` is what data looks like, ``end`` ends
+    functions.
+    """
+
+    needs: dict[int, tuple[str, ...]]
+    asks: dict[int, str]
+    says: dict[int, tuple[str, ...]]
+    old: frozenset[int]
+    new: frozenset[int]
+    odd: frozenset[int]
+    end: frozenset[int]
+
+
+@functools.cache
+def _tables() -> _Tables:
+    features = {getattr(CpuidFeature, name): name for name in dir(CpuidFeature) if name.isupper()}
+    ops = {
+        name: getattr(Op, name) for name in dir(Op) if name[0] != "_" and isinstance(getattr(Op, name), int)
+    }
+    needs: dict[int, tuple[str, ...]] = {}
+    old: set[int] = set()
+    new: set[int] = set()
+    odd: set[int] = set()
+    for name, op in ops.items():
+        info = OpCodeInfo(op)
+        instruction = Instruction()
+        instruction.code = op
+        counted = tuple(
+            _RENAMED.get(features[number], features[number].lower())
+            for number in instruction.cpuid_features()
+            if _COUNTED.fullmatch(features[number])
+        )
+        privileged = info.must_be_cpl0 or info.is_input_output
+        if counted and not privileged and not _UNCOUNTED_OPS.fullmatch(name):
+            needs[op] = counted
+        if "XMM" in name or "YMM" in name or "ZMM" in name:
+            (old if info.encoding == EncodingKind.LEGACY else new).add(op)
+        if privileged or _ODD_OPS.fullmatch(name):
+            odd.add(op)
+    asks = {ops["CPUID"]: "executes CPUID", ops["XGETBV"]: "executes XGETBV"}
+    end = frozenset(op for name, op in ops.items() if _END_OPS.fullmatch(name))
+    says = {**needs, **{op: (text,) for op, text in asks.items()}}
+    return _Tables(needs, asks, says, frozenset(old), frozenset(new), frozenset(odd), end)
+
+
+def measure(code: Code) -> Cpu:
+    """What the instructions in ``code`` (64-bit) need."""
+    return _Measure(code).run()
+
+
+class _Measure:
+    """One pass over the functions of a file."""
+
+    def __init__(self, code: Code) -> None:
+        self._code = code
+        self._tables = _tables()
+        self._wanted = frozenset(self._tables.says)
+        self._found: dict[str, Reason] = {}
+        self._early: dict[str, Reason] = {}
+        self._asks: set[str] = set(code.asks)
+        self._old = self._new = 0
+
+    def run(self) -> Cpu:
+        for piece in pieces(self._code):
+            ops: set[int] = {instruction.code for instruction in Decoder(64, piece.data, ip=piece.address)}
+            if piece.sure:
+                self._count_vectors(ops)
+            if not ops.isdisjoint(self._wanted):
+                self._take(piece, ops)
+        vector = self._old + self._new
+        return Cpu(
+            features=dict(sorted(self._found.items())),
+            early=dict(sorted(self._early.items())),
+            chosen=tuple(sorted(self._asks)),
+            whole=vector >= _WHOLE_FROM and self._old <= _WHOLE_SHARE * vector,
+        )
+
+    def _count_vectors(self, ops: set[int]) -> None:
+        if not ops.isdisjoint(self._tables.new):
+            self._new += 1
+        elif not ops.isdisjoint(self._tables.old):
+            self._old += 1
+
+    def _take(self, piece: Piece, ops: set[int]) -> None:
+        entered = piece.sure and self._is_entry(piece) and ops.isdisjoint(self._tables.asks)
+        known = self._found.keys() | self._asks
+        if not entered and all(known.issuperset(self._tables.says[op]) for op in ops & self._wanted):
+            return
+        instructions: Iterable[Instruction] = Decoder(64, piece.data, ip=piece.address)
+        if self._code.mixed or not piece.sure:
+            instructions = _like_code(list(instructions), self._tables)
+        for one in instructions:
+            if one.code in self._tables.asks:
+                self._asks.add(self._tables.asks[one.code])
+            for name in self._tables.needs.get(one.code, ()):
+                if name not in self._found or (entered and name not in self._early):
+                    reason = Reason(level_of("amd64", name), "", str(one), self._code.name(one.ip))
+                    self._found.setdefault(name, reason)
+                    if entered:
+                        self._early[name] = reason
+
+    def _is_entry(self, piece: Piece) -> bool:
+        return any(piece.address <= entry < piece.address + len(piece.data) for entry in self._code.entries)
+
+
+def _like_code(instructions: list[Instruction], tables: _Tables) -> Iterator[Instruction]:
+    """Those that matter, have nothing odd in front of them, and from which a plain way leads to the end of a function.
+
+    A table of numbers is full of oddities and has no end.
+    """
+    last_odd = -_NEIGHBOURS - 1
+    waiting: list[Instruction] = []
+    for at, one in enumerate(instructions):
+        if one.code in tables.odd:
+            last_odd, waiting = at, []
+        elif one.code in tables.end:
+            yield from waiting
+            waiting = []
+        elif at - last_odd > _NEIGHBOURS and (one.code in tables.needs or one.code in tables.asks):
+            waiting.append(one)
