@@ -247,12 +247,9 @@ def tool_variables(place: Place, work: Path, *, windows: bool) -> dict[str, str]
     tmp, home = work / "tmp", work / "home"
     for folder in (tmp, home):
         folder.mkdir(exist_ok=True)
-    fixed = {
-        "PYTHONHASHSEED": "0",
-        "PYTHONUTF8": "1",
-        "PYTHONNOUSERSITE": "1",
-        "SOURCE_DATE_EPOCH": "315532800",
-    }
+    # No bytecode is written: not into a runtime that others use, and what it needs of its own comes compiled.
+    fixed = {"PYTHONHASHSEED": "0", "PYTHONUTF8": "1", "PYTHONNOUSERSITE": "1", "PYTHONDONTWRITEBYTECODE": "1",
+             "SOURCE_DATE_EPOCH": "315532800"}  # fmt: skip
     spelled = {name: place.spell(tmp) for name in (("TEMP", "TMP") if windows else ("TMPDIR",))}
     if windows:
         return {**fixed, **spelled}
