@@ -125,12 +125,7 @@ class Leg:
 
     def scope(self, **more: Any) -> Scope:
         """What expressions in a step can see."""
-        states = {"always": True, "cancelled": False, "success": self.job.result == "success",
-                  "failure": self.job.result == "failure"}  # fmt: skip
-        functions: dict[str, Callable[..., Any]] = {
-            name: partial(bool, state) for name, state in states.items()
-        }
-        functions["hashfiles"] = self.hash_files
+        functions = {**states(self.job.result == "success"), "hashfiles": self.hash_files}
         return Scope(
             contexts={**self.contexts, "env": {**self.env, **self.added}, **more}, functions=functions
         )
@@ -206,10 +201,7 @@ class WorkflowRun:
             "needs": {need: {"result": job.result, "outputs": job.outputs} for need, job in done.items()},
         }
         well = all(job.result == "success" for job in done.values())
-        states = {"always": True, "success": well, "failure": not well, "cancelled": False}
-        scope = Scope(
-            contexts=contexts, functions={word: partial(bool, state) for word, state in states.items()}
-        )
+        scope = Scope(contexts=contexts, functions=states(well))
         if not condition(definition.get("if"), scope):
             return Job(result="skipped")
         jobs = [self._leg(name, number, definition, {**contexts, **matrix})
@@ -245,9 +237,9 @@ class WorkflowRun:
             leg.env.update({key: as_text(render(value, leg.scope())) for key, value in declared.items()})
         for step in definition["steps"]:
             self._step(step, leg, {})
-        leg.job.outputs = {
-            key: as_text(render(value, leg.scope())) for key, value in definition.get("outputs", {}).items()
-        }
+        if leg.job.result == "success":
+            declared = definition.get("outputs", {})
+            leg.job.outputs = {key: as_text(render(value, leg.scope())) for key, value in declared.items()}
         return leg.job
 
     def _step(self, step: Mapping[str, Any], leg: Leg, more: Mapping[str, Any]) -> None:
@@ -267,8 +259,10 @@ class WorkflowRun:
     def _action(self, uses: str, given: dict[str, Any], leg: Leg) -> dict[str, str]:
         if uses.startswith("$/"):
             action = load(self._source / uses[2:] / "action.yml")
-            inputs = {key: as_text(value) for key, value in {**defaults(action["inputs"]), **given}.items()}
-            known(inputs, set(action["inputs"]), uses)
+            inputs = {
+                key: as_text(value) for key, value in {**defaults(action.get("inputs")), **given}.items()
+            }
+            known(inputs, set(action.get("inputs", {})), uses)
             for step in action["runs"]["steps"]:
                 self._step(step, leg, {"inputs": inputs})
             return {}
@@ -375,6 +369,12 @@ ACTIONS: dict[str, tuple[Callable[[WorkflowRun, Leg, Mapping[str, Any]], None], 
 
 
 # -- parts ------------------------------------------------------------------------------------------------------------
+
+
+def states(well: bool) -> dict[str, Callable[..., Any]]:
+    """The functions that ask how it went so far."""
+    answers = {"always": True, "success": well, "failure": not well, "cancelled": False}
+    return {name: partial(bool, answer) for name, answer in answers.items()}
 
 
 def known(given: Mapping[str, Any], allowed: set[str], what: str) -> None:

@@ -100,7 +100,10 @@ def test_failure_ends_a_job_and_skips_what_needs_it(start: Start) -> None:
     }
     run = start(
         {
-            "broken": steps("exit 3", "echo never", {"run": "echo always", "if": "always()"}),
+            "broken": {
+                "outputs": {"word": "${{ steps.nobody.outputs.word }}"},
+                **steps("exit 3", "echo never", {"run": "echo always", "if": "always()"}),
+            },
             "after": {"needs": "broken", **steps("echo never")},
             "gate": {"needs": ["broken", "after"], "if": "${{ always() }}", **steps(gate)},
         }
