@@ -2,8 +2,8 @@
  * without opening any of them. The structures are declared here as winternl.h leaves half of their fields unnamed; their
  * layout has been the same since Windows NT 4 (Nebbett, "Windows NT/2000 Native API Reference") and Wine's is equal.
  *
- * The command line is asked of each process (ProcessCommandLineInformation, Windows 8.1 and later) and cut into arguments
- * as the C runtime does it; where the process may not be opened, it stays unknown.
+ * The command line is asked for process by process and cut into arguments as the C runtime does it; of a process that may
+ * not be opened it stays unknown.
  */
 #ifdef _WIN32
 
@@ -20,8 +20,8 @@
 enum { SYSTEM_PROCESSES = 5, PROCESS_COMMAND_LINE = 60, THREAD_RUNNING = 2, THREAD_WAITING = 5, WAITS_SUSPENDED = 5 };
 
 #define STATUS_TOO_SMALL ((LONG)0xC0000004) /* STATUS_INFO_LENGTH_MISMATCH */
-#define EPOCH_1601 11644473600.0            /* seconds from 1601 to 1970 */
-#define TICKS_A_SECOND 1e7                  /* 100 ns */
+#define EPOCH_1601 116444736000000000LL     /* from 1601 to 1970, in units of 100 ns */
+#define TICKS_A_SECOND 1e7
 
 typedef struct {
     USHORT size, room; /* bytes */
@@ -205,22 +205,71 @@ add_arguments(collection *into, const counted_text *line, process_record *record
     return 0;
 }
 
+/* The line as the system tells it: a counted text in a block that the caller frees. NULL: it does not. */
+static counted_text *
+told_line(HANDLE process, const reader *how)
+{
+    ULONG size = 0;
+    how->process(process, PROCESS_COMMAND_LINE, NULL, 0, &size);
+    counted_text *line = size ? malloc(size) : NULL;
+    if (line != NULL && how->process(process, PROCESS_COMMAND_LINE, line, size, &size) < 0) {
+        free(line);
+        line = NULL;
+    }
+    return line;
+}
+
+static int
+peek(HANDLE process, const char *address, void *into, SIZE_T size)
+{
+    SIZE_T got = 0;
+    return ReadProcessMemory(process, address, into, size, &got) && got == size;
+}
+
+/* The same out of the process's own memory, where the system does not tell: Windows before 8.1, and Wine 8. */
+static counted_text *
+peeked_line(HANDLE process, const reader *how)
+{
+    enum { WIDE = sizeof(void *) == 8, AT_PARAMETERS = WIDE ? 0x20 : 0x10, AT_LINE = WIDE ? 0x70 : 0x40 }; /* PEB, its parameters */
+    struct {
+        LONG_PTR status;
+        const char *environment; /* the PEB */
+        ULONG_PTR rest[4];
+    } basic;
+    const char *parameters;
+    counted_text there;
+    if (how->process(process, 0, &basic, sizeof basic, NULL) < 0 || basic.environment == NULL
+        || !peek(process, basic.environment + AT_PARAMETERS, &parameters, sizeof parameters)
+        || !peek(process, parameters + AT_LINE, &there, sizeof there)) {
+        return NULL;
+    }
+    counted_text *line = malloc(sizeof *line + there.size);
+    if (line != NULL) {
+        line->size = there.size;
+        line->text = (WCHAR *)(void *)(line + 1);
+        if (!peek(process, (const char *)there.text, line->text, there.size)) {
+            free(line);
+            line = NULL;
+        }
+    }
+    return line;
+}
+
 static int
 add_command(collection *into, process_record *record, const reader *how)
 {
     HANDLE process = OpenProcess(PROCESS_QUERY_LIMITED_INFORMATION, FALSE, (DWORD)record->pid);
-    if (process == NULL) {
-        return 0;
+    counted_text *line = process ? told_line(process, how) : NULL;
+    if (process != NULL && line == NULL) {
+        CloseHandle(process);
+        process = OpenProcess(PROCESS_QUERY_INFORMATION | PROCESS_VM_READ, FALSE, (DWORD)record->pid);
+        line = process ? peeked_line(process, how) : NULL;
     }
-    ULONG size = 0;
-    how->process(process, PROCESS_COMMAND_LINE, NULL, 0, &size);
-    counted_text *line = size ? malloc(size) : NULL;
-    int error = 0;
-    if (line != NULL && how->process(process, PROCESS_COMMAND_LINE, line, size, &size) >= 0) {
-        error = add_arguments(into, line, record);
-    }
+    int error = line ? add_arguments(into, line, record) : 0;
     free(line);
-    CloseHandle(process);
+    if (process != NULL) {
+        CloseHandle(process);
+    }
     return error;
 }
 
@@ -233,7 +282,7 @@ add_process(collection *into, const process_entry *entry, const reader *how)
         .ppid = (int64_t)(ULONG_PTR)entry->parent,
         .user_seconds = (double)entry->user_time.QuadPart / TICKS_A_SECOND,
         .system_seconds = (double)entry->kernel_time.QuadPart / TICKS_A_SECOND,
-        .started = (double)entry->create_time.QuadPart / TICKS_A_SECOND - EPOCH_1601,
+        .started = (double)(entry->create_time.QuadPart - EPOCH_1601) / TICKS_A_SECOND,
         .rss_bytes = entry->working_set,
         .state = state_of(entry),
         .has = HAS_CPU | HAS_RSS | (entry->create_time.QuadPart > 0 ? HAS_STARTED : 0),

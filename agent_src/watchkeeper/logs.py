@@ -2,6 +2,11 @@
 
 Keys: timestamp (RFC 3339, UTC, milliseconds), level, logger, message; then the fields of the event. A line that a
 service wrote has `service` and `stream`. What a failure is, says `error_class` (errors.ErrorClass, a closed list).
+
+Lines go through a ring that a thread of its own empties (watchkeeper.native): whoever reads standard error may be as slow
+as he likes and the agent does not wait for him. A full ring drops its oldest lines and counts them; `counts` tells. Lines
+gather for LINGER seconds and share a system call; an error goes out at once, with all before it. At the end of the program
+the rest is written, up to CLOSE_LIMIT; a program that is killed loses what it logged in its last LINGER seconds.
 """
 
 from __future__ import annotations
@@ -9,32 +14,82 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from functools import lru_cache
 from typing import Any, TextIO
 
 import msgspec
 
+from watchkeeper.native.log_ring import LogRing
+
 ROOT = "watchkeeper"
 RESERVED = frozenset({"timestamp", "level", "logger", "message"})
+CAPACITY = 1 << 20
+"""Bytes that wait for a slow reader, and once more as many that are on their way."""
+LINGER = 0.01
+CLOSE_LIMIT = 1.0
 _encode = msgspec.json.Encoder(enc_hook=str).encode
+
+
+_MILLISECONDS = tuple(f".{number:03d}Z" for number in range(1000))
+
+
+@lru_cache(maxsize=4)
+def _second(whole: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole))
+
+
+def _line(created: float, level: str, logger: str, message: str, fields: dict[str, Any]) -> dict[str, Any]:
+    whole = int(created)
+    timestamp = _second(whole) + _MILLISECONDS[int((created - whole) * 1000)]
+    line = {"timestamp": timestamp, "level": level, "logger": logger, "message": message, **fields}
+    if len(line) < len(fields) + len(RESERVED):  # a field has taken the place of one of the four
+        renamed = {(f"field_{name}" if name in RESERVED else name): value for name, value in fields.items()}
+        line = {"timestamp": timestamp, "level": level, "logger": logger, "message": message, **renamed}
+    return line
 
 
 class JsonFormatter(logging.Formatter):
     """A record as one line of JSON."""
 
     def format(self, record: logging.LogRecord) -> str:
-        whole = int(record.created)
-        milliseconds = int((record.created - whole) * 1000)
-        line: dict[str, Any] = {
-            "timestamp": f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(whole))}.{milliseconds:03d}Z",
-            "level": record.levelname,
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
         fields: dict[str, Any] = getattr(record, "fields", {})
-        line |= {(f"field_{name}" if name in RESERVED else name): value for name, value in fields.items()}
+        line = _line(record.created, record.levelname, record.name, record.getMessage(), fields)
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
         return _encode(line).decode()
+
+
+class RingHandler(logging.Handler):
+    """Any record of any logger into a ring. The ring has a lock of its own, so that of `Handler` is not taken."""
+
+    def __init__(self, ring: LogRing) -> None:
+        super().__init__()
+        self.ring = ring
+
+    def handle(self, record: logging.LogRecord) -> bool | logging.LogRecord:  # type: ignore[override]
+        passed: bool | logging.LogRecord = self.filter(record)
+        if passed:
+            self.emit(passed if isinstance(passed, logging.LogRecord) else record)
+        return passed
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self.append(self.format(record), record.levelno)
+        except Exception:  # noqa: BLE001 - as in every handler: what a record holds must not end its program
+            self.handleError(record)
+
+    def append(self, line: bytes | str, level: int) -> None:
+        """A finished line; an error is not kept back to share a system call with others."""
+        self.ring.write(line)
+        if level >= logging.ERROR:
+            self.ring.flush(0)
+
+    def flush(self) -> None:
+        self.ring.flush(CLOSE_LIMIT)
+
+    def close(self) -> None:
+        self.ring.close(CLOSE_LIMIT)
+        super().close()
 
 
 class Log:
@@ -60,9 +115,41 @@ class Log:
         self._log(logging.ERROR, message, fields, trace=True)
 
     def _log(self, level: int, message: str, fields: dict[str, Any], *, trace: bool = False) -> None:
-        if self._logger.isEnabledFor(level):
-            # The message is complete: a % in it, from a child or a path, is not a format.
-            self._logger.log(level, "%s", message, exc_info=trace, extra={"fields": fields})
+        if not self._logger.isEnabledFor(level):
+            return
+        handler = None if trace else _only_ring(self._logger)
+        if handler is not None:
+            try:
+                line = _line(time.time(), _LEVELS[level], self._logger.name, message, fields)
+                handler.append(_encode(line), level)
+                return
+            except Exception:  # noqa: BLE001, S110 - a value that cannot be written: the long way says so, if anyone asks
+                pass
+        # The message is complete: a % in it, from a child or a path, is not a format.
+        self._logger.log(level, "%s", message, exc_info=trace, extra={"fields": fields})
+
+
+_LEVELS = {level: logging.getLevelName(level) for level in (10, 20, 30, 40)}
+_root = logging.getLogger()
+
+
+def _only_ring(logger: logging.Logger) -> RingHandler | None:
+    """The ring, when a record of this logger would go there and nowhere else, and be asked nothing on its way.
+
+    Then the record can be left out: making one takes longer than everything else together.
+    """
+    handlers = _root.handlers
+    if len(handlers) != 1 or logger.filters:
+        return None
+    [handler] = handlers
+    if not isinstance(handler, RingHandler) or handler.filters or handler.level:
+        return None
+    at: logging.Logger | None = logger
+    while at is not None and at is not _root:
+        if at.handlers or not at.propagate:
+            return None
+        at = at.parent
+    return handler
 
 
 def get_logger(name: str) -> Log:
@@ -71,13 +158,32 @@ def get_logger(name: str) -> Log:
 
 
 def configure(level: str, stream: TextIO | None = None) -> None:
-    """Write JSON lines from `level` on; called again, it changes the level. Other libraries only warn."""
-    root = logging.getLogger()
-    if not any(isinstance(handler.formatter, JsonFormatter) for handler in root.handlers):
-        handler = logging.StreamHandler(stream or sys.stderr)
+    """Write JSON lines from `level` on; called again, it changes the level. Other libraries only warn.
+
+    Args:
+        level: a level's name, in any case.
+        stream: None: standard error, through a ring. A stream is written to as it is.
+    """
+    if not any(isinstance(handler.formatter, JsonFormatter) for handler in _root.handlers):
+        handler = logging.StreamHandler(stream) if stream is not None else _to_stderr()
         handler.setFormatter(JsonFormatter())
-        root.addHandler(handler)
+        _root.addHandler(handler)
         # A standard error that is gone must not fill itself with reports about it.
         logging.raiseExceptions = False
-    root.setLevel(logging.WARNING)
+    _root.setLevel(logging.WARNING)
     logging.getLogger(ROOT).setLevel(level.upper())
+
+
+def _to_stderr() -> logging.Handler:
+    try:
+        return RingHandler(
+            LogRing(sys.stderr.fileno(), capacity=CAPACITY, policy="drop-oldest", linger=LINGER)
+        )
+    except (AttributeError, OSError, ValueError):  # there is none, or it is a stream without a descriptor
+        return logging.StreamHandler(sys.stderr)
+
+
+def counts() -> dict[str, int]:
+    """What became of the lines so far; empty when they go through no ring. native/ring.h says what each counts."""
+    rings = (handler for handler in _root.handlers if isinstance(handler, RingHandler))
+    return next((handler.ring.stats() for handler in rings), {})

@@ -7,14 +7,16 @@ what is no longer configured is taken out.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from watchkeeper import logs
 from watchkeeper._version import __version__
 from watchkeeper.errors import ErrorClass
+from watchkeeper.native import Process, processes
 
 DURATION_BUCKETS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0)
 
@@ -76,9 +78,23 @@ class Metrics:
         )
         self.errors = counter("errors_total", "Failures, by class.", "error_class")
         registry.register(ProcessCollector())
+        registry.register(LogCollector())
 
-    def watch(self, *, queue_depth: Callable[[], int], tasks_alive: Callable[[], int]) -> None:
-        """Gauges that are read when they are asked for."""
+    def watch(
+        self,
+        *,
+        queue_depth: Callable[[], int],
+        tasks_alive: Callable[[], int],
+        service_pids: Callable[[], Mapping[str, int]] | None = None,
+    ) -> None:
+        """What is read when it is asked for.
+
+        Args:
+            queue_depth, tasks_alive: become gauges.
+            service_pids: the first process of each service that runs, by the service's name.
+        """
+        if service_pids is not None:
+            self.registry.register(ServiceCollector(service_pids))
         for name, text, function in (
             ("queue_depth", "Keys that wait for a reconciler.", queue_depth),
             ("tasks_alive", "Long-lived tasks that run.", tasks_alive),
@@ -139,3 +155,70 @@ class ProcessCollector:
         yield GaugeMetricFamily(
             "process_open_fds", "Open file descriptors; on Windows, handles.", value=files
         )
+
+
+class ServiceCollector:
+    """What the processes of each service use: its first one and everything below that, in one pass over all processes."""
+
+    def __init__(self, pids: Callable[[], Mapping[str, int]]) -> None:
+        self._pids = pids
+
+    def describe(self) -> list[Metric]:
+        """Nothing: prometheus_client would else make a pass to learn the names."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        pids = self._pids()
+        found = processes(command=False) if pids else []
+        count, memory, seconds = (
+            GaugeMetricFamily(f"watchkeeper_service_{name}", text, labels=["service"])
+            for name, text in (
+                ("processes", "Processes of a service that are there now."),
+                ("resident_memory_bytes", "Resident memory of these."),
+                ("cpu_seconds", "Processor time that these have used; what has ended took its own with it."),
+            )
+        )
+        for service, members in families(found, pids).items():
+            count.add_metric([service], len(members))
+            memory.add_metric([service], sum(one.rss_bytes or 0 for one in members))
+            seconds.add_metric(
+                [service], sum((one.user_seconds or 0) + (one.system_seconds or 0) for one in members)
+            )
+        yield from (count, memory, seconds)
+
+
+def families(found: list[Process], roots: Mapping[str, int]) -> dict[str, list[Process]]:
+    """For each name the process with its pid and all its descendants, as far as they are in `found`."""
+    by_pid = {process.pid: process for process in found}
+    children: dict[int, list[Process]] = {}
+    for process in found:
+        children.setdefault(process.ppid, []).append(process)
+    return {name: _family(by_pid.get(pid), children) for name, pid in roots.items()}
+
+
+def _family(root: Process | None, children: Mapping[int, list[Process]]) -> list[Process]:
+    """Parents before children. A pid may be somebody else's again by the time its child is read: each counts once."""
+    members = {root.pid: root} if root else {}
+    waiting = list(members.values())
+    while waiting:
+        for child in children.get(waiting.pop().pid, ()):
+            if child.pid not in members:
+                members[child.pid] = child
+                waiting.append(child)
+    return list(members.values())
+
+
+class LogCollector:
+    """What became of the agent's own log lines; nothing while they go through no ring."""
+
+    def collect(self) -> Iterator[Metric]:
+        counts = logs.counts()
+        if counts:
+            family = CounterMetricFamily(
+                "watchkeeper_log_lines", "Log lines, by what became of them.", labels=["outcome"]
+            )
+            family.add_metric(["written"], counts["written"])
+            dropped = counts["dropped_oldest"] + counts["dropped_newest"] + counts["too_long"]
+            family.add_metric(["dropped"], dropped)
+            family.add_metric(["lost"], counts["lost"])
+            yield family

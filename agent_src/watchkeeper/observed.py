@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, cast
 
 from watchkeeper.checks import Outcome
 from watchkeeper.checks.gate import Gate, Verdict
 from watchkeeper.config.model import AnyCheck, Role
 from watchkeeper.config.snapshot import BoundCheck, Snapshot
 from watchkeeper.supervise.lifecycle import Record
+
+if TYPE_CHECKING:
+    from watchkeeper.supervise.child import Child
 
 STANDALONE = 0
 """The instance of a check that belongs to no service: it is always there, and always the same."""
@@ -71,6 +75,11 @@ class Observed:
             for name, record in self.checks.items()
             if record.spec.role is Role.READINESS and record.gate.verdict is not Verdict.SUCCESS
         )
+
+    def pids(self) -> dict[str, int]:
+        """The first process of each service, where that one still runs."""
+        running = (record for record in self.processes() if cast("Child", record.process).exit_code is None)
+        return {record.name: cast("Child", record.process).pid for record in running}
 
     def processes(self) -> list[Record]:
         """The services of which something still runs."""
