@@ -134,6 +134,7 @@ def kernel(top: str) -> None:
     mount("tmpfs", shared, "tmpfs", PLAIN, "mode=1777")
     for name, to in (("fd", ""), ("stdin", "/0"), ("stdout", "/1"), ("stderr", "/2")):
         os.symlink(f"/proc/self/fd{to}", f"{top}/dev/{name}")
+    mount("", f"{top}/dev", flags=MS_REMOUNT | MS_BIND | MS_NOSUID | MS_NOEXEC | MS_RDONLY)
 
 
 def move(top: str) -> None:

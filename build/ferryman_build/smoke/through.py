@@ -11,7 +11,7 @@ import msgspec
 
 from ferryman_build.artifacts import Kind, Smoke, SmokeCheck, SmokeResult
 from ferryman_build.cmd import Runner
-from ferryman_build.errors import SmokeError, ToolMissingError
+from ferryman_build.errors import BuildStepError, SmokeError, ToolMissingError
 from ferryman_build.project import Project
 from ferryman_build.runners import KINDS, pace
 from ferryman_build.runners.base import Place, Purpose, RunnerKind
@@ -111,6 +111,14 @@ def _through(session: _Session, kind: RunnerKind) -> _Outcome:
             return msgspec.structs.replace(seen, label=place.label)
     except ToolMissingError as error:
         return msgspec.structs.replace(untested, reason=f"{error} {error.advice}".strip())
+    except BuildStepError as error:  # the place itself failed or hung, and was ended with its children
+        check = SmokeCheck(
+            name="the runner starts",
+            passed=False,
+            seconds=0.0,
+            detail="\n".join([str(error), *error.details]),
+        )
+        return msgspec.structs.replace(untested, checks=(check,))
     finally:
         shutil.rmtree(session.base, ignore_errors=True)
 
