@@ -59,6 +59,8 @@ _REGISTRY = r"""Windows Registry Editor Version 5.00
 _PROFILE = r"HKCU\Volatile Environment"
 # Variables of Unix that Wine keeps from Windows programs, unless they come with this prefix.
 _RENAMED = ("PATH", "TEMP", "TMP", "HOME", "PWD")
+# And this one tells Wine where its server's socket is; Windows programs read TEMP.
+_OURS = ("TMPDIR",)
 # Drives as Windows programs spell them, also behind the prefix for long paths.
 _SPELLED = re.compile(r"(?:[\\/]{2}\?[\\/]|\\\?\?\\)?([A-Za-z]):[\\/](.*)", re.DOTALL)
 
@@ -115,6 +117,7 @@ class Prefix:
         given = {
             f"WINE{name}" if name.upper() in _RENAMED else name: value
             for name, value in (program or {}).items()
+            if name.upper() not in _OURS
         }
         return {**given, **wine}
 

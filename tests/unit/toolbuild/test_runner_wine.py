@@ -128,7 +128,9 @@ def test_what_is_no_path_on_a_drive_is_refused(tmp_path: Path, text: str) -> Non
 def test_a_program_gets_its_variables_under_the_names_that_wine_lets_through(place: WinePlace) -> None:
     """PATH, TEMP, TMP and HOME of Unix never reach a Windows program; those of the program do, and nothing else."""
     env = place.command(
-        ["x"], cwd=place.prefix.path, env={"PATH": "C:\\p", "HOME": "Z:\\h", "A": "1", "Temp": "Z:\\t"}
+        ["x"],
+        cwd=place.prefix.path,
+        env={"PATH": "C:\\p", "HOME": "Z:\\h", "A": "1", "Temp": "Z:\\t", "TMPDIR": "Z:\\t"},
     ).env
 
     assert env["WINEPATH"] == "C:\\p"
@@ -139,7 +141,7 @@ def test_a_program_gets_its_variables_under_the_names_that_wine_lets_through(pla
     assert env["SYSTEMROOT"] == r"C:\windows"
     assert "WINETEMP" not in env  # the caller's own, whatever its case
     assert env["HOME"].startswith(str(place.prefix.path))
-    assert {"USER", "PWD", "PYTHONPATH"}.isdisjoint(env)
+    assert {"USER", "PWD", "PYTHONPATH", "TMPDIR"}.isdisjoint(env)
 
 
 def test_only_paths_are_spelled(place: WinePlace, tmp_path: Path) -> None:
