@@ -369,6 +369,16 @@ def test_questions(lamp: Lamp, words: list[str], code: int, said: str) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_a_path_that_the_terminal_cannot_express(lamp: Lamp) -> None:
+    """What a script asks for is the path's bytes, whatever the encoding of the output."""
+    done = subprocess.run(
+        [sys.executable, str(lamp.path), "--ferryman-cache", "path"],
+        env={**lamp.env, "PYTHONIOENCODING": "ascii"}, capture_output=True, check=False,
+    )  # fmt: skip
+
+    assert done.stdout == os.fsencode(lamp.tree) + b"\n", done
+
+
 def test_without_pruning_by_day(lamp: Lamp) -> None:
     """`cache-days = 0`: kept for ever, unless somebody names a number."""
     pyz_archive.write(lamp.path, FILES, days=0)

@@ -23,8 +23,14 @@ def answer(needs, archive, words):
     return known[word](needs, archive, values)
 
 
+def _say(text):
+    """In the encoding of file names: a path that the terminal's cannot express is printed all the same (UTF-8 on Windows)."""
+    sys.stdout.buffer.write(os.fsencode(text) + b"\n")
+    sys.stdout.flush()
+
+
 def _path(needs, archive, _values):
-    print(run.find(needs, archive).folder)
+    _say(run.find(needs, archive).folder)
     return 0
 
 
@@ -33,7 +39,7 @@ def _list(needs, _archive, _values):
         for key, folder in cache.trees(program):
             day = time.strftime("%Y-%m-%d", time.gmtime(cache.used(folder)))
             state = "running" if cache.running(folder) else "unused"
-            print(f"{day}  {state:<7}  {folder}{'  (this one)' if key == needs['content'][:32] else ''}")
+            _say(f"{day}  {state:<7}  {folder}{'  (this one)' if key == needs['content'][:32] else ''}")
     return 0
 
 
@@ -47,7 +53,7 @@ def _prune(needs, _archive, values):
             needs, run.EXIT_USAGE, sentence, "Say a number of days; 0 removes every tree that is not running."
         )
     gone = [folder for program in _programs(needs) for folder in cache.prune(program, int(text))]
-    print("\n".join(f"removed {folder}" for folder in gone) or "nothing to remove")
+    _say("\n".join(f"removed {folder}" for folder in gone) or "nothing to remove")
     return 0
 
 
@@ -56,9 +62,9 @@ def _warm(needs, archive, _values):
     wrong = cache.mend(archive, tree)
     if wrong:  # what was written just now is on its way to the disk: a second look flushes and seals
         cache.mend(archive, tree)
-    print(tree.folder)
+    _say(tree.folder)
     if wrong:
-        print("what was wrong in it is mended")
+        _say("what was wrong in it is mended")
     return 0
 
 

@@ -13,6 +13,7 @@ from _ferryman import places
 EXIT_USAGE, EXIT_DAMAGED, EXIT_NO_PLACE = 64, 65, 73
 MARKER = ".ferryman"
 MARKER_HEAD = "ferryman 1\n"
+HELD = ".held"  # on Windows the file that is open while the program runs: the marker has to be replaceable
 DAY = 24 * 3600
 BELIEVED, EARLIER, NONE = "believed", "earlier", "none"
 _CURE = "Set FERRYMAN_CACHE to a folder that this user may write to and that is not mounted noexec."
@@ -59,6 +60,8 @@ def main(needs):
         leave(needs, EXIT_DAMAGED, f"{archive} is damaged: {error}", "Copy or download it again.")
     except RefusedError as error:
         leave(needs, EXIT_NO_PLACE, str(error), _CURE)
+    except OSError as error:
+        leave(needs, EXIT_NO_PLACE, f"{error.filename or 'its cache'}: {error.strerror}", _CURE)
     prune(needs, tree)
     start(needs, tree.site)
 
@@ -138,12 +141,12 @@ def _lock_shared(tree):
     """The lock, or None when somebody is removing the tree. Windows removes no folder in which a file is open."""
     try:
         if places.WINDOWS:
-            return os.open(tree.marker, os.O_RDONLY)
+            return os.open(os.path.join(tree.folder, HELD), os.O_RDWR | os.O_CREAT)
         import fcntl
 
         lock = os.open(tree.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except FileNotFoundError:
-        return None if not places.WINDOWS else os.open(os.devnull, os.O_RDONLY)
+        return None
     try:
         fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
         if os.path.samestat(os.fstat(lock), os.stat(tree.folder)):
