@@ -87,14 +87,15 @@ def kinds_for(
     able = tuple(kind for kind in KINDS.values() if kind.runs(target, host))
     if wanted is not RunnerName.AUTO:
         return (_named(wanted, able, target),)
-    ready = tuple(
-        kind
-        for kind in able
-        if kind.ready(target, Purpose.TRY, target.floor if floor is None else floor).ready
-    )
-    if ready and ready[0].name is RunnerName.NATIVE:
-        return tuple(kind for kind in ready if kind.name in (RunnerName.NATIVE, RunnerName.ROOTFS))
-    return (ready or able)[:1]
+    promised = target.floor if floor is None else floor
+
+    def is_ready(kind: RunnerKind) -> bool:
+        return kind.ready(target, Purpose.TRY, promised).ready
+
+    if able and able[0].name is RunnerName.NATIVE:
+        return able[:1] + tuple(kind for kind in able if kind.name is RunnerName.ROOTFS and is_ready(kind))
+    # One after the other: to ask a container engine takes longer than everything else together.
+    return next(((kind,) for kind in able if is_ready(kind)), able[:1])
 
 
 def _named(wanted: RunnerName, able: tuple[RunnerKind, ...], target: Target) -> RunnerKind:
