@@ -65,10 +65,11 @@ def install(session: nox.Session, lock: str, *projects: str) -> None:
 
 
 def lint_steps(session: nox.Session) -> None:
-    """Style, format and layering."""
+    """Style, format, layering, and the workflows."""
     session.run("python", "-m", "ruff", "check")
     session.run("python", "-m", "ruff", "format", "--check")
     session.run("python", "-c", LINT_IMPORTS, "--cache-dir", ".cache/import_linter")
+    session.run("python", "tools/workflows.py")
 
 
 def pytest(session: nox.Session, *where: str) -> None:
@@ -93,6 +94,21 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def ferryman(session: nox.Session) -> None:
+    """Any command of Ferryman from this checkout: `-- plan --all --json`."""
+    install(session, "ferryman", ".")
+    session.run("ferryman", *session.posargs)
+
+
+@nox.session(default=False)
+def wheels(session: nox.Session) -> None:
+    """The agent's wheels with cibuildwheel, or `-- --cross` for all platforms with zig; then everything that checks them."""
+    install(session, "wheels")
+    install(session, "ferryman", ".")
+    session.run("python", "tools/wheels.py", *session.posargs)
+
+
+@nox.session(default=False)
 def unit(session: nox.Session) -> None:
     """The tests that need seconds."""
     install(session, "dev", ".", "agent_src")
@@ -108,7 +124,7 @@ def integration(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def lint(session: nox.Session) -> None:
-    """Style, format and layering."""
+    """Style, format, layering, and the workflows."""
     install(session, "dev", ".", "agent_src")
     lint_steps(session)
 

@@ -100,11 +100,15 @@ sys.addaudithook(GUARD)
 
 
 def pytest_configure() -> None:
-    """Say that there is no event loop yet.
+    """Say that there is no event loop yet, and nothing of GitHub.
 
     Up to Python 3.13 pytest-asyncio's question for the current loop would otherwise make one that nobody closes, and
     its ResourceWarning would fail whichever test the garbage collector runs in.
     """
+    for name in [name for name in os.environ if name.startswith("GITHUB_")]:
+        del os.environ[
+            name
+        ]  # in CI a test would write for GitHub, and into the step's own files; one that wants that says so
     asyncio.set_event_loop(None)
 
 

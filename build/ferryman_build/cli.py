@@ -25,8 +25,10 @@ from ferryman_build.errors import ConfigError, FerrymanError, InterruptedBuildEr
 
 if TYPE_CHECKING:
     from ferryman_build.artifacts import Kind
+    from ferryman_build.plan import Plan
     from ferryman_build.project import Project
     from ferryman_build.provenance import Effective
+    from ferryman_build.targets import Target
 
 _ISSUES = "Run it again with --verbose and send the output with the issue."
 
@@ -155,14 +157,14 @@ def _list(text: str | None) -> list[str] | None:
 
 def run_build(args: argparse.Namespace) -> int:
     """`ferryman build`."""
-    from ferryman_build.build import Options, build, closing_table
-    from ferryman_build.targets import parse_targets
+    from ferryman_build.build import build, closing_table
+    from ferryman_build.preflight import Options
     from ferryman_build.ui import make_ui
 
     started = time.monotonic()
     project, _ = _project(args)
     options = Options(
-        targets=parse_targets(",".join(project.settings.targets)), kinds=_kinds(args, project),
+        targets=_targets(project), kinds=_kinds(args, project),
         named="all" not in project.settings.targets,
         out=args.out.absolute(), dist=args.dist.absolute(), strict=args.strict, verbose=args.verbose,
         refresh=args.refresh,
@@ -181,25 +183,43 @@ def run_build(args: argparse.Namespace) -> int:
 
 def run_plan(args: argparse.Namespace) -> int:
     """`ferryman plan`."""
+    from ferryman_build.cache import Cache
     from ferryman_build.cmd import Runner
-    from ferryman_build.plan import plan_json, plan_project
+    from ferryman_build.plan import plan_json
     from ferryman_build.plan_render import render_plan
-    from ferryman_build.targets import host_target, parse_targets
+    from ferryman_build.plan_sources import plan_with_sources
     from ferryman_build.ui import make_progress, stdout_console
 
     project, _ = _project(args)
     out = args.out.absolute()
-    targets = parse_targets(",".join(project.settings.targets))
     with make_progress("asking the package index", plain=args.plain or args.json) as progress:
-        plan = plan_project(
-            project, targets, _kinds(args, project), host_target(), runner=Runner(out / "logs", verbose=args.verbose),
-            cache=out / "cache" / "index", progress=progress, refresh=args.refresh,
+        plan = plan_with_sources(
+            project, _targets(project), _kinds(args, project), runner=Runner(out / "logs", verbose=args.verbose),
+            cache=Cache(out / "cache"), progress=progress, refresh=args.refresh,
         )  # fmt: skip
     if args.json:
         sys.stdout.write(plan_json(plan))
+        _tell_workflow(plan)
     else:
         render_plan(plan, stdout_console(plain=args.plain))
     return 0
+
+
+def _targets(project: Project) -> tuple[Target, ...]:
+    """The targets that were asked for, each with the floor that holds."""
+    from ferryman_build.promises import promised_targets
+
+    return promised_targets(project)
+
+
+def _tell_workflow(plan: Plan) -> None:
+    """In a job of GitHub Actions the plan is an output as well: a matrix is read from it (docs/ci.md)."""
+    place = os.environ.get("GITHUB_OUTPUT")
+    if place:
+        import msgspec
+
+        with Path(place).open("ab") as file:
+            file.write(b"plan=" + msgspec.json.encode(plan) + b"\n")
 
 
 def run_targets(args: argparse.Namespace) -> int:
@@ -274,10 +294,10 @@ def run_lock(args: argparse.Namespace) -> int:
 
 def run_inspect(args: argparse.Namespace) -> int:
     """`ferryman inspect`."""
-    from ferryman_build.inspect import describe, render
+    from ferryman_build.inspect import describe, render, to_json
 
     for path in args.files:
-        sys.stdout.write(render(describe(path)))
+        sys.stdout.write((to_json if args.json else render)(describe(path)))
     return 0
 
 
@@ -379,7 +399,7 @@ COMMANDS: dict[str, Command] = {
                (_project_option, _target_options, _json_option)),
     "schema": (run_schema, "print a JSON Schema", (_schema_options,)),
     "lock": (run_lock, "resolve the dependencies and write a lock file with hashes", (_project_option,)),
-    "inspect": (run_inspect, "say what a file needs of its machine", (_inspect_options,)),
+    "inspect": (run_inspect, "say what a file needs of its machine", (_json_option, _inspect_options)),
     "merge": (run_merge, "join the dist/ folders of several machines", (_merge_options,)),
     "doctor": (run_doctor, "list every tool that building needs", (_project_option,)),
     "runtimes": (_elsewhere("runtimes"), "list, update, verify or mirror interpreter distributions",

@@ -38,7 +38,7 @@ print(json.dumps({
     "path": os.path.realpath(sys.executable), "version": platform.python_version(), "build": sys.version,
     "implementation": sys.implementation.name, "tag": sys.implementation.cache_tag, "prefix": sys.base_prefix,
     "shared": var("INSTSONAME") or var("LDLIBRARY") or "", "libdir": var("LIBDIR") or "",
-    "multiarch": var("MULTIARCH") or "", "enabled": bool(var("Py_ENABLE_SHARED")), "windows": os.name == "nt",
+    "multiarch": var("MULTIARCH") or "", "magic": __import__("importlib.util").util.MAGIC_NUMBER.hex(), "enabled": bool(var("Py_ENABLE_SHARED")), "windows": os.name == "nt",
 }))
 """
 
@@ -46,7 +46,8 @@ print(json.dumps({
 class Interpreter(msgspec.Struct, frozen=True, kw_only=True):
     """A CPython on this machine. ``libpython`` is the shared library, or None on Windows where the bootloader finds it.
 
-    ``identity`` changes whenever another build of Python is installed under the same path.
+    ``identity`` changes whenever another build of Python is installed under the same path; ``bytecode`` are the first
+    four bytes of its bytecode files.
     """
 
     path: Path
@@ -54,6 +55,7 @@ class Interpreter(msgspec.Struct, frozen=True, kw_only=True):
     tag: str
     identity: str
     libpython: Path | None
+    bytecode: bytes = b""
 
     @property
     def short(self) -> str:
@@ -88,6 +90,7 @@ class _Facts(msgspec.Struct, frozen=True):
     multiarch: str
     enabled: bool
     windows: bool
+    magic: str = ""
 
 
 def find_interpreter(
@@ -112,8 +115,9 @@ def find_interpreter(
         )
     library = None if facts.windows else _shared_library(facts, runner, cache, say)
     return Interpreter(
-        path=Path(facts.path), version=facts.version, tag=facts.tag, identity=facts.build, libpython=library
-    )
+        path=Path(facts.path), version=facts.version, tag=facts.tag, identity=facts.build, libpython=library,
+        bytecode=bytes.fromhex(facts.magic),
+    )  # fmt: skip
 
 
 def find_headers(

@@ -23,10 +23,12 @@ from ferryman_build.artifacts import Kind, ProjectInfo, Struct
 from ferryman_build.cmd import Runner
 from ferryman_build.errors import PackageIndexError, ResolutionError
 from ferryman_build.locking import check_python, resolve, resolve_alone
+from ferryman_build.plan_facts import NOBODY, Sources
 from ferryman_build.plan_rules import Case, contained, first_block, lacks_wheel
 from ferryman_build.project import Project
-from ferryman_build.settings import Settings
-from ferryman_build.targets import Target
+from ferryman_build.settings import Collector, RunnerName, Settings
+from ferryman_build.targets import Libc, Os, Target
+from ferryman_build.ways import Way, collector_of
 from ferryman_build.wheeltags import (
     Lock,
     LockedPackage,
@@ -36,7 +38,7 @@ from ferryman_build.wheeltags import (
     short_python,
 )
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 UNKNOWN_VERSION = "<version>"
 """Stands in a file name for a version that only the built wheel will tell (`dynamic = ["version"]`)."""
 
@@ -68,10 +70,12 @@ class Choice(Struct, frozen=True, kw_only=True):
 class Row(Struct, frozen=True, kw_only=True):
     """One artifact that was asked for.
 
-    ``runner`` would smoke-test it; empty when none here can, and ``untested`` says why. ``ci_runner`` is the label of
-    the machine that builds it natively, ``on_runner`` the status it would have there. ``reason`` and ``cure`` are empty
-    when READY. ``python`` is X.Y; ``floor`` is the row's promise, such as "glibc 2.17"; ``wheels`` are sorted by name and
-    do not contain a dependency that misses one.
+    ``runner`` would smoke-test it (several are joined by a comma); empty when none here can, and ``untested`` says why
+    and what would change that. ``ci_runner`` is the label of the machine that builds it natively, ``on_runner`` the status
+    it would have there, and ``on_runner_collector`` what would make the tree. ``reason`` and ``cure`` are empty when READY. ``python`` is X.Y; ``floor`` is the promise, such as
+    "glibc 2.17"; ``runtime`` is the interpreter of a standalone tree, ``runtime-floor`` what it needs, measured, empty
+    while it was never fetched; ``own-wheel`` is the project's own; ``wheels`` are sorted by name and do not contain a
+    dependency that misses one.
     """
 
     target: str
@@ -88,16 +92,39 @@ class Row(Struct, frozen=True, kw_only=True):
     floor: str
     ci_runner: str
     on_runner: Status
+    on_runner_collector: str = ""
+    runtime: str = ""
+    runtime_floor: str = ""
+    own_wheel: str = ""
     wheels: tuple[Choice, ...] = ()
 
 
+class CiEntry(Struct, frozen=True, kw_only=True):
+    """One job of a CI matrix: ``target`` is built on a hosted ``runner``.
+
+    ``smoke`` and ``image`` are what Ferryman is told there: the runner that tries the artifacts, and the container image
+    for it, where the hosted machine itself has another C library than the target.
+    """
+
+    target: str
+    runner: str
+    kinds: tuple[Kind, ...]
+    collector: str
+    smoke: str = ""
+    image: str = ""
+
+
 class Plan(Struct, frozen=True, kw_only=True):
-    """Rows in the order of targets, then kinds. ``host`` is the id of the machine that the plan was made on."""
+    """Rows in the order of targets, then kinds; ``ci`` is a matrix for hosted machines.
+
+    ``host`` is the id of the machine that the plan was made on.
+    """
 
     schema_version: int = SCHEMA_VERSION
     project: ProjectInfo
     host: str
     rows: tuple[Row, ...]
+    ci: tuple[CiEntry, ...] = ()
 
 
 # --- the plan ---------------------------------------------------------------------------------------------------------
@@ -111,7 +138,7 @@ def make_plan(
     lock_for: LockFor,
     *,
     python_of: Callable[[Settings], str],
-    own_wheel_tag: str | None = None,
+    sources: Sources = NOBODY,
     alternatives: Alternatives | None = None,
 ) -> Plan:
     """The plan for ``targets`` x ``kinds``.
@@ -123,7 +150,7 @@ def make_plan(
         host: the target of this machine.
         lock_for: the lock for a Python (X.Y or X.Y.Z); only called for one that requires-python allows.
         python_of: the CPython version (X.Y or X.Y.Z) that settings mean.
-        own_wheel_tag: "cp311-abi3-linux_x86_64" when the agent's wheel is built and not pure.
+        sources: what is known of runtimes, runners and the project's own wheel.
         alternatives: what :func:`plan_project` found out; absent targets were not asked about.
     """
     cases = _cases(
@@ -133,11 +160,12 @@ def make_plan(
         host,
         lock_for,
         python_of=python_of,
-        own_wheel_tag=own_wheel_tag or "",
+        sources=sources,
         alternatives=alternatives or {},
     )
     info = ProjectInfo(name=project.name, version=project.version or UNKNOWN_VERSION)
-    return Plan(project=info, host=host.id, rows=tuple(plan_row(case) for case in cases))
+    rows = tuple(plan_row(case) for case in cases)
+    return Plan(project=info, host=host.id, rows=rows, ci=ci_matrix(rows, targets))
 
 
 def _cases(
@@ -148,13 +176,14 @@ def _cases(
     lock_for: LockFor,
     *,
     python_of: Callable[[Settings], str],
-    own_wheel_tag: str,
+    sources: Sources,
     alternatives: Alternatives,
 ) -> Iterator[Case]:
     for target in targets:
         settings = project.for_target(target)
         python = python_of(settings)
         packages = _packages(project, target, python, lock_for)
+        runtime, runner = sources.runtime(target, settings, python), sources.runner(target, settings)
         for kind in settings.kinds if kinds is None else kinds:
             yield Case(
                 project=project,
@@ -164,8 +193,10 @@ def _cases(
                 host=host,
                 python=python,
                 packages=packages,
-                own_wheel_tag=own_wheel_tag,
                 alternatives=alternatives.get(target.id, {}),
+                own=sources.own,
+                runtime=runtime,
+                runner=runner,
             )
 
 
@@ -180,27 +211,65 @@ def _packages(project: Project, target: Target, python: str, lock_for: LockFor) 
 def plan_row(case: Case) -> Row:
     """One row of the plan."""
     block = first_block(case)
-    there = first_block(msgspec.structs.replace(case, host=case.target))
-    if case.from_tree and contained(case.target) and case.target != case.host:
+    hosted = _hosted(case)
+    there = first_block(hosted)
+    if (
+        case.from_tree
+        and contained(case.target)
+        and hosted.way is not Way.STANDALONE
+        and case.way is not Way.HERE
+    ):
         there = block  # the hosted machine itself is another target
-    native = case.target == case.host
+    standalone = case.from_tree and case.way is Way.STANDALONE
     return Row(
         target=case.target.id,
         kind=case.kind,
         status=Status.READY if block is None else Status.BLOCKED,
         reason=block.reason if block else "",
         cure=block.cure if block else "",
-        collector=case.settings.collector.value if case.from_tree else _PYZ_COLLECTOR,
+        collector=collector_of(case.way).value if case.from_tree else _PYZ_COLLECTOR,
         bundler=_bundler(case),
-        runner="native" if native else "",
-        untested="" if native else f"untested here: this machine is {case.host}",
+        runner=", ".join(case.runner.names),
+        untested=""
+        if case.runner.names
+        else case.runner.untested or f"untested here: this machine is {case.host}",
         python=short_python(case.python),
         file=file_name(case.project, case.target, case.kind),
         floor=case.target.floor_text,
         ci_runner=case.target.runner,
         on_runner=Status.READY if there is None else Status.BLOCKED,
+        on_runner_collector=collector_of(hosted.way).value,
+        runtime=f"{case.runtime.origin}, Python {case.runtime.python}"
+        if standalone and case.runtime.python
+        else "",
+        runtime_floor=_floor_text(case.runtime.floor) if standalone else "",
+        own_wheel=_own_wheel(case),
         wheels=_choices(case),
     )
+
+
+def _hosted(case: Case) -> Case:
+    """The same on the machine that CI gives the target.
+
+    A hosted machine's own Python needs the newest C library that there is, and a runtime keeps the floor: where nothing
+    was chosen, the runtime is taken.
+    """
+    settings = case.settings
+    if settings.collector is Collector.AUTO and case.runtime.problem is None:
+        settings = msgspec.structs.replace(settings, collector=Collector.STANDALONE)
+    return msgspec.structs.replace(case, host=case.target, settings=settings)
+
+
+def _floor_text(floor: Mapping[str, str]) -> str:
+    return ", ".join(f"{system} {version}" for system, version in floor.items())
+
+
+def _own_wheel(case: Case) -> str:
+    """Which wheel of the project serves the target."""
+    own = case.own
+    if not own.native:
+        return ""  # pure: one for all
+    return case.prebuilt or (f"built here with zig for {case.target.zig}" if own.crossable else "built here")
 
 
 def _bundler(case: Case) -> str:
@@ -237,14 +306,34 @@ def plan_schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **msgspec.json.schema(Plan)}
 
 
-def ci_matrix(plan: Plan) -> list[dict[str, Any]]:
-    """One entry {target, runner, kinds} per target for which a hosted machine exists that can build something."""
-    entries: dict[str, dict[str, Any]] = {}
-    for row in plan.rows:
+# Where the hosted machine of a target has another C library: what tries the artifacts there, and in which image.
+_ALPINE = (RunnerName.CONTAINER.value, "alpine:3.20")
+_OLD_GLIBC = (RunnerName.CONTAINER.value, "debian:bullseye-slim")
+
+
+def _trial(target: Target) -> tuple[str, str]:
+    """(runner, image) for CI: the oldest userland that has an image, so that a promise is tried and not believed."""
+    if target.os is not Os.LINUX:
+        return RunnerName.NATIVE.value, ""
+    return _ALPINE if target.libc is Libc.MUSL else _OLD_GLIBC
+
+
+def ci_matrix(rows: Sequence[Row], targets: Sequence[Target]) -> tuple[CiEntry, ...]:
+    """One entry per target for which a hosted machine exists that can build something, in the order of the rows."""
+    kinds: dict[str, list[Row]] = {}
+    for row in rows:
         if row.on_runner is Status.READY and row.ci_runner:
-            entry = {"target": row.target, "runner": row.ci_runner, "kinds": []}
-            entries.setdefault(row.target, entry)["kinds"].append(row.kind.value)
-    return list(entries.values())
+            kinds.setdefault(row.target, []).append(row)
+    by_id = {target.id: target for target in targets}
+    return tuple(_ci_entry(by_id[name], found) for name, found in kinds.items())
+
+
+def _ci_entry(target: Target, rows: Sequence[Row]) -> CiEntry:
+    smoke, image = _trial(target)
+    return CiEntry(
+        target=target.id, runner=target.runner, kinds=tuple(row.kind for row in rows),
+        collector=rows[0].on_runner_collector, smoke=smoke, image=image,
+    )  # fmt: skip
 
 
 # --- the shell --------------------------------------------------------------------------------------------------------
@@ -260,7 +349,7 @@ def plan_project(
     cache: Path,
     lock: Lock | None = None,
     progress: Progress | None = None,
-    own_wheel_tag: str | None = None,
+    sources: Sources = NOBODY,
     refresh: bool = False,
 ) -> Plan:
     """:func:`make_plan` with every question asked, in parallel.
@@ -274,7 +363,7 @@ def plan_project(
         cache: folder of kept answers.
         lock: the answer for its Python, when the caller has asked already.
         progress: called from this thread after each answer with (done, total, label); total grows once.
-        own_wheel_tag: see :func:`make_plan`.
+        sources: see :func:`make_plan`.
         refresh: ask although the answers are known.
 
     Raises:
@@ -307,7 +396,7 @@ def plan_project(
         host,
         lock_for,
         python_of=python_of,
-        own_wheel_tag=own_wheel_tag or "",
+        sources=sources,
     )
     pythons = dict.fromkeys(python_of(project.for_target(target)) for target in targets)
     first = list(cases(alternatives={}))
@@ -332,7 +421,7 @@ def plan_project(
         host,
         lock_for,
         python_of=python_of,
-        own_wheel_tag=own_wheel_tag,
+        sources=sources,
         alternatives=answers,
     )
 

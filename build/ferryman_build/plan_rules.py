@@ -14,17 +14,21 @@ from packaging.version import Version
 
 from ferryman_build.artifacts import Kind
 from ferryman_build.errors import ResolutionError
+from ferryman_build.inspect.native import version_key
 from ferryman_build.locking import check_python
-from ferryman_build.settings import Bundler, Collector
+from ferryman_build.plan_facts import Block, OwnWheel, RunnerFact, RuntimeFact
+from ferryman_build.settings import Bundler
 from ferryman_build.targets import Libc, Os, Target, all_targets
+from ferryman_build.ways import Way, way_of
 from ferryman_build.wheeltags import (
     LockedPackage,
     compatible_wheels,
-    fits,
     fitting_wheels,
     full_python,
     other_pythons,
     short_python,
+    tag_ranks,
+    wheel_rank,
 )
 
 if TYPE_CHECKING:
@@ -40,13 +44,6 @@ _COMPILER_HOSTS = {
 }
 
 
-class Block(msgspec.Struct, frozen=True):
-    """Why not, and what would help."""
-
-    reason: str
-    cure: str
-
-
 class Case(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that the rules may look at for one row. ``alternatives`` as in :data:`Alternatives`."""
 
@@ -57,13 +54,28 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     host: Target
     python: str
     packages: tuple[LockedPackage, ...]
-    own_wheel_tag: str
     alternatives: Mapping[str, str]
+    own: OwnWheel = OwnWheel()
+    runtime: RuntimeFact = RuntimeFact()
+    runner: RunnerFact = RunnerFact()
 
     @property
     def from_tree(self) -> bool:
         """Whether the artifact wraps a tree."""
         return self.kind in _FROM_TREE
+
+    @property
+    def way(self) -> Way:
+        """How its tree is made."""
+        return way_of(self.settings, self.target, self.host)
+
+    @property
+    def prebuilt(self) -> str:
+        """The prebuilt wheel of the project that fits, best first; empty when none does."""
+        ranks = tag_ranks(self.target, short_python(self.python))
+        ranked = {name: wheel_rank(name, ranks) for name in self.own.prebuilt}
+        fitting = [(rank, name) for name, rank in ranked.items() if rank is not None]
+        return min(fitting)[1] if fitting else ""
 
     @property
     def missing(self) -> tuple[LockedPackage, ...]:
@@ -84,22 +96,48 @@ def _python_allowed(case: Case) -> Block | None:
     return None
 
 
-def _collector_exists(case: Case) -> Block | None:
-    if not case.from_tree or case.settings.collector is Collector.PYINSTALLER:
+def _bootloader_is_at_home(case: Case) -> Block | None:
+    if not case.from_tree or case.settings.bundle is not Bundler.PYINSTALLER or case.way is Way.HERE:
         return None
     return Block(
-        f"The collector {case.settings.collector} is not in this release.",
-        f'Set collector = "{Collector.PYINSTALLER}" in [tool.ferryman] or [tool.ferryman.target.{case.target}].',
+        f"PyInstaller's bootloader is packed by PyInstaller on its own machine, and this tree is made {_made(case.way)}.",
+        f'Set bundle = "{Bundler.FERRYMAN}" in [tool.ferryman.target.{case.target}], or build {_machine(case.target)} and '
+        "join the results with `ferryman merge`.",
     )
 
 
-def _python_runs_here(case: Case) -> Block | None:
-    if not case.from_tree or case.target == case.host:
+def _made(way: Way) -> str:
+    return "from a standalone runtime" if way is Way.STANDALONE else "through a runner"
+
+
+def _analysis_runs_somewhere(case: Case) -> Block | None:
+    if not case.from_tree or case.way is not Way.THROUGH or case.runner.problem is None:
         return None
+    problem = case.runner.problem
     return Block(
-        f"PyInstaller's analysis runs where the target's Python runs, and this machine is {case.host}.",
-        f"Build {_machine(case.target)} and join the results with `ferryman merge`.",
+        f"PyInstaller's analysis runs where the target's Python runs, and this machine is {case.host}. {problem.reason}",
+        f'{problem.cure} Or set collector = "standalone" in [tool.ferryman.target.{case.target}], or build '
+        f"{_machine(case.target)} and join the results with `ferryman merge`.",
     )
+
+
+def _runtime_exists(case: Case) -> Block | None:
+    return case.runtime.problem if case.from_tree and case.way is Way.STANDALONE else None
+
+
+def _runtime_is_old_enough(case: Case) -> Block | None:
+    if not case.from_tree or case.way is not Way.STANDALONE:
+        return None
+    for system, version in case.runtime.floor.items():
+        promised = case.target.floor.get(system)
+        if promised is None or version_key(version) > version_key(promised):
+            return Block(
+                f"The runtime ({case.runtime.origin}, Python {case.runtime.python}) needs {system} {version}, and "
+                f"{case.target} promises {promised or f'no {system}'}.",
+                f'Take a runtime that was built on an older system, or promise less: floor = "{system} {version}" in '
+                f"[tool.ferryman.target.{case.target}].",
+            )
+    return None
 
 
 def _compiler_runs_here(case: Case) -> Block | None:
@@ -114,14 +152,15 @@ def _compiler_runs_here(case: Case) -> Block | None:
 
 
 def _own_wheel_fits(case: Case) -> Block | None:
-    if case.from_tree or not case.own_wheel_tag:
+    own = case.own
+    if not own.native or case.target.id == case.host.id or case.prebuilt or own.crossable:
         return None
-    if fits(f"own-0-{case.own_wheel_tag}.whl", case.target, case.python):
-        return None
+    listed = f"; among {len(own.prebuilt)} prebuilt ones none fits" if own.prebuilt else ""
     return Block(
-        f"The project's own wheel is built for {case.own_wheel_tag}, which does not fit {case.target}"
-        f" and CPython {short_python(case.python)}.",
-        f"Build {_machine(case.target)} and join the results with `ferryman merge`, or make the wheel pure Python.",
+        f"The project's own wheel holds machine code for {case.host}, and there is none for "
+        f"{case.target} and CPython {short_python(case.python)}{listed}. {own.obstacle}".rstrip(),
+        f"Add {case.target} to the cibuildwheel matrix and name the folder with `wheels`, or build {_machine(case.target)} "
+        "and join the results with `ferryman merge`, or drop the target.",
     )
 
 
@@ -134,8 +173,10 @@ def _wheels_exist(case: Case) -> Block | None:
 
 RULES: tuple[Callable[[Case], Block | None], ...] = (
     _python_allowed,
-    _collector_exists,
-    _python_runs_here,
+    _bootloader_is_at_home,
+    _analysis_runs_somewhere,
+    _runtime_exists,
+    _runtime_is_old_enough,
     _compiler_runs_here,
     _own_wheel_fits,
     _wheels_exist,

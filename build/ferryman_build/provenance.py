@@ -9,6 +9,7 @@ describe the program.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -77,6 +78,9 @@ OPTIONS = (
 
 OTHER_VARIABLES = ("FERRYMAN_CACHE", "FERRYMAN_INTERPRETER", "FERRYMAN_HOME", "FERRYMAN_ENGINE")
 """Variables of that prefix with another reader (a built program, runners and runtimes); they are neither options nor slips."""
+
+# Options that name a place: on the command line and in a variable it is relative to the working directory, as everywhere.
+_PLACES = ("runtime", "runtimes", "wheels")
 
 _WORDS = {
     "1": True,
@@ -184,6 +188,8 @@ def _plain(field: str, value: object) -> object:
     if not isinstance(value, str):
         return list(value) if isinstance(value, tuple) else value
     default = getattr(Settings(), field)
+    if field in _PLACES:
+        return value if not value or "://" in value else os.path.abspath(value)  # noqa: PTH100 - text with a fragment
     if isinstance(default, tuple):
         return [part for part in (piece.strip() for piece in value.split(",")) if part]
     if isinstance(default, bool):

@@ -36,6 +36,7 @@ DESCRIPTIONS: Mapping[str, Mapping[str, str]] = {
         "keep-parts": "Parts of a runtime that are kept although resources/runtime_parts.toml would leave them out.",
         "floor": 'What the oldest machine has, such as "glibc 2.31". Default: what the target\'s row promises.',
         "wheels": "A folder with wheels of the project itself. Default: they are built here, with zig for other targets.",
+        "compiler": "What compiles an extension of the project: zig for every target alike, or this machine's compiler.",
         "allow": 'Findings of the compat gate that are accepted, as "code:path"; both may have *.',
         "optimize": "As python -O: 1 drops asserts, 2 drops docstrings as well.",
         "strip": "Drop symbol tables and debug sections from native libraries.",

@@ -33,6 +33,16 @@ class Bundler(StrEnum):
     PYINSTALLER = "pyinstaller"
 
 
+class Compiler(StrEnum):
+    """What compiles an extension of the project's own wheel.
+
+    ZIG, for every target alike, the machine's own among them; or this machine's compiler, for this machine alone.
+    """
+
+    ZIG = "zig"
+    SYSTEM = "system"
+
+
 class RunnerName(StrEnum):
     """What runs a target's programs: smoke tests, and PyInstaller where it is to analyse for another machine.
 
@@ -65,7 +75,7 @@ ModuleName = Annotated[
 FloorText = Annotated[
     str,
     Meta(
-        pattern=r"^$|^(glibc|musl|macos|windows|cpu) [\w.-]+(, *(glibc|musl|macos|windows|cpu) [\w.-]+)*$",
+        pattern=r"^$|^(glibc|musl|macos|windows|cpu) [\w.+-]+(, *(glibc|musl|macos|windows|cpu) [\w.+-]+)*$",
         description='system and version, such as "glibc 2.31" or "macos 12.0, cpu x86-64-v2"',
     ),
 ]
@@ -125,7 +135,7 @@ class Settings(Table, frozen=True, kw_only=True):
     name: str = ""  # of the executable; default: the script's name
     targets: tuple[str, ...] = ("host",)  # built when --target is not given; ids, aliases, host or all
     kinds: tuple[Kind, ...] = (Kind.ARCHIVE, Kind.EXECUTABLE, Kind.PYZ)
-    collector: Collector = Collector.PYINSTALLER
+    collector: Collector = Collector.AUTO
     bundle: Bundler = Bundler.FERRYMAN
     python: Annotated[str, Meta(pattern=r"^(3\.\d+|/.*|)$")] = (
         ""  # "3.12" or a path; default: the one that runs us
@@ -136,6 +146,7 @@ class Settings(Table, frozen=True, kw_only=True):
     keep_parts: tuple[str, ...] = ()  # parts of a runtime that resources/runtime_parts.toml would leave out
     floor: FloorText = ""  # what the oldest machine has, where the target's row promises more or less
     wheels: str = ""  # folder with wheels of the project itself (from cibuildwheel); default: built here, with zig where need be
+    compiler: Compiler = Compiler.ZIG  # of an extension in the project's own wheel
     allow: tuple[
         str, ...
     ] = ()  # findings of the compat gate that are known and accepted: "code:path", both may have *

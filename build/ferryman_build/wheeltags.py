@@ -155,6 +155,11 @@ def fits(filename: str, target: Target, python: str) -> bool:
     return _rank(filename, tag_ranks(target, short_python(python)))[0] is not None
 
 
+def wheel_rank(filename: str, ranks: dict[Tag, int]) -> int | None:
+    """The best rank of a wheel of this name among :func:`tag_ranks`; None when it does not fit."""
+    return _rank(filename, ranks)[0]
+
+
 def other_pythons(package: LockedPackage, target: Target, python: str) -> tuple[str, ...]:
     """Further CPython versions ("3.12") for which ``package`` has a wheel on ``target``."""
     others = (other for other in _OTHER_PYTHONS if other != short_python(python))

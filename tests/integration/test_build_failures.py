@@ -204,8 +204,8 @@ def test_a_disk_that_fills_up_during_the_build_is_said(workshop: Workshop, megab
     small.mkdir()
     own = Workshop(project=workshop.project, out=small / "out", dist=small / "dist")
     code = (
-        "import sys; from ferryman_build import build, cli; "
-        "build.space_problem = lambda folder: ''; sys.exit(cli.main(sys.argv[1:]))"
+        "import sys; from ferryman_build import cli, preflight; "
+        "preflight.space_problem = lambda folder: ''; sys.exit(cli.main(sys.argv[1:]))"
     )
     words = [sys.executable, "-c", code, *own.command("build", "--kind", "archive,executable")[3:]]
     listing = f'"$@"; code=$?; ls -A "{small}/dist" >&2; exit $code'

@@ -12,22 +12,51 @@ from ferryman_build.artifacts import Kind, Needs, Smoke, SmokeResult
 from ferryman_build.cache import digest
 from ferryman_build.collect import imports
 from ferryman_build.errors import SmokeError
-from ferryman_build.inspect import floor_problems, needs_of_pyz, survey_tree
+from ferryman_build.inspect import Severity, Survey, judge, raise_for_findings, survey_pyz, survey_tree
 from ferryman_build.pipeline import Step
+from ferryman_build.runners.base import Purpose
 from ferryman_build.steps.job import TargetJob
 from ferryman_build.steps.trees import excluded_modules
 from ferryman_build.wrap.bundle import BUNDLERS
 
 
 def _inspect(job: TargetJob, into: Path) -> str:
-    survey = survey_tree(job.folder("tree") / "tree", job.target)
-    notes = [*floor_problems(survey.needs, job.target, survey.reasons), *survey.warnings]
-    (into / "notes.json").write_bytes(msgspec.json.encode(notes))
-    return _keep(survey.needs, into)
+    survey = survey_tree(
+        job.folder("tree") / "tree", job.target, blobs=job.blobs, files=job.tree.files, folders=_folders(job),
+        refuse_foreign=False,
+    )  # fmt: skip
+    return _judged(job, survey, into)
 
 
 def _inspect_pyz(job: TargetJob, into: Path) -> str:
-    return _keep(needs_of_pyz(artifact_path(job, Kind.PYZ), f"=={job.python}.*", job.target.wheel_tags), into)
+    survey = survey_pyz(
+        artifact_path(job, Kind.PYZ), f"=={job.python}.*", job.target.wheel_tags, target=job.target, blobs=job.blobs,
+        folders=_folders(job),
+    )  # fmt: skip
+    return _judged(job, survey, into)
+
+
+def _folders(job: TargetJob) -> tuple[str, ...]:
+    """Folders of this machine that nothing of the product should name."""
+    return tuple(str(folder) for folder in (job.project.root, job.cache.parent) if len(folder.parts) > 2)
+
+
+def _judged(job: TargetJob, survey: Survey, into: Path) -> str:
+    """What was measured, once it is known to be what the target promises.
+
+    Raises:
+        InspectError: the compat gate.
+    """
+    findings = judge(survey, job.target, job.settings.allow)
+    raise_for_findings(findings, job.target)
+    notes = [finding.message for finding in findings if finding.severity is Severity.NOTE]
+    (into / "notes.json").write_bytes(msgspec.json.encode([*notes, *job_notes(job)]))
+    return _keep(survey.needs, into)
+
+
+def job_notes(job: TargetJob) -> tuple[str, ...]:
+    """What the collector left out although somebody might look for it."""
+    return job.analysis.notes if "analyse" in job.results else ()
 
 
 def _keep(found: Needs, into: Path) -> str:
@@ -46,10 +75,12 @@ def needs(job: TargetJob, kind: Kind) -> Needs:
 
 
 def notes(job: TargetJob) -> list[str]:
-    """What a person should look at in the tree: floors that are above the target's, search paths of this machine."""
-    if "inspect" not in job.results:
-        return []
-    return msgspec.json.decode((job.folder("inspect") / "notes.json").read_bytes(), type=list[str])
+    """What a person should look at in the products."""
+    found = []
+    for step in ("inspect", "inspect-pyz"):
+        if step in job.results:
+            found += msgspec.json.decode((job.folder(step) / "notes.json").read_bytes(), type=list[str])
+    return found
 
 
 def artifact_path(job: TargetJob, kind: Kind) -> Path:
@@ -66,12 +97,12 @@ def smoke_step(kind: Kind) -> Step:
     def inputs(job: TargetJob) -> Mapping[str, object]:
         # The commands may read files of the project, so its whole source takes part.
         return {"artifact": job.made(kind.value), "settings": digest(job.settings.smoke), "host": job.host.id,
-                "source": job.source.digest, "python": str(job.interpreter.path)}  # fmt: skip
+                "source": job.source.digest, "python": str(job.interpreter.path), "runners": _runners(job)}  # fmt: skip
 
     def run(job: TargetJob, into: Path) -> str:
         result = smoke.smoke_artifact(
             artifact_path(job, kind), kind, job.target, job.project, host=job.host, runner=job.runner,
-            python=job.interpreter.path, work=into,
+            python=job.interpreter.path, work=into, kinds=job.runners, floor=job.target.floor,
             needs_exec_tmp=kind is Kind.EXECUTABLE and BUNDLERS[job.settings.bundle].needs_exec_tmp,
             keeps_cache=kind is Kind.EXECUTABLE and BUNDLERS[job.settings.bundle].keeps_cache,
         )  # fmt: skip
@@ -81,14 +112,22 @@ def smoke_step(kind: Kind) -> Step:
             error.advice = imports.cure(error.details, excluded_modules(job)) or error.advice
             raise
         (into / "smoke.json").write_bytes(msgspec.json.encode(result))
-        return result.reason or f"{len(result.checks)} checks passed"
+        return result.reason or f"{len(result.checks)} checks passed, {result.runner}"
 
     return Step(name=f"smoke-{kind}", after=(kind.value,), inputs=inputs, run=run, skip=_untested)
 
 
 def _untested(job: TargetJob) -> str | None:
     """Why the artifacts of a target cannot be run here."""
-    return None if job.target == job.host else f"no runner for {job.target} on this machine"
+    return None if job.runners else job.untested or f"no runner for {job.target} on this machine"
+
+
+def _runners(job: TargetJob) -> list[list[str]]:
+    """What tries the artifacts, by name and by what it has: another userland is another trial."""
+    return [
+        [kind.name, kind.ready(job.target, Purpose.TRY, job.target.floor).found, job.target.floor_text]
+        for kind in job.runners
+    ]
 
 
 def smoke_result(job: TargetJob, kind: Kind) -> SmokeResult:
@@ -101,11 +140,16 @@ def smoke_result(job: TargetJob, kind: Kind) -> SmokeResult:
 
 
 def _inspect_inputs(job: TargetJob) -> Mapping[str, object]:
-    return {"tree": job.made("tree")}
+    return {"tree": job.made("tree"), **_promise(job)}
+
+
+def _promise(job: TargetJob) -> Mapping[str, object]:
+    """What the compat gate judges by."""
+    return {"target": msgspec.to_builtins(job.target), "allow": job.settings.allow, "folders": _folders(job)}
 
 
 def _inspect_pyz_inputs(job: TargetJob) -> Mapping[str, object]:
-    return {"pyz": job.made("pyz"), "tags": job.target.wheel_tags}
+    return {"pyz": job.made("pyz"), **_promise(job)}
 
 
 INSPECT = Step(name="inspect", after=("tree",), inputs=_inspect_inputs, run=_inspect)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ferryman_build.cache import file_digest
 from ferryman_build.collect.environment import tool_version
+from ferryman_build.interpreter import Headers
 from ferryman_build.pipeline import Step
 from ferryman_build.steps.job import TargetJob
 from ferryman_build.toolchain import (
@@ -18,6 +19,7 @@ from ferryman_build.toolchain import (
     zig_lock,
 )
 from ferryman_build.ui import human_size
+from ferryman_build.ways import Way
 
 
 def toolchain(job: TargetJob) -> Toolchain:
@@ -39,9 +41,16 @@ def _toolchain(job: TargetJob, into: Path) -> str:
     return f"zig {tool_version('ziglang', zig_lock())}"
 
 
+def _headers(job: TargetJob) -> Headers:
+    """Those of the shipped interpreter where it has some, else this machine's: of one X.Y they are the same everywhere."""
+    if job.way is Way.STANDALONE and job.distribution.headers_folder:
+        return Headers(folder=job.distribution.headers_folder, defines=job.distribution.headers_defines)
+    return job.headers
+
+
 def _objects_inputs(job: TargetJob) -> Mapping[str, object]:
     # Ferryman's own code, the launcher's sources among it, is in every key.
-    headers = job.headers
+    headers = _headers(job)
     return {"toolchain": job.results["toolchain"].key, "target": job.target.zig, "python": job.python,
             "defines": headers.defines,
             "headers": [file_digest(headers.folder / name) for name in ("cpython/initconfig.h", "patchlevel.h")]}  # fmt: skip
@@ -49,7 +58,7 @@ def _objects_inputs(job: TargetJob) -> Mapping[str, object]:
 
 def _objects(job: TargetJob, into: Path) -> str:
     made = compile_launcher(
-        toolchain(job), job.target, python=job.python, headers=job.headers, into=into, runner=job.runner
+        toolchain(job), job.target, python=job.python, headers=_headers(job), into=into, runner=job.runner
     )
     return f"{len(made)} files for Python {job.python}"
 
@@ -67,4 +76,7 @@ def _launcher(job: TargetJob, into: Path) -> str:
 
 TOOLCHAIN = Step(name="toolchain", inputs=_toolchain_inputs, run=_toolchain)
 OBJECTS = Step(name="objects", after=("toolchain",), inputs=_objects_inputs, run=_objects)
+STANDALONE_OBJECTS = Step(
+    name="objects", after=("toolchain", "runtime"), inputs=_objects_inputs, run=_objects
+)
 LAUNCHER = Step(name="launcher", after=("objects",), inputs=_launcher_inputs, run=_launcher)

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import msgspec
 
 from ferryman_build.cache import file_digest
-from ferryman_build.collect import environment, imports
+from ferryman_build.collect import environment, foreign, imports
 from ferryman_build.collect import pyinstaller as collector
-from ferryman_build.collect.analysis import Entry, EntryKind, Origin, Origins
+from ferryman_build.collect.analysis import Analysis, Entry, EntryKind, Origin, Origins
 from ferryman_build.data_files import data_files
 from ferryman_build.pipeline import Step
 from ferryman_build.settings import Bundler
-from ferryman_build.steps.environments import host_requirements
-from ferryman_build.steps.job import TargetJob
+from ferryman_build.steps.environments import host_requirements, opened
+from ferryman_build.steps.job import TargetJob, read_foreign
 from ferryman_build.tree import Recipe, assemble, read_tree
 from ferryman_build.ui import human_size
 from ferryman_build.wrap.launch import (
@@ -35,6 +35,11 @@ from ferryman_build.wrap.payload_order import group_of
 
 def _own_modules(job: TargetJob) -> list[Path]:
     return sorted((job.folder("wheel") / "app").rglob("*.py"))
+
+
+def own_imports(job: TargetJob) -> set[str]:
+    """Dotted names that the project's own modules import."""
+    return {name for path in _own_modules(job) for name in imports.imported_modules(path)}
 
 
 def project_data(job: TargetJob) -> tuple[tuple[str, str], ...]:
@@ -77,7 +82,7 @@ _INTERPRETER = ("runpy", "site")
 _PROMPT = ("_pyrepl.__main__", "rlcompleter")
 
 
-def _hidden_imports(job: TargetJob) -> tuple[str, ...]:
+def hidden_imports(job: TargetJob) -> tuple[str, ...]:
     """Those of the project, and what FERRYMAN_INTERPRETER=1 needs."""
     if not job.settings.interpreter or job.settings.bundle is not Bundler.FERRYMAN:
         return job.settings.hidden_imports
@@ -87,8 +92,7 @@ def _hidden_imports(job: TargetJob) -> tuple[str, ...]:
 
 def excluded_modules(job: TargetJob) -> tuple[str, ...]:
     """What the analysis leaves out: by default, by the project's word, and what only the build tools brought."""
-    imported = {name for path in _own_modules(job) for name in imports.imported_modules(path)}
-    by_default = collector.exclusions({*imported, *_hidden_imports(job)}, job.settings.keep_modules)
+    by_default = collector.exclusions({*own_imports(job), *hidden_imports(job)}, job.settings.keep_modules)
     _, names = host_requirements(job)
     return tuple(sorted({*by_default, *job.settings.exclude_modules, *environment.tool_modules(names)}))
 
@@ -103,31 +107,51 @@ def _analyse_inputs(job: TargetJob) -> Mapping[str, object]:
     }
     return {
         "env": job.results["env"].key, "own": own, "other": other, "entry": job.project.entry_point,
-        "excluded": excluded_modules(job), "hidden": _hidden_imports(job), "plugins": job.settings.plugins,
+        "excluded": excluded_modules(job), "hidden": hidden_imports(job), "plugins": job.settings.plugins,
         "collect": [job.settings.collect_data, job.settings.collect_submodules], "metadata": job.settings.metadata, "data": _data_places(job), "optimize": job.settings.optimize,
         "spec": file_digest(collector.inside("analyse.spec")), "libpython": str(job.interpreter.libpython),
         "hooks": file_digest(Path(str(collector.inside("../../resources/runtime_hooks.toml")))),
     }  # fmt: skip
 
 
-def _analyse(job: TargetJob, into: Path) -> str:
+def _request(job: TargetJob, into: Path, names: Iterable[str], libpython: Path | None) -> collector.Request:
+    """What PyInstaller is asked; its main script is written into ``into``."""
     script = into / "_ferryman_program.py"  # not a name that the program may import
     script.write_text(collector.entry_script(job.project.entry_point), encoding="utf-8")
-    _, names = host_requirements(job)
-    request = collector.Request(
+    return collector.Request(
         script=str(script), app=str(job.folder("wheel") / "app"), answer=str(into / "answer.json"),
-        libpython=str(job.interpreter.libpython or ""), optimize=job.settings.optimize,
-        hidden_imports=_hidden_imports(job), plugins=job.settings.plugins, excludes=excluded_modules(job),
+        libpython=str(libpython or ""), optimize=job.settings.optimize,
+        hidden_imports=hidden_imports(job), plugins=job.settings.plugins, excludes=excluded_modules(job),
         distributions=tuple(sorted({job.wheel.name, *names, *job.settings.metadata})),
         data=(*project_data(job), *_own_data(job)), collect_data=job.settings.collect_data,
         collect_submodules=job.settings.collect_submodules,
     )  # fmt: skip
-    origins = Origins(
-        app=job.folder("wheel") / "app", env=job.folder("env") / "env", work=into, project=job.project.root
-    )
-    analysis = collector.analyse(request, origins, into, job.runner)
+
+
+def _kept(analysis: Analysis, into: Path) -> str:
     (into / "analysis.json").write_bytes(msgspec.json.encode(analysis))
     return f"{len(analysis.entries)} files, {len(analysis.missing)} optional modules not found"
+
+
+def _origins(job: TargetJob, into: Path) -> Origins:
+    return Origins(
+        app=job.folder("wheel") / "app", env=job.folder("env") / "env", work=into, project=job.project.root
+    )
+
+
+def _analyse(job: TargetJob, into: Path) -> str:
+    request = _request(job, into, host_requirements(job)[1], job.interpreter.libpython)
+    return _kept(collector.analyse(request, _origins(job, into), into, job.runner), into)
+
+
+def _foreign_analyse(job: TargetJob, into: Path) -> str:
+    """The same, by the target's own Python in a runner."""
+    python = read_foreign(job.folder("env"))
+    _, names = foreign.foreign_requirements(job.lock, job.target, python.version)
+    request = _request(job, into, names, python.libpython)
+    with opened(job, into) as place:
+        analysis = foreign.analyse_foreign(request, _origins(job, into), into, place, python, job.runner)
+    return _kept(analysis, into)
 
 
 def scripts(job: TargetJob, into: Path) -> tuple[tuple[str, str], ...]:
@@ -143,7 +167,7 @@ def bootloader_inputs(job: TargetJob) -> Mapping[str, object]:
     return {
         "hooks": [_source_digest(job, hook) for hook in job.analysis.hooks], "entry": job.project.entry_point,
         "name": job.project.executable, "env": job.results["env"].key, "optimize": job.settings.optimize,
-        "libpython": collector.library_name(job.interpreter, job.target),
+        "libpython": job.library,
     }  # fmt: skip
 
 
@@ -154,7 +178,7 @@ def _source_digest(job: TargetJob, entry: Entry) -> list[str]:
 def _bootloader(job: TargetJob, into: Path) -> str:
     request = collector.PackRequest(
         kind="tree", scripts=scripts(job, into), files=(), optimize=job.settings.optimize,
-        libpython=collector.library_name(job.interpreter, job.target), contents=collector.CONTENTS,
+        libpython=job.library, contents=collector.CONTENTS,
         level=9, blobs=str(job.blobs.root), output=str(into / job.program),
     )  # fmt: skip
     collector.pack(request, job.folder("env") / "env", into, job.runner)
@@ -165,7 +189,7 @@ def _bootloader(job: TargetJob, into: Path) -> str:
 def _launch(job: TargetJob) -> Launch:
     return Launch(
         name=job.project.executable, version=job.wheel.version, python=job.python,
-        library=collector.library_name(job.interpreter, job.target), optimize=job.settings.optimize,
+        library=job.library, optimize=job.settings.optimize,
         path=search_path((entry.dest for entry in job.analysis.entries), job.python),
         interpreter=job.settings.interpreter,
     )  # fmt: skip
@@ -213,7 +237,9 @@ def _tree(job: TargetJob, into: Path) -> str:
     root, start = into / "tree", into / "start"
     root.mkdir()
     entries = [*job.analysis.entries, *_start_entries(job, start)]
-    assemble(entries, job.origins, job.folder("launcher") / job.program, root, recipe, job.blobs, job.runner)
+    assemble(
+        entries, job.origins, job.folder("launcher") / job.program, root, recipe, job.blobs, job.runner, job.tools
+    )  # fmt: skip
     shutil.rmtree(start, ignore_errors=True)
     tree = read_tree(root, job.program)
     (into / "tree.json").write_bytes(msgspec.json.encode(tree.files))
@@ -221,5 +247,6 @@ def _tree(job: TargetJob, into: Path) -> str:
 
 
 ANALYSE = Step(name="analyse", after=("wheel", "env"), inputs=_analyse_inputs, run=_analyse)
+FOREIGN_ANALYSE = Step(name="analyse", after=("wheel", "env"), inputs=_analyse_inputs, run=_foreign_analyse)
 BOOTLOADER = Step(name="launcher", after=("analyse",), inputs=bootloader_inputs, run=_bootloader)
 TREE = Step(name="tree", after=("analyse", "launcher"), inputs=_tree_inputs, run=_tree)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from ferryman_build.collect import pyinstaller as collector
+import msgspec
+
 from ferryman_build.locking import packages_for, requirements_text
 from ferryman_build.pipeline import Step
 from ferryman_build.steps.job import TargetJob
@@ -38,7 +39,7 @@ def _bootloader_executable(job: TargetJob, into: Path) -> str:
     output = into / f"{job.stem}{job.target.suffix}"
     PyInstallerOneFile(
         tree=job.tree, scripts=scripts(job, into),
-        optimize=job.settings.optimize, libpython=collector.library_name(job.interpreter, job.target),
+        optimize=job.settings.optimize, libpython=job.library,
         env=job.folder("env") / "env", blobs=job.blobs.root, level=job.settings.compress_level, work=into,
     ).write(output, job.runner)  # fmt: skip
     (into / "program.py").unlink()
@@ -63,9 +64,7 @@ def _executable(job: TargetJob, into: Path) -> str:
 
 
 def _site_requirements(job: TargetJob) -> str:
-    return requirements_text(
-        packages_for(job.lock, job.target, job.interpreter.version), job.target, job.python
-    )
+    return requirements_text(packages_for(job.lock, job.target, job.full_python), job.target, job.python)
 
 
 def _site_inputs(job: TargetJob) -> Mapping[str, object]:
@@ -76,13 +75,14 @@ def _site_inputs(job: TargetJob) -> Mapping[str, object]:
 def _site(job: TargetJob, into: Path) -> str:
     tools = job.folder("tools") / "env"
     install_site_packages(_site_requirements(job), job.target, job.python, tools, into, job.runner)
-    return f"{len(packages_for(job.lock, job.target, job.interpreter.version))} wheels"
+    return f"{len(packages_for(job.lock, job.target, job.full_python))} wheels"
 
 
 def _pyz_inputs(job: TargetJob) -> Mapping[str, object]:
     return {"site": job.made("site"), "wheel": job.made("wheel"), "entry": job.project.entry_point, "stem": job.stem,
             "epoch": job.source.epoch, "python": job.python, "tools": job.results["tools"].key,
-            "data": data_digests(job)}  # fmt: skip
+            "data": data_digests(job), "target": msgspec.to_builtins(job.target), "days": job.settings.cache_days,
+            "interpreter": job.settings.interpreter}  # fmt: skip
 
 
 def _pyz(job: TargetJob, into: Path) -> str:
@@ -90,7 +90,8 @@ def _pyz(job: TargetJob, into: Path) -> str:
     pyz = PyzJob(
         site=job.folder("site") / "site", app=job.folder("wheel") / "app", data=project_data(job),
         entry_point=job.project.entry_point, python=job.python, epoch=job.source.epoch,
-        env=job.folder("tools") / "env", output=path,
+        env=job.folder("tools") / "env", output=path, target=job.target, name=job.project.executable,
+        version=job.wheel.version, cache_days=job.settings.cache_days, interpreter=job.settings.interpreter,
     )  # fmt: skip
     write_pyz(pyz, job.runner)
     return human_size(path.stat().st_size)

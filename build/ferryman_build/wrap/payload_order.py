@@ -71,6 +71,7 @@ _DICTIONARY = frozenset(
      "os", "pathlib", "re", "typing", "urllib"}
 )  # fmt: skip
 _DICTIONARY_NAME = "stdlib:dictionary"
+_INTERPRETER = (Origin.HOST, Origin.RUNTIME)
 
 
 def group_of(dest: str, kind: EntryKind, origin: Origin, own_top_levels: Collection[str]) -> str:
@@ -91,11 +92,13 @@ def group_of(dest: str, kind: EntryKind, origin: Origin, own_top_levels: Collect
     """
     top = _top_level(dest)
     if kind is EntryKind.NATIVE:
-        return f"native:{dest.rsplit('/', 1)[-1]}" if origin is Origin.HOST else f"extension:{top}"
+        return f"native:{dest.rsplit('/', 1)[-1]}" if origin in _INTERPRETER else f"extension:{top}"
     own = origin in {Origin.APP, Origin.WORK} or top in own_top_levels
     if own or dest.startswith(f"{_OWN_FOLDER}/"):
         return "app"
-    return {Origin.HOST: "stdlib", Origin.PROJECT: f"data:{top}"}.get(origin, f"dist:{top}")
+    if origin in _INTERPRETER:
+        return "stdlib"
+    return f"data:{top}" if origin is Origin.PROJECT else f"dist:{top}"
 
 
 def _top_level(dest: str) -> str:

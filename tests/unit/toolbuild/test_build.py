@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from ferryman_build.artifacts import Kind, ProjectInfo
-from ferryman_build.build import Options, all_at_once, ready_kinds
 from ferryman_build.errors import BlockedError, BuildStepError, FerrymanError, SpaceError, ToolMissingError
 from ferryman_build.plan import Plan, Row, Status
+from ferryman_build.preflight import Options, all_at_once, ready_kinds
 from ferryman_build.targets import parse_target
 from ferryman_build.ui import PlainUi
 

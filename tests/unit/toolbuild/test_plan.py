@@ -18,7 +18,8 @@ from ferryman_build.artifacts import Kind
 from ferryman_build.cmd import Completed, Runner
 from ferryman_build.errors import PackageIndexError
 from ferryman_build.lockfile import sealed
-from ferryman_build.plan import Plan, Row, Status, ci_matrix, make_plan, plan_json, plan_project, plan_schema
+from ferryman_build.plan import Plan, Row, Status, make_plan, plan_json, plan_project, plan_schema
+from ferryman_build.plan_facts import Block, OwnWheel, RunnerFact, RuntimeFact, Sources
 from ferryman_build.plan_render import grouped_blocks, plain_lines, render_plan
 from ferryman_build.project import Project
 from ferryman_build.settings import Bundler, Collector, Settings, TargetSettings
@@ -63,6 +64,28 @@ def plan(
     )  # fmt: skip
 
 
+RUNTIME = RuntimeFact(python="3.11.13", origin="a builder", fetched=True, floor={"glibc": "2.17"})
+NO_RUNTIME = RuntimeFact(problem=Block("There is no runtime.", "Name one."))
+NATIVE = RunnerFact(names=("native",))
+
+
+def sources(
+    runtime: RuntimeFact = RUNTIME, runner: RunnerFact | None = None, own: OwnWheel | None = None
+) -> Sources:
+    """Facts as this machine, linux-amd64, would find them."""
+
+    def runner_of(target: Any, _settings: Settings) -> RunnerFact:
+        absent = RunnerFact(untested="untested here: get one", problem=Block("No runner.", "Get one."))
+        return runner or (NATIVE if target == LINUX else absent)
+
+    def runtime_of(target: Any, *_: object) -> RuntimeFact:
+        return (
+            runtime if target.libc == "gnu" or runtime.problem else msgspec.structs.replace(runtime, floor={})
+        )
+
+    return Sources(runtime=runtime_of, runner=runner_of, own=own or OwnWheel())
+
+
 def one(*packages: LockedPackage, target: Any = LINUX, kind: Kind = Kind.PYZ, **more: Any) -> Row:
     (row,) = plan(*packages, targets=(target,), kinds=(kind,), **more).rows
     return row
@@ -73,12 +96,15 @@ def one(*packages: LockedPackage, target: Any = LINUX, kind: Kind = Kind.PYZ, **
 
 @pytest.mark.parametrize("kind", Kind)
 @pytest.mark.parametrize("target", all_targets(), ids=str)
-def test_pure_dependencies_block_only_foreign_trees(kind: Kind, target: Any) -> None:
-    """A .pyz goes everywhere; a tree is collected where the target's Python runs."""
-    row = one(PURE, target=target, kind=kind)
+def test_pure_dependencies_go_everywhere_where_there_is_a_runtime(kind: Kind, target: Any) -> None:
+    """A .pyz goes everywhere; a foreign tree is made of a runtime, and blocked where there is none, with reason and cure."""
+    assert one(PURE, target=target, kind=kind, sources=sources()).status is Status.READY
+    row = one(PURE, target=target, kind=kind, sources=sources(NO_RUNTIME))
     expected = Status.READY if kind is Kind.PYZ or target == LINUX else Status.BLOCKED
     assert row.status is expected
-    assert bool(row.reason) == bool(row.cure) == (expected is Status.BLOCKED)
+    assert (row.reason, row.cure) == (
+        ("There is no runtime.", "Name one.") if expected is Status.BLOCKED else ("", "")
+    )
 
 
 @pytest.mark.parametrize(
@@ -90,12 +116,55 @@ def test_pure_dependencies_block_only_foreign_trees(kind: Kind, target: Any) -> 
         ("linux-s390x", "on a linux-s390x machine"),  # nobody hosts one
     ],
 )
-def test_a_foreign_tree_names_the_machine_that_builds_it(target: str, where: str) -> None:
-    """The reason says what runs where; the cure names machine and command."""
-    row = one(PURE, target=parse_target(target), kind=Kind.ARCHIVE)
+def test_an_analysis_without_a_runner_names_the_machine_that_builds_it(target: str, where: str) -> None:
+    """The reason says what runs where, and why no runner does it; the cure names runner, collector, machine and command."""
+    agent = project(settings=Settings(collector=Collector.PYINSTALLER))
+    row = one(PURE, target=parse_target(target), kind=Kind.ARCHIVE, agent=agent, sources=sources())
     assert "PyInstaller's analysis runs where the target's Python runs" in row.reason
-    assert f"Build {where}" in row.cure
+    assert row.reason.endswith("No runner.")
+    assert row.cure.startswith("Get one. Or set collector =")
+    assert f"build {where}" in row.cure
     assert "ferryman merge" in row.cure
+
+
+def test_an_analysis_with_a_runner_is_ready() -> None:
+    """PyInstaller for another machine, where something here runs that machine's programs."""
+    agent = project(settings=Settings(collector=Collector.PYINSTALLER))
+    qemu = sources(runner=RunnerFact(names=("qemu",)))
+    row = one(PURE, target=ARM, kind=Kind.ARCHIVE, agent=agent, sources=qemu)
+    assert (row.status, row.collector, row.runner, row.runtime) == (Status.READY, "pyinstaller", "qemu", "")
+
+
+def test_a_bootloader_stays_on_its_own_machine() -> None:
+    """bundle = "pyinstaller" for another target names the launcher as the way out."""
+    agent = project(settings=Settings(bundle=Bundler.PYINSTALLER))
+    row = one(PURE, target=WINDOWS, kind=Kind.EXECUTABLE, agent=agent, sources=sources())
+    assert "PyInstaller's bootloader is packed by PyInstaller on its own machine" in row.reason
+    assert row.cure.startswith('Set bundle = "ferryman" in [tool.ferryman.target.windows-amd64]')
+
+
+@pytest.mark.parametrize(
+    ("floor", "target", "status"),
+    [
+        ({"glibc": "2.17"}, LINUX, Status.READY),
+        ({"glibc": "2.31"}, LINUX, Status.BLOCKED),
+        ({"glibc": "2.4"}, LINUX, Status.READY),  # versions, not text
+        ({"glibc": "2.17"}, parse_target("linux-amd64-musl"), Status.BLOCKED),
+        ({"macos": "11.0"}, parse_target("darwin-arm64"), Status.READY),
+        ({"macos": "12.0"}, parse_target("darwin-arm64"), Status.BLOCKED),
+        ({}, WINDOWS, Status.READY),  # never fetched: nobody knows
+    ],
+)
+def test_a_promise_below_its_runtime_is_blocked(floor: dict[str, str], target: Any, status: Status) -> None:
+    """The reason has both numbers, the cure the setting that promises less."""
+    agent = project(settings=Settings(collector=Collector.STANDALONE))
+    made = Sources(runtime=lambda *_: msgspec.structs.replace(RUNTIME, floor=floor), runner=lambda *_: NATIVE)
+    row = one(PURE, target=target, kind=Kind.ARCHIVE, agent=agent, sources=made)
+    assert row.status is status
+    if status is Status.BLOCKED:
+        ((system, version),) = floor.items()
+        assert f"needs {system} {version}" in row.reason
+        assert f'floor = "{system} {version}"' in row.cure
 
 
 @pytest.mark.parametrize(
@@ -204,15 +273,12 @@ def test_a_wheel_whose_hash_is_not_locked_blocks_with_its_own_cure() -> None:
     assert "ferryman lock" in row.cure
 
 
-def test_the_standalone_collector_is_of_another_release() -> None:
-    """Trees are blocked on every target, the host's too; a .pyz is collected by nobody."""
+def test_the_standalone_collector_serves_the_own_machine_too() -> None:
+    """Asked for by name, a runtime is the tree of every target; the row says which, and what it needs."""
     agent = project(settings=Settings(collector=Collector.STANDALONE))
-    rows = plan(PURE, targets=(LINUX, ARM), agent=agent).rows
-    blocked = [row for row in rows if row.status is Status.BLOCKED]
-    assert {row.kind for row in blocked} == {Kind.ARCHIVE, Kind.EXECUTABLE}
-    assert len(blocked) == 4
-    assert all("standalone is not in this release" in row.reason for row in blocked)
-    assert all(row.on_runner is Status.BLOCKED for row in blocked)
+    (row,) = plan(PURE, kinds=(Kind.ARCHIVE,), agent=agent, sources=sources()).rows
+    assert (row.status, row.collector) == (Status.READY, "standalone")
+    assert (row.runtime, row.runtime_floor) == ("a builder, Python 3.11.13", "glibc 2.17")
 
 
 def test_a_python_that_the_project_refuses_blocks_without_a_lock() -> None:
@@ -229,20 +295,40 @@ def test_a_python_that_the_project_refuses_blocks_without_a_lock() -> None:
 
 
 @pytest.mark.parametrize(
-    ("tag", "target", "expected"),
+    ("own", "target", "expected", "wheel"),
     [
-        (None, "windows-amd64", Status.READY),
-        ("py3-none-any", "windows-amd64", Status.READY),
-        ("cp311-abi3-linux_x86_64", "linux-amd64", Status.READY),
-        ("cp311-abi3-linux_x86_64", "windows-amd64", Status.BLOCKED),
-        ("cp312-cp312-linux_x86_64", "linux-amd64", Status.BLOCKED),
+        (OwnWheel(), "windows-amd64", Status.READY, ""),
+        (OwnWheel(native=True), "windows-amd64", Status.READY, "built here with zig for x86_64-windows-gnu"),
+        (OwnWheel(native=True, crossable=False), "linux-amd64", Status.READY, "built here"),
+        (OwnWheel(native=True, crossable=False, obstacle="It is Rust."), "windows-amd64", Status.BLOCKED, ""),
+        (
+            OwnWheel(native=True, crossable=False, prebuilt=("demo-1.2-cp311-abi3-win_amd64.whl",)),
+            "windows-amd64", Status.READY, "demo-1.2-cp311-abi3-win_amd64.whl",
+        ),
+        (
+            OwnWheel(native=True, crossable=False, prebuilt=("demo-1.2-cp311-abi3-win_arm64.whl",)),
+            "windows-amd64", Status.BLOCKED, "",
+        ),
+        (
+            OwnWheel(native=True, prebuilt=("demo-1.2-cp311-cp311-win_amd64.whl", "demo-1.2-cp310-abi3-win_amd64.whl")),
+            "windows-amd64", Status.READY, "demo-1.2-cp311-cp311-win_amd64.whl",
+        ),
     ],
-)
-def test_the_projects_own_wheel_must_fit_too(tag: str | None, target: str, expected: Status) -> None:
-    """Assumed pure until the built wheel says otherwise."""
-    row = one(PURE, target=parse_target(target), own_wheel_tag=tag)
+)  # fmt: skip
+@pytest.mark.parametrize("kind", [Kind.PYZ, Kind.ARCHIVE])
+def test_the_projects_own_wheel_must_fit_too(
+    own: OwnWheel, target: str, expected: Status, wheel: str, kind: Kind
+) -> None:
+    """Pure, prebuilt, or built by zig; else blocked, with cibuildwheel, another machine and less as the ways out."""
+    row = one(PURE, target=parse_target(target), kind=kind, sources=sources(own=own))
     assert row.status is expected
-    assert ("own wheel" in row.reason) is (expected is Status.BLOCKED)
+    if expected is Status.READY:
+        assert row.own_wheel == wheel
+    else:
+        assert row.reason.startswith("The project's own wheel holds machine code")
+        assert own.obstacle in row.reason
+        assert "cibuildwheel" in row.cure
+        assert "drop the target" in row.cure
 
 
 def test_what_a_target_says_for_itself_holds_for_it_alone() -> None:
@@ -274,8 +360,8 @@ def test_a_dependency_of_one_system_counts_there_alone() -> None:
     ("target", "kind", "file", "collector", "bundler"),
     [
         ("linux-amd64", Kind.ARCHIVE, "demo-1.2-linux-amd64.tar.gz", "pyinstaller", "ferryman"),
-        ("windows-amd64", Kind.ARCHIVE, "demo-1.2-windows-amd64.zip", "pyinstaller", "ferryman"),
-        ("windows-amd64", Kind.EXECUTABLE, "demo-1.2-windows-amd64.exe", "pyinstaller", "ferryman"),
+        ("windows-amd64", Kind.ARCHIVE, "demo-1.2-windows-amd64.zip", "standalone", "ferryman"),
+        ("windows-amd64", Kind.EXECUTABLE, "demo-1.2-windows-amd64.exe", "standalone", "ferryman"),
         ("darwin-arm64", Kind.PYZ, "demo-1.2-darwin-arm64.pyz", "pip", "shiv"),
     ],
 )
@@ -288,11 +374,12 @@ def test_a_row_says_who_makes_which_file(
 
 
 def test_a_row_says_who_tests_it() -> None:
-    """Native on the host; elsewhere it is said to be untested, and why."""
-    here, there = plan(PURE, targets=(LINUX, ARM), kinds=(Kind.PYZ,)).rows
-    assert (here.runner, here.untested, here.floor) == ("native", "", "glibc 2.17")
-    assert there.runner == ""
-    assert there.untested == "untested here: this machine is linux-amd64"
+    """Native on the host; elsewhere it is said to be untested, why, and what would change that."""
+    here, there = plan(PURE, targets=(LINUX, ARM), kinds=(Kind.PYZ,), sources=sources()).rows
+    assert (here.runner, here.untested, here.floor) == ("native", "", LINUX.floor_text)
+    assert (there.runner, there.untested) == ("", "untested here: get one")
+    both = sources(runner=RunnerFact(names=("native", "rootfs")))
+    assert one(PURE, sources=both).runner == "native, rootfs"
 
 
 def test_a_version_that_only_the_wheel_knows_has_a_place_holder() -> None:
@@ -324,19 +411,35 @@ def test_the_json_keeps_its_schema_and_comes_back_whole() -> None:
 
 
 def test_the_matrix_of_ci_has_what_a_hosted_machine_builds() -> None:
-    """Trees where the machine is the target; no entry without a machine; no musl tree on a glibc machine."""
-    matrix = {entry["target"]: entry for entry in ci_matrix(plan(PURE, targets=all_targets()))}
-    every = ["archive", "executable", "pyz"]
-    assert matrix["windows-arm64"] == {"target": "windows-arm64", "runner": "windows-11-arm", "kinds": every}
-    assert matrix["linux-amd64"]["kinds"] == every
-    assert matrix["linux-amd64-musl"]["kinds"] == ["pyz"]
+    """A job per target that somebody hosts; with a runtime, trees for all of them, tried in an old userland."""
+    matrix = {entry.target: entry for entry in plan(PURE, targets=all_targets(), sources=sources()).ci}
+    every = (Kind.ARCHIVE, Kind.EXECUTABLE, Kind.PYZ)
     assert set(matrix) == {target.id for target in all_targets() if target.runner}
+    assert {entry.kinds for entry in matrix.values()} == {every}
+    assert {entry.collector for entry in matrix.values()} == {"standalone"}
+    arm = matrix["windows-arm64"]
+    assert (arm.runner, arm.smoke, arm.image) == ("windows-11-arm", "native", "")
+    assert (matrix["linux-amd64-musl"].smoke, matrix["linux-amd64-musl"].image) == (
+        "container",
+        "alpine:3.20",
+    )
+    assert matrix["linux-arm64"].image == "debian:bullseye-slim"
+
+
+def test_the_matrix_of_ci_without_runtimes() -> None:
+    """PyInstaller where the machine is the target; no musl tree on a glibc machine."""
+    matrix = {
+        entry.target: entry for entry in plan(PURE, targets=all_targets(), sources=sources(NO_RUNTIME)).ci
+    }
+    assert matrix["linux-amd64"].kinds == (Kind.ARCHIVE, Kind.EXECUTABLE, Kind.PYZ)
+    assert matrix["linux-amd64"].collector == "pyinstaller"
+    assert matrix["linux-amd64-musl"].kinds == (Kind.PYZ,)
 
 
 def test_the_matrix_of_ci_leaves_out_what_is_blocked_everywhere() -> None:
     """What lacks a wheel is not sent to a machine that cannot make it either."""
-    (entry,) = ci_matrix(plan(LINUX_ONLY, targets=(WINDOWS, LINUX)))
-    assert entry["target"] == "linux-amd64"
+    (entry,) = plan(LINUX_ONLY, targets=(WINDOWS, LINUX), sources=sources()).ci
+    assert entry.target == "linux-amd64"
 
 
 # --- for people -------------------------------------------------------------------------------------------------------
@@ -384,9 +487,9 @@ def test_reasons_cures_and_a_count_stand_below_the_table(terminal: bool) -> None
     """Each reason once for all rows that share it."""
     made = plan(PURE, targets=(LINUX, ARM))
     text = rendered(made, terminal=terminal)
-    assert text.count("PyInstaller's analysis runs where") == 1
+    assert text.count("Nobody has looked for a runtime") == 1
     assert "linux-arm64 (archive, executable)" in text
-    assert "on an ubuntu-24.04-arm machine" in text
+    assert "Name one with `runtime`" in text
     assert "4 READY, 2 BLOCKED of 6 artifacts for 2 targets." in text
     assert len(grouped_blocks(made)) == 1
 

@@ -345,7 +345,7 @@ def test_what_a_target_says_lies_over_the_project() -> None:
     assert (arm.python, arm.collector, arm.optimize) == ("3.13", Collector.STANDALONE, 2)
     assert (arm.hidden_imports, arm.exclude_modules, arm.target) == (("a", "b", "c"), ("d",), {})
     amd = project.for_target(parse_target("linux-amd64"))
-    assert (amd.python, amd.collector, amd.hidden_imports) == ("3.12", Collector.PYINSTALLER, ("a", "b"))
+    assert (amd.python, amd.collector, amd.hidden_imports) == ("3.12", Collector.AUTO, ("a", "b"))
 
 
 @pytest.mark.parametrize("path", [".", "pyproject.toml"])

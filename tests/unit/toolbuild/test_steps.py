@@ -9,21 +9,32 @@ from typing import Any
 import pytest
 
 from ferryman_build.artifacts import Kind
-from ferryman_build.build import compiles
+from ferryman_build.preflight import compiles
 from ferryman_build.settings import Bundler, Settings
-from ferryman_build.steps import STEPS, steps_for, trees
+from ferryman_build.steps import steps_for, trees
+from ferryman_build.ways import Way
 
 EVERY = [kinds for number in range(1, len(Kind) + 1) for kinds in itertools.combinations(Kind, number)]
 
 
-@pytest.mark.parametrize("bundler", Bundler)
+# A bootloader is packed where PyInstaller runs.
+JOBS = [
+    (bundler, way) for bundler in Bundler for way in Way if bundler is Bundler.FERRYMAN or way is Way.HERE
+]
+
+
+@pytest.mark.parametrize("native", [True, False])
+@pytest.mark.parametrize(("bundler", "way"), JOBS)
 @pytest.mark.parametrize("kinds", EVERY, ids=",".join)
-def test_each_step_finds_those_before_it(kinds: tuple[Kind, ...], bundler: Bundler) -> None:
+def test_each_step_finds_those_before_it(
+    kinds: tuple[Kind, ...], bundler: Bundler, way: Way, native: bool
+) -> None:
     """For every choice: one step a name, each behind those that it waits for, a product and a smoke test of each kind."""
-    names = [step.name for step in steps_for(kinds, bundler)]
+    steps = steps_for(kinds, bundler, way, native=native)
+    names = [step.name for step in steps]
 
     assert len(set(names)) == len(names)
-    for number, step in enumerate(steps_for(kinds, bundler)):
+    for number, step in enumerate(steps):
         assert set(step.after) <= set(names[:number]), step.name
     assert set(kinds) <= set(names)
     assert {f"smoke-{kind}" for kind in kinds} <= set(names)
@@ -42,7 +53,7 @@ def test_the_launcher_is_compiled_only_where_it_starts_something(
     kinds: tuple[Kind, ...], bundler: Bundler, compiled: bool
 ) -> None:
     """A .pyz or PyInstaller's bootloader needs neither a compiler nor headers."""
-    names = {step.name for step in steps_for(kinds, bundler)}
+    names = {step.name for step in steps_for(kinds, bundler, Way.HERE)}
 
     assert (names >= {"toolchain", "objects"}, bool(names & {"toolchain", "objects"})) == (compiled, compiled)
     assert compiles(Settings(bundle=bundler), kinds) is compiled
@@ -64,11 +75,11 @@ def test_a_plain_interpreter_has_what_it_needs(
     """What it imports by itself is in the tree, where the launcher can be one and the project lets it."""
     job: Any = SimpleNamespace(settings=settings, python=python)
 
-    assert trees._hidden_imports(job) == wanted
+    assert trees.hidden_imports(job) == wanted
 
 
 def test_what_is_compiled_waits_for_nothing_of_the_project() -> None:
     """So it runs beside the wheel, the environment and the analysis."""
-    after = {step.name: step.after for step, _, bundlers in STEPS if Bundler.FERRYMAN in bundlers}
+    after = {step.name: step.after for step in steps_for(tuple(Kind), Bundler.FERRYMAN, Way.HERE)}
 
     assert (after["toolchain"], after["objects"], after["launcher"]) == ((), ("toolchain",), ("objects",))
