@@ -52,7 +52,13 @@ CHECKERS = (
 def main(arguments: Sequence[str]) -> int:
     """Run every checker; the worst of their ends as an exit code."""
     root = Path(arguments[0]).resolve() if arguments else ROOT
-    return max(run(checker, root) for checker in CHECKERS)
+    missing = [program for program in dict.fromkeys(one.program for one in CHECKERS) if find(program) is None]
+    for program in missing:
+        sys.stderr.write(
+            f"{program} is not installed; `nox -s lint` has it, or: pip install --require-hashes -r locks/dev.txt\n"
+        )
+    ends = [run(checker, root) for checker in CHECKERS if checker.program not in missing]
+    return max([TOOL_MISSING if missing else 0, *ends])
 
 
 def run(checker: Checker, root: Path) -> int:
@@ -60,11 +66,7 @@ def run(checker: Checker, root: Path) -> int:
     files = checker.files(root)
     if not files:
         return 0
-    try:
-        command = [find(checker.program), *checker.options, *files]
-    except FileNotFoundError as missing:
-        sys.stderr.write(f"{missing}\n")
-        return TOOL_MISSING
+    command = [find(checker.program) or checker.program, *checker.options, *files]
     done = subprocess.run(command, cwd=root, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT, text=True, encoding="utf-8", check=False)  # fmt: skip
     verdict = "found something" if done.returncode else "ok"
@@ -74,15 +76,10 @@ def run(checker: Checker, root: Path) -> int:
     return FOUND if done.returncode else 0
 
 
-def find(program: str) -> str:
+def find(program: str) -> "str | None":
     """The program of the environment that runs this, else the one on PATH."""
     beside = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)))
-    found = shutil.which(program, path=beside)
-    if found is None:
-        raise FileNotFoundError(
-            f"{program} is not installed; `nox -s lint` has it, or: pip install --require-hashes -r locks/dev.txt"
-        )
-    return found
+    return shutil.which(program, path=beside)
 
 
 if __name__ == "__main__":
