@@ -116,11 +116,14 @@ def test_cache_commands(desk: Desk) -> None:
     env = {"FERRYMAN_CACHE": desk.machine.path(desk.folder / "own")}
     running = desk.machine.start(desk.python, desk.machine.path(archive), "sleep", env=env)
     assert running.stdout is not None
-    assert running.stdout.readline().strip() == b"up"
-    kept = desk.run(archive, "--ferryman-cache", "prune", "0", cache="own")
-    assert "nothing to remove" in text(kept)
-    running.kill()
-    running.communicate()
+    try:
+        assert running.stdout.readline().strip() == b"up"
+        kept = desk.run(archive, "--ferryman-cache", "prune", "0", cache="own")
+        assert "nothing to remove" in text(kept)
+        assert "running" in text(desk.run(archive, "--ferryman-cache", "list", cache="own"))
+    finally:
+        running.kill()
+        running.communicate()
     time.sleep(0.5)
     assert "removed" in text(desk.run(archive, "--ferryman-cache", "prune", "0", cache="own"))
     assert not tree.exists()

@@ -23,13 +23,16 @@ _FEW = 150  # modules that one process compiles in a moment
 # --- locks ------------------------------------------------------------------------------------------------------------
 
 
+_ALL = 2**31 - 1  # every byte that a process may have locked
+
+
 def _try_lock(handle):
-    """Whether this process has the lock now; True as well where the file system has none."""
+    """Whether this process has the lock alone now; True as well where the file system has none."""
     try:
         if places.WINDOWS:
             import msvcrt
 
-            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+            msvcrt.locking(handle, msvcrt.LK_NBLCK, _ALL)
         else:
             import fcntl
 
@@ -351,32 +354,35 @@ def _remove(program, key, folder, limit):
 
 
 def _move_away(folder, away, limit):
-    """Only what nobody runs: whoever does holds a lock on the folder (on Windows: a file in it is open)."""
+    """Only what nobody runs: whoever does holds a lock. Windows moves no folder in which a file is open, so ours goes first."""
     shutil.rmtree(away, ignore_errors=True)
-    if places.WINDOWS:
-        with contextlib.suppress(OSError):
+    with _alone(folder) as alone:
+        if not alone or used(folder) > limit:
+            return False
+        if not places.WINDOWS:
             os.rename(folder, away)
             return True
-        return False
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        if not _try_lock(handle) or used(folder) > limit:
-            return False
+    with contextlib.suppress(OSError):
         os.rename(folder, away)
+        return True
+    return False
+
+
+@contextlib.contextmanager
+def _alone(folder):
+    """Whether nobody else holds the tree, while inside."""
+    path = os.path.join(folder, run.HELD) if places.WINDOWS else folder
+    handle = os.open(path, os.O_RDWR | os.O_CREAT if places.WINDOWS else os.O_RDONLY)
+    try:
+        yield _try_lock(handle)
     finally:
         os.close(handle)
-    return True
 
 
 def running(folder):
-    """Whether somebody holds the tree; on Windows nobody can say without trying."""
-    if places.WINDOWS:
-        return False
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        return not _try_lock(handle)
-    finally:
-        os.close(handle)
+    """Whether somebody holds the tree."""
+    with _alone(folder) as alone:
+        return not alone
 
 
 def _remove_drafts(program, key):

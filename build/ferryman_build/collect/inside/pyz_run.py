@@ -13,7 +13,7 @@ from _ferryman import places
 EXIT_USAGE, EXIT_DAMAGED, EXIT_NO_PLACE = 64, 65, 73
 MARKER = ".ferryman"
 MARKER_HEAD = "ferryman 1\n"
-HELD = ".held"  # on Windows the file that is open while the program runs: the marker has to be replaceable
+HELD = ".held"  # on Windows the file whose byte with the number of the process is locked while that runs
 DAY = 24 * 3600
 BELIEVED, EARLIER, NONE = "believed", "earlier", "none"
 _CURE = "Set FERRYMAN_CACHE to a folder that this user may write to and that is not mounted noexec."
@@ -138,27 +138,37 @@ def hold(tree):
 
 
 def _lock_shared(tree):
-    """The lock, or None when somebody is removing the tree. Windows removes no folder in which a file is open."""
+    """The lock, or None when somebody is removing the tree."""
+    path = os.path.join(tree.folder, HELD) if places.WINDOWS else tree.folder
     try:
-        if places.WINDOWS:
-            return os.open(os.path.join(tree.folder, HELD), os.O_RDWR | os.O_CREAT)
-        import fcntl
-
-        lock = os.open(tree.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        lock = os.open(
+            path, os.O_RDWR | os.O_CREAT if places.WINDOWS else os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+        )
     except FileNotFoundError:
         return None
     try:
-        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        if os.path.samestat(os.fstat(lock), os.stat(tree.folder)):
+        _share(lock)
+        if os.path.samestat(os.fstat(lock), os.stat(path)):
             return lock
-    except FileNotFoundError:
-        pass
-    except BlockingIOError:
+    except (FileNotFoundError, BlockingIOError, PermissionError):
         pass
     except OSError:
         return lock  # a file system without locks; nobody prunes there either
     os.close(lock)
     return None
+
+
+def _share(lock):
+    """A lock that any number of processes can have. The C library of Windows knows only exclusive ones: each has its byte."""
+    if places.WINDOWS:
+        import msvcrt
+
+        os.lseek(lock, os.getpid(), os.SEEK_SET)
+        msvcrt.locking(lock, msvcrt.LK_NBLCK, 1)
+    else:
+        import fcntl
+
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
 
 
 def release():
