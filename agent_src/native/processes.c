@@ -53,7 +53,7 @@ collection_add(collection *into)
 char *
 collection_text(collection *into, size_t bytes)
 {
-    if (into->text_room - into->text_size < bytes) {
+    if (into->text == NULL || into->text_room - into->text_size < bytes) { /* also for no bytes: NULL means no memory */
         size_t room = into->text_room ? into->text_room : FIRST_TEXT;
         while (room - into->text_size < bytes) {
             room *= 2;
