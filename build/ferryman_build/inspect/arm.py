@@ -200,8 +200,13 @@ def _leb(data: bytes, at: int) -> tuple[int, int]:
             return value, at
 
 
-def measure_attributes(section: bytes) -> Cpu:
-    """What the linker wrote down about a 32-bit file; NEON units may be chosen at run time without a trace here."""
+def measure_attributes(section: bytes, asks: tuple[str, ...] = ()) -> Cpu:
+    """What the linker wrote down about a 32-bit file: the most that any of its parts needs.
+
+    Args:
+        section: the content of .ARM.attributes.
+        asks: how the file learns what the processor has.
+    """
     tags = attributes(section)
     names = [(_FP_ARCH, name) for name in _FP.get(tags.get(_FP_ARCH, 0), ())]
     if tags.get(_SIMD_ARCH, 0):
@@ -216,4 +221,4 @@ def measure_attributes(section: bytes) -> Cpu:
         name: Reason(level_of("armv7", name), "", f"{labels[tag]} {tags[tag]}", ".ARM.attributes")
         for tag, name in names
     }
-    return Cpu(features=dict(sorted(found.items())))
+    return Cpu(features=dict(sorted(found.items())), chosen=asks)

@@ -28,7 +28,7 @@ _ARM64: Mapping[str, frozenset[str]] = {
 }
 _ARM32: Mapping[str, frozenset[str]] = {
     "armv7": frozenset(),
-    "armv8": frozenset({"armv8", "neon", "vfpv3", "vfpv3-d32", "vfpv4"}),
+    "armv8": frozenset({"armv8"}),
 }
 LEVELS: Mapping[str, Mapping[str, frozenset[str]]] = {"amd64": _AMD64, "arm64": _ARM64, "armv7": _ARM32}
 
@@ -40,6 +40,7 @@ _BUNDLES: Mapping[str, frozenset[str]] = {
         "dotprod", "flagm", "rcpc2", "frint", "sb", "fp16", "fhm",
     }),
     "neon": frozenset({"neon", "vfpv3", "vfpv3-d32"}),
+    "armv8": frozenset({"neon", "vfpv3", "vfpv3-d32", "vfpv4"}),
 }  # fmt: skip
 
 

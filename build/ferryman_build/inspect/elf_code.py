@@ -17,6 +17,7 @@ _PF_X = 1
 _FUNC, _IFUNC, _UNDEFINED = 2, 10, 0
 _IRELATIVE = {"EM_X86_64": 37, "EM_AARCH64": 1032}
 _RELATIVE = {"EM_X86_64": 8, "EM_AARCH64": 1027}
+_ABSOLUTE = {"EM_X86_64": 1, "EM_AARCH64": 257}
 # Imports by which a file asks the C library, the compiler's runtime or the kernel what the processor has. On x86-64
 # getauxval says nothing of use; there a program executes CPUID.
 _ASKING: Mapping[str, frozenset[str]] = {
@@ -28,6 +29,7 @@ _ASKING: Mapping[str, frozenset[str]] = {
         "getauxval", "__getauxval", "elf_aux_info", "__aarch64_cpu_features", "__init_cpu_features_resolver",
         "__init_cpu_features", "_rtld_global_ro",
     }),
+    "EM_ARM": frozenset({"getauxval", "__getauxval", "_rtld_global_ro"}),
 }  # fmt: skip
 
 
@@ -43,9 +45,17 @@ def elf_code(elf: Any) -> Code:
         symbols=tuple(
             sorted({symbol for symbol, kind, _ in symbols if kind in (_FUNC, _IFUNC) and symbol.address})
         ),
-        entries=tuple(_entries(elf, listed, symbols, relocations, _RELATIVE.get(machine))),
+        entries=tuple(_entries(elf, listed, symbols, relocations)),
         asks=tuple(sorted(_asks(symbols, relocations, machine))),
     )
+
+
+def imports_that_ask(elf: Any) -> tuple[str, ...]:
+    """How a file of any class learns what the processor has, as far as its imports tell it."""
+    asking = _ASKING.get(elf["e_machine"], frozenset())
+    table = elf.get_section_by_name(".dynsym")
+    names = [symbol.name for symbol in table.iter_symbols()] if table is not None else []
+    return tuple(f"imports {name}" for name in sorted(asking.intersection(names)))
 
 
 def _executable(elf: Any, sections: Iterable[Any]) -> Iterator[tuple[int, bytes]]:
@@ -61,9 +71,10 @@ def _executable(elf: Any, sections: Iterable[Any]) -> Iterator[tuple[int, bytes]
 
 
 def _symbols(elf: Any, sections: Iterable[Any]) -> Iterator[tuple[Symbol, int, int]]:
-    """(symbol, its type, its section) of both tables; undefined ones have address 0."""
-    for section in sections:
-        if section["sh_type"] in ("SHT_DYNSYM", "SHT_SYMTAB"):
+    """(symbol, its type, its section) of both tables, the dynamic one first; undefined ones have address 0."""
+    tables = [section for section in sections if section["sh_type"] in ("SHT_DYNSYM", "SHT_SYMTAB")]
+    for section in sorted(tables, key=lambda table: str(table["sh_type"])):
+        if section["sh_link"]:
             strings = elf.get_section(section["sh_link"]).data()
             for name, info, _, shndx, value, size in struct.iter_unpack(
                 "<IBBHQQ", _whole(section.data(), 24)
@@ -110,7 +121,6 @@ def _entries(
     sections: Iterable[Any],
     symbols: Sequence[tuple[Symbol, int, int]],
     relocations: Iterable[tuple[int, int, int]],
-    relative: int | None,
 ) -> Iterator[int]:
     """What runs at load: the entry point, constructors, and the functions by which Python opens a module."""
     if elf["e_entry"]:
@@ -118,13 +128,18 @@ def _entries(
     for symbol, kind, section in symbols:
         if kind == _FUNC and section != _UNDEFINED and symbol.name.startswith("PyInit_"):
             yield symbol.address
+    machine = elf["e_machine"]
     arrays = [
         section for section in sections if section["sh_type"] in ("SHT_INIT_ARRAY", "SHT_PREINIT_ARRAY")
     ]
     ranges = [(section["sh_addr"], section["sh_addr"] + section["sh_size"]) for section in arrays]
     for offset, info, addend in relocations:
-        if info & 0xFFFFFFFF == relative and any(low <= offset < high for low, high in ranges):
-            yield addend
+        if any(low <= offset < high for low, high in ranges):
+            kind, number = info & 0xFFFFFFFF, info >> 32
+            if kind == _RELATIVE.get(machine):
+                yield addend
+            elif kind == _ABSOLUTE.get(machine) and number < len(symbols):  # the dynamic symbols come first
+                yield symbols[number][0].address + addend
     for section in arrays:
         yield from (value for (value,) in struct.iter_unpack("<Q", _whole(section.data(), 8)) if value)
 

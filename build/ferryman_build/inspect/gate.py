@@ -50,12 +50,24 @@ def raise_for_findings(findings: Iterable[Finding], target: Target) -> None:
     if not errors:
         return
     first = errors[0]
-    shown = [f"{one.code}: {one.message}" for one in errors[:_MOST_DETAILS]]
+    lines = _lines(errors)
+    shown = lines[:_MOST_DETAILS]
+    shown += [f"… and {len(lines) - _MOST_DETAILS} more"] if len(lines) > _MOST_DETAILS else []
     shown += [f"way out of {code}: {cure}" for code, cure in _other_cures(errors)]
-    shown += [f"… and {len(errors) - _MOST_DETAILS} more"] if len(errors) > _MOST_DETAILS else []
     raise InspectError(
         f"The tree does not keep what {target} promises: {first.message}.", advice=first.cure, details=shown
     )
+
+
+def _lines(errors: Iterable[Finding]) -> list[str]:
+    """One line for each kind and what shows it; the first file speaks for all that need the same."""
+    groups: dict[tuple[Code, str], list[Finding]] = {}
+    for one in errors:
+        groups.setdefault((one.code, one.what), []).append(one)
+    return [
+        f"{code}: {found[0].message}" + (f" (and {len(found) - 1} more files)" if len(found) > 1 else "")
+        for (code, _), found in groups.items()
+    ]
 
 
 def _other_cures(errors: Sequence[Finding]) -> list[tuple[Code, str]]:

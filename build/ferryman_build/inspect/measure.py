@@ -16,7 +16,7 @@ from ferryman_build.cache import Blobs, digest
 from ferryman_build.inspect import arm, elf_isa, x86
 from ferryman_build.inspect.bytecode import is_bytecode, source_path
 from ferryman_build.inspect.code import Code
-from ferryman_build.inspect.elf_code import elf_code
+from ferryman_build.inspect.elf_code import elf_code, imports_that_ask
 from ferryman_build.inspect.formats import MAGICS, read_native
 from ferryman_build.inspect.macho import slices
 from ferryman_build.inspect.macho_code import macho_code
@@ -123,7 +123,11 @@ def _of_elf(content: bytes, architectures: tuple[str, ...]) -> dict[str, Cpu]:
     (arch,) = architectures
     if arch == "armv7":
         section = elf.get_section_by_name(".ARM.attributes")
-        return {arch: arm.measure_attributes(section.data())} if section is not None else {}
+        return (
+            {arch: arm.measure_attributes(section.data(), imports_that_ask(elf))}
+            if section is not None
+            else {}
+        )
     if arch not in _MEASURES:
         return {}
     found = _MEASURES[arch](elf_code(elf))
