@@ -7,6 +7,7 @@ list with hashes and ``--no-deps``, and its platform arguments only choose among
 
 from __future__ import annotations
 
+import csv
 import os
 import re
 import shutil
@@ -47,6 +48,19 @@ def install_site_packages(
     )  # fmt: skip
     (into / "site").mkdir(exist_ok=True)
     shutil.rmtree(into / "site" / "bin", ignore_errors=True)
+    for record in (into / "site").glob("*.dist-info/RECORD"):
+        _forget_missing(record)
+
+
+def _forget_missing(record: Path) -> None:
+    """Drop the rows of files that are not there: a script's row has the digest of the path of the Python that installed it."""
+    with record.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.reader(file))
+    # pip names them relative to where they would be without --target: ../../bin/idna
+    kept = [row for row in rows if row and ".." not in row[0] and (record.parent.parent / row[0]).exists()]
+    if len(kept) < len(rows):
+        with record.open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerows(kept)
 
 
 def pip_sources(given: Mapping[str, str]) -> dict[str, str]:

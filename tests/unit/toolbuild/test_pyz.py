@@ -67,6 +67,18 @@ def test_site_packages(tmp_path: Path) -> None:
     assert not (tmp_path / "site" / "bin").exists()
 
 
+def test_records_forget_what_is_not_there(tmp_path: Path) -> None:
+    """A script that pip wrote has its Python's path in it, and so its digest in RECORD is another one on another machine."""
+    info = tmp_path / "site" / "a-1.dist-info"
+    info.mkdir(parents=True)
+    (tmp_path / "site" / "a, b.py").touch()
+    rows = ["../../bin/a,sha256=abc,9", '"a, b.py",sha256=def,0', "a-1.dist-info/RECORD,,", "gone.py,,"]
+    (info / "RECORD").write_text("\n".join(rows) + "\n")
+    install_site_packages("", parse_target("linux-amd64"), "3.11", Path("/env"), tmp_path, Recorder())
+
+    assert (info / "RECORD").read_text() == '"a, b.py",sha256=def,0\na-1.dist-info/RECORD,,\n'
+
+
 def test_project_without_dependencies(tmp_path: Path) -> None:
     """pip makes no folder for nothing, and the next step finds one all the same."""
     install_site_packages("", parse_target("linux-amd64"), "3.11", Path("/env"), tmp_path, Recorder())
