@@ -24,6 +24,7 @@ from ferryman_build.collect.foreign_python import (
     foreign_python,
     foreign_requirements,
     inside,
+    known_foreign,
     make_foreign_environment,
     probe_foreign,
     real_file,
@@ -35,7 +36,7 @@ from ferryman_build.errors import BuildStepError
 from ferryman_build.runners.base import Place
 
 __all__ = [
-    "ForeignInterpreter", "analyse_foreign", "foreign_python", "foreign_requirements", "make_foreign_environment",
+    "ForeignInterpreter", "analyse_foreign", "foreign_python", "foreign_requirements", "known_foreign", "make_foreign_environment",
     "probe_foreign", "require_same_bytecode",
 ]  # fmt: skip
 

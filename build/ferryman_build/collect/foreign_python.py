@@ -7,18 +7,21 @@ minute of pip in an emulated processor.
 
 from __future__ import annotations
 
+import os
 import shutil
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 
 import msgspec
 
+from ferryman_build.cache import digest
 from ferryman_build.cmd import Runner, environment
 from ferryman_build.collect.environment import tool_requirements
 from ferryman_build.errors import BuildStepError, ResolutionError, ToolMissingError
 from ferryman_build.interpreter import Interpreter
 from ferryman_build.locking import Lock, packages_for, requirements_text
-from ferryman_build.runners.base import Place
+from ferryman_build.runners.base import Place, Purpose, RunnerKind
 from ferryman_build.settings import OLDEST_PYTHON
 from ferryman_build.targets import Target
 
@@ -105,6 +108,57 @@ def probe_foreign(place: Place, work: Path, runner: Runner) -> ForeignInterprete
         libpython=real_file(place.unspell(facts.library), place.root) if facts.library else None,
         spelled=place.spell(place.python), magic=facts.magic, windows=facts.windows,
     )  # fmt: skip
+
+
+class _Remembered(msgspec.Struct, frozen=True):
+    """A probe's answer, and what the interpreter's file was like then: size in bytes, time in ns."""
+
+    python: dict[str, str | bool | None]
+    file: tuple[int, int]
+
+
+def known_foreign(
+    kind: RunnerKind, target: Target, floor: Mapping[str, str], work: Path, cache: Path, runner: Runner
+) -> ForeignInterpreter:
+    """The Python in which ``kind`` builds for ``target``: as remembered in ``cache`` while it is the same file, or probed.
+
+    Args:
+        floor: the promise, as for opening a place.
+        work: a folder for the place, where one has to be opened.
+        cache: a folder of kept answers.
+
+    Raises:
+        ToolMissingError: ``kind`` is not ready, or see :func:`probe_foreign`.
+    """
+    root = getattr(kind, "python_root", None)
+    question = [
+        kind.name,
+        target.id,
+        kind.ready(target, Purpose.BUILD, floor).found,
+        sorted(floor.items()),
+        str(root),
+    ]
+    record = cache / f"foreign-{digest(question)}.json"
+    try:
+        kept = msgspec.json.decode(record.read_bytes(), type=_Remembered)
+        python = msgspec.convert(kept.python, ForeignInterpreter, dec_hook=lambda kind, value: kind(value))
+        if _file_of(python.path) == kept.file:
+            return python
+    except (OSError, msgspec.MsgspecError):
+        pass  # never asked, or not to be read any more
+    with kind.open(target, Purpose.BUILD, floor, work, runner) as place:
+        python = probe_foreign(place, work, runner)
+    cache.mkdir(parents=True, exist_ok=True)
+    facts = msgspec.to_builtins(python, enc_hook=str)
+    draft = record.with_suffix(f".{os.getpid()}")
+    draft.write_bytes(msgspec.json.encode(_Remembered(facts, _file_of(python.path))))
+    draft.replace(record)
+    return python
+
+
+def _file_of(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
 
 
 def real_file(path: Path, root: Path | None) -> Path:

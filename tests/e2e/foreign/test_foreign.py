@@ -110,7 +110,7 @@ def test_the_program_runs_where_it_was_never_built(made: Made) -> None:
     if not way.kind.ready(way.target, Purpose.TRY, way.target.floor).ready:
         way.kind.setup(way.target, way.runner, print)
     with way.open(Purpose.TRY) as place:
-        assert way.run(place, made.program, "--version") == (0, f"lantern-keeper 2.3.0{END[way.target.id]}")
+        assert way.run(place, made.program, "--version") == (0, f"2.3.0{END[way.target.id]}")
         code, said = way.run(place, made.program, "check")
 
     assert code == 0

@@ -11,7 +11,8 @@ import signal
 import stat
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path, PureWindowsPath
 
 import msgspec
@@ -25,8 +26,9 @@ from ferryman_build.collect.foreign_python import ForeignInterpreter, real_file
 from ferryman_build.errors import BuildStepError, ResolutionError, ToolMissingError
 from ferryman_build.interpreter import Interpreter
 from ferryman_build.locking import Lock, LockedPackage
-from ferryman_build.runners.base import Command, Place
-from ferryman_build.targets import parse_target
+from ferryman_build.runners.base import Command, Place, Purpose, Readiness
+from ferryman_build.settings import RunnerName
+from ferryman_build.targets import Target, parse_target
 from ferryman_build.wheeltags import Wheel
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="the programs are shell scripts")
@@ -207,6 +209,54 @@ def test_a_place_to_try_in_has_no_python(place: Elsewhere, runner: Runner) -> No
     place.python = None
     with pytest.raises(ToolMissingError, match="no Python of the target"):
         foreign.probe_foreign(place, place.shared, runner)
+
+
+class Kind:
+    """A runner whose one place is always open; it counts how often."""
+
+    name = RunnerName.QEMU
+
+    def __init__(self, place: Elsewhere) -> None:
+        self.place, self.opened = place, 0
+
+    def runs(self, target: Target, host: Target) -> bool:
+        return True
+
+    def ready(self, target: Target, purpose: Purpose, floor: Mapping[str, str]) -> Readiness:
+        return Readiness(ready=True, found="a userland")
+
+    def setup(self, target: Target, runner: Runner, say: Callable[[str], None]) -> None:
+        raise AssertionError("nobody asked for it")
+
+    @contextmanager
+    def open(
+        self, target: Target, purpose: Purpose, floor: Mapping[str, str], work: Path, runner: Runner
+    ) -> Iterator[Place]:
+        assert purpose is Purpose.BUILD
+        self.opened += 1
+        yield self.place
+
+
+def test_a_python_is_probed_once_until_it_changes(place: Elsewhere, runner: Runner, tmp_path: Path) -> None:
+    """A plan asks each time; the same file has the same answer, and half a record is none."""
+    answering(place, FACTS)
+    kind, cache, target = Kind(place), tmp_path / "cache", parse_target("linux-arm64")
+
+    def ask() -> ForeignInterpreter:
+        return foreign.known_foreign(kind, target, {"glibc": "2.31"}, place.shared, cache, runner)
+
+    first = ask()
+    assert ask() == first
+    assert kind.opened == 1
+
+    answering(place, {**FACTS, "version": "3.11.20"})
+    assert ask().version == "3.11.20"
+    assert kind.opened == 2
+
+    (record,) = cache.iterdir()
+    record.write_bytes(record.read_bytes()[:20])
+    assert ask().version == "3.11.20"
+    assert kind.opened == 3
 
 
 @pytest.mark.parametrize(
