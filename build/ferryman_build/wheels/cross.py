@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -22,8 +23,9 @@ from ferryman_build.interpreter import Headers, Interpreter
 from ferryman_build.source import source_files
 from ferryman_build.targets import Target, host_target
 from ferryman_build.toolchain import Toolchain
+from ferryman_build.wheel import asks_git
 from ferryman_build.wheels import compiler
-from ferryman_build.wheels.finish import finish
+from ferryman_build.wheels.finish import finish, is_for_later_pythons
 from ferryman_build.wheels.headers import lay_headers
 from ferryman_build.wheels.refusals import CURE, backend_of, refuse_backend
 
@@ -84,10 +86,29 @@ def build_cross_wheel(
     with tempfile.TemporaryDirectory(prefix=".cross-", dir=into) as name:
         work = Path(name).resolve()
         make_environment(work, python, pins, runner)
-        _copy(root, work / "source")
-        include = lay_headers(headers, own, target, work / "include")
-        made = _build(root, target, python, include, toolchain, epoch, work, runner)
+
+        def attempt(own: Headers | None, place: Path) -> Path:
+            _copy(root, place / "source", with_history=asks_git(build_requires))
+            include = lay_headers(headers, own, target, place / "include")
+            return _build(target, backend_of(root), python, include, toolchain, epoch, place, runner)
+
+        made = _first_that_fits(attempt, own, target, work)
         return finish(made, target, for_one_python=own is not None, epoch=epoch, into=into)
+
+
+def _first_that_fits(
+    attempt: Callable[[Headers | None, Path], Path], own: Headers | None, target: Target, work: Path
+) -> Path:
+    """With headers of ours, which make the same file on every machine; with the target's own where those are not enough."""
+    if own is None:
+        return attempt(None, work / "ours")
+    try:
+        made = attempt(None, work / "ours")
+        if is_for_later_pythons(made, target):
+            return made
+    except BuildStepError:  # what is wrong with it, if it is not the headers, is said the second time
+        pass
+    return attempt(own, work / "own")
 
 
 def _is_host(target: Target) -> bool:
@@ -97,38 +118,42 @@ def _is_host(target: Target) -> bool:
         return False
 
 
-def _copy(root: Path, into: Path) -> None:
-    """Source files alone, as wheel.py does it: what an earlier build left is not taken along."""
+def _copy(root: Path, into: Path, *, with_history: bool) -> None:
+    """Source files alone, as wheel.py does it: what an earlier build left is not taken along.
+
+    A backend that asks git for the version finds the history, where the project is the top of its checkout.
+    """
     for path in source_files(root):
         place = into / path.relative_to(root)
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(path, place, follow_symlinks=False)
+    if with_history and (root / ".git").is_dir():
+        (into / ".git").write_text(f"gitdir: {root / '.git'}\n", encoding="utf-8")
 
 
 def _build(
-    root: Path, target: Target, python: Interpreter, include: Path, toolchain: Toolchain, epoch: int, work: Path,
-    runner: Runner,
+    target: Target, backend: tuple[str, tuple[str, ...]], python: Interpreter, include: Path, toolchain: Toolchain,
+    epoch: int, place: Path, runner: Runner,
 ) -> Path:  # fmt: skip
-    """What the backend made."""
-    backend, path = backend_of(root)
-    dist = work / "dist"
+    """What the backend made of ``place``/source; all that it is told and writes lies in ``place``, its own Python beside."""
+    dist = place / "dist"
     dist.mkdir()
-    env = env_python(work / "env")
-    told = compiler.compiler(target, python.short, toolchain.zig.resolve(), include, work)
+    env = env_python(place.parent / "env")
+    told = compiler.compiler(target, python.short, toolchain.zig.resolve(), include, place)
     request = _Request(
-        source=str(work / "source"), backend=backend, path=path, into=str(dist),
+        source=str(place / "source"), backend=backend[0], path=backend[1], into=str(dist),
         platform=compiler.host_platform(target), suffixes=compiler.suffixes(target, python.short),
         variables=compiler.variables(target, python.short, include, env),
     )  # fmt: skip
-    (work / "cc.json").write_bytes(msgspec.json.encode(told))
-    (work / "request.json").write_bytes(msgspec.json.encode(request))
+    (place / "cc.json").write_bytes(msgspec.json.encode(told))
+    (place / "request.json").write_bytes(msgspec.json.encode(request))
     given = {
-        **toolchain.environment(work / "zig"), "SOURCE_DATE_EPOCH": str(epoch), "GIT_OPTIONAL_LOCKS": "0",
-        "FERRYMAN_CC": str(work / "cc.json"), "FERRYMAN_REQUEST": str(work / "request.json"),
+        **toolchain.environment(place / "zig"), "SOURCE_DATE_EPOCH": str(epoch), "GIT_OPTIONAL_LOCKS": "0",
+        "FERRYMAN_CC": str(place / "cc.json"), "FERRYMAN_REQUEST": str(place / "request.json"),
         "FERRYMAN_TARGET": target.id,
     }  # fmt: skip
     runner.run(
-        [env, "-X", "utf8", _INSIDE / "backend.py"], name=f"wheel {target}", cwd=work, env=given,
+        [env, "-X", "utf8", _INSIDE / "backend.py"], name=f"wheel {target}", cwd=place, env=given,
         timeout=_SECONDS, advice=_ADVICE,
     )  # fmt: skip
     return _only(dist)

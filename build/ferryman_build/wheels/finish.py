@@ -57,6 +57,12 @@ def finish(made: Path, target: Target, *, for_one_python: bool, epoch: int, into
     return write_wheel_file(tagged(wheel), into, epoch)
 
 
+def is_for_later_pythons(made: Path, target: Target) -> bool:
+    """Whether every native file in a backend's wheel is named after the stable ABI."""
+    found = [Path(member.name).name for member, _ in natives(read_wheel_file(made))]
+    return all(is_stable(name, target) for name in found)
+
+
 def _members(wheel: Wheel, target: Target) -> tuple[Member, ...]:
     native = {member.name for member, _ in natives(wheel)}
     return tuple(

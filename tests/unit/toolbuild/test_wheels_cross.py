@@ -120,13 +120,42 @@ def test_backend_is_pinned_and_told_the_target(project: Path) -> None:
     assert "CFLAGS" not in runner.env
 
 
-def test_headers_of_the_target_are_used(project: Path, include: Path) -> None:
-    """Where a runtime brings them, and for this machine's own target."""
-    runner = Backend({"plover/_core.cp311-win_arm64.pyd": pe(ARM64)})
+@pytest.mark.parametrize(
+    ("name", "config"), [("_core.pyd", "MS_WINDOWS"), ("_core.cp311-win_arm64.pyd", "of this machine")]
+)
+def test_headers_of_the_target(name: str, config: str, project: Path, include: Path) -> None:
+    """They count without the stable ABI alone: a stable extension is the same file wherever it was compiled."""
+    runner = Backend({f"plover/{name}": pe(ARM64)})
 
     build(project, "windows-arm64", runner, own=include)
 
-    assert runner.config == "of this machine"
+    assert config in runner.config
+
+
+def test_headers_of_the_target_may_be_needed_to_compile(project: Path, include: Path) -> None:
+    """What ours lack is tried with the target's own, and what that says is the message."""
+    with pytest.raises(BuildStepError, match="exit code 1"):
+        build(project, "windows-arm64", failing := Backend({}, fails=True), own=include)
+
+    assert failing.config == "of this machine"
+    assert len(failing.words) == 4
+
+
+@pytest.mark.usefixtures("include")
+@pytest.mark.parametrize(
+    ("requires", "seen"),
+    [(SETUPTOOLS, False), ((*SETUPTOOLS, "setuptools-scm>=8"), True), (("setuptools_scm",), True)],
+)
+def test_backend_that_asks_git_is_shown_the_history(
+    requires: tuple[str, ...], seen: bool, project: Path
+) -> None:
+    """The copy has no history of its own."""
+    (project / ".git").mkdir()
+    runner = Backend({"plover/_core.abi3.so": elf(ARM64)})
+
+    build(project, "linux-arm64", runner, requires=requires)
+
+    assert (".git" in runner.saw) is seen
 
 
 @pytest.mark.usefixtures("include")

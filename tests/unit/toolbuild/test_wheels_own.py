@@ -172,7 +172,7 @@ def test_missing_file_is_refused(app: Path, tmp_path: Path) -> None:
     [
         (WINDOWS, elf(), r"no wheel for win_amd64: plover/_core\.pyd is ELF for amd64"),
         (WINDOWS, pe(ARM64), "is PE for arm64"),
-        (LINUX, elf(ARM64), r"no wheel for manylinux_2_17_x86_64: .* is ELF for arm64"),
+        (LINUX, elf(ARM64), r"no wheel for manylinux2014_x86_64: .* is ELF for arm64"),
         (LINUX, macho(), "is MACHO for arm64"),
         (MUSL, elf(), "linked with the C library of gnu"),
         (
