@@ -227,6 +227,17 @@ ring_append(ring *self, const char *line, size_t size, int *through)
     return answer;
 }
 
+int
+ring_try_append(ring *self, const char *line, size_t size, int *through, ring_answer *answer)
+{
+    if (!wk_try_lock(&self->mutex)) {
+        return 0;
+    }
+    *answer = append_locked(self, line, size, through);
+    wk_unlock(&self->mutex);
+    return 1;
+}
+
 static int
 drain_locked(ring *self, int64_t deadline);
 

@@ -4,7 +4,9 @@
  * mutex and writes that one without it. So producers never wait for a write, only for each other's memcpy; and what the
  * policy may still drop is exactly what is not on its way yet.
  *
- * This file knows nothing of Python. Every function takes the mutex itself, unless it says otherwise.
+ * This file knows nothing of Python. Every function takes the mutex itself, unless it says otherwise. A thread that holds the
+ * GIL must not wait for the mutex: around a fork the mutex is held by a thread that runs Python code and may wait for the
+ * GIL. ring_try_append is for such a thread.
  */
 #ifndef WATCHKEEPER_RING_H
 #define WATCHKEEPER_RING_H
@@ -75,6 +77,7 @@ typedef enum { RING_TAKEN, RING_DROPPED, RING_WAIT } ring_answer;
 /* Append one line; a line break is added when it has none at its end. RING_WAIT: the ring is full and its policy is to
  * wait, which is ring_append_waiting's business. `through` tells that nobody else will write the line: call ring_drain. */
 ring_answer ring_append(ring *self, const char *line, size_t size, int *through);
+int ring_try_append(ring *self, const char *line, size_t size, int *through, ring_answer *answer); /* 0: it was held */
 ring_answer ring_append_waiting(ring *self, const char *line, size_t size, int *through);
 
 /* Write what is there, in this thread, until `deadline` of wk_now(). */

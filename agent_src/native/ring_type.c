@@ -1,4 +1,5 @@
-/* Ring: the log ring as a Python type. The GIL is released wherever a thread may wait or write.
+/* Ring: the log ring as a Python type. The GIL is released wherever a thread may wait or write; ring.h says why that
+ * includes every wait for the mutex.
  *
  * An object belongs to one process and one interpreter; its descriptor is the caller's to keep open and to close.
  */
@@ -148,14 +149,17 @@ ring_dealloc(PyObject *object)
 
 /* -- methods -- */
 
-/* RING_WAIT and lines that nobody else writes: what takes time goes without the GIL. */
 static PyObject *
 write_line(ring *target, const char *line, size_t size)
 {
     int through;
-    ring_answer answer = ring_append(target, line, size, &through);
-    if (answer == RING_WAIT || through) {
+    ring_answer answer;
+    int quick = ring_try_append(target, line, size, &through, &answer);
+    if (!quick || answer == RING_WAIT || through) {
         Py_BEGIN_ALLOW_THREADS
+        if (!quick) {
+            answer = ring_append(target, line, size, &through);
+        }
         if (answer == RING_WAIT) {
             answer = ring_append_waiting(target, line, size, &through);
         }
@@ -226,7 +230,10 @@ ring_flush(PyObject *self, PyObject *args, PyObject *kwargs)
         return NULL;
     }
     ring *target = &((ring_object *)self)->ring;
-    uint64_t mark = ring_mark(target);
+    uint64_t mark;
+    Py_BEGIN_ALLOW_THREADS
+    mark = ring_mark(target);
+    Py_END_ALLOW_THREADS
     for (;;) {
         int64_t slice = wk_now() + SIGNAL_SLICE;
         int done;
@@ -262,7 +269,9 @@ static PyObject *
 ring_stats(PyObject *self, PyObject *Py_UNUSED(none))
 {
     ring_counts counts;
+    Py_BEGIN_ALLOW_THREADS
     ring_read_counts(&((ring_object *)self)->ring, &counts);
+    Py_END_ALLOW_THREADS
     PyObject *answer = PyDict_New();
     for (size_t index = 0; answer != NULL && index < sizeof count_fields / sizeof *count_fields; index++) {
         uint64_t value;
@@ -280,17 +289,22 @@ static PyObject *
 ring_is_running(PyObject *self, void *Py_UNUSED(closure))
 {
     ring *target = &((ring_object *)self)->ring;
+    int running;
+    Py_BEGIN_ALLOW_THREADS
     wk_lock(&target->mutex);
-    int running = target->running;
+    running = target->running;
     wk_unlock(&target->mutex);
+    Py_END_ALLOW_THREADS
     return PyBool_FromLong(running);
 }
 
-#define FORK_METHOD(name)                                  \
+#define FORK_METHOD(name)                                                     \
     static PyObject *name##_method(PyObject *self, PyObject *Py_UNUSED(none)) \
-    {                                                      \
-        name(&((ring_object *)self)->ring);                \
-        Py_RETURN_NONE;                                    \
+    {                                                                         \
+        Py_BEGIN_ALLOW_THREADS                                                \
+        name(&((ring_object *)self)->ring);                                   \
+        Py_END_ALLOW_THREADS                                                  \
+        Py_RETURN_NONE;                                                       \
     }
 
 FORK_METHOD(ring_before_fork)

@@ -18,6 +18,7 @@ typedef CONDITION_VARIABLE wk_condition;
 static inline void wk_mutex_init(wk_mutex *mutex) { InitializeSRWLock(mutex); }
 static inline void wk_mutex_destroy(wk_mutex *mutex) { (void)mutex; }
 static inline void wk_lock(wk_mutex *mutex) { AcquireSRWLockExclusive(mutex); }
+static inline int wk_try_lock(wk_mutex *mutex) { return TryAcquireSRWLockExclusive(mutex); }
 static inline void wk_unlock(wk_mutex *mutex) { ReleaseSRWLockExclusive(mutex); }
 static inline void wk_condition_init(wk_condition *condition) { InitializeConditionVariable(condition); }
 static inline void wk_condition_destroy(wk_condition *condition) { (void)condition; }
@@ -53,6 +54,7 @@ typedef pthread_cond_t wk_condition;
 static inline void wk_mutex_init(wk_mutex *mutex) { pthread_mutex_init(mutex, NULL); }
 static inline void wk_mutex_destroy(wk_mutex *mutex) { pthread_mutex_destroy(mutex); }
 static inline void wk_lock(wk_mutex *mutex) { pthread_mutex_lock(mutex); }
+static inline int wk_try_lock(wk_mutex *mutex) { return pthread_mutex_trylock(mutex) == 0; }
 static inline void wk_unlock(wk_mutex *mutex) { pthread_mutex_unlock(mutex); }
 static inline void wk_condition_destroy(wk_condition *condition) { pthread_cond_destroy(condition); }
 static inline void wk_wake_all(wk_condition *condition) { pthread_cond_broadcast(condition); }

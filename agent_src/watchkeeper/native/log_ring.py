@@ -47,7 +47,8 @@ class LogRing:
         self.stats = self.ring.stats
         self.flush = self.ring.flush
         self._thread = threading.Thread(target=self.ring.run, name="log-ring", daemon=True)
-        _rings.add(self)
+        with _fork_lock:
+            _rings.add(self)
         if thread:
             with contextlib.suppress(RuntimeError):
                 self._thread.start()
@@ -75,9 +76,12 @@ class LogRing:
 
 _rings: weakref.WeakSet[LogRing] = weakref.WeakSet()
 _forking: list[LogRing] = []
+_fork_lock = threading.Lock()
+"""Held from before a fork until after it: between the two, other threads run, and one of them may fork as well."""
 
 
 def _before_fork() -> None:
+    _fork_lock.acquire()
     _forking.extend(_rings)
     for one in _forking:
         one.ring._before_fork()
@@ -86,11 +90,13 @@ def _before_fork() -> None:
 def _after_fork_in_parent() -> None:
     while _forking:
         _forking.pop().ring._after_fork_in_parent()
+    _fork_lock.release()
 
 
 def _after_fork_in_child() -> None:
     while _forking:
         _forking.pop().ring._after_fork_in_child()
+    _fork_lock.release()
 
 
 if hasattr(os, "register_at_fork"):
