@@ -38,6 +38,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in list(os.environ):
         if name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
+    monkeypatch.setenv("FERRYMAN_HOME", str(tmp_path / "home"))
     return tmp_path / "home"
 
 
@@ -235,3 +236,17 @@ def test_a_list_through_the_network(home: Path) -> None:
     with serving({"deep/runtimes.toml": file(text)}) as server:
         (found,) = open_index(f"{server.address}/deep/")
     assert found.address == f"{server.address}/deep/{NAME}"
+
+
+def test_a_list_is_remembered(home: Path) -> None:
+    """A mirror that is down later still serves what was fetched from it; one that was never up does not."""
+    with serving({"runtimes.toml": file(index_text([row(None)]).encode()), NAME: file(CONTENT)}) as server:
+        address = server.address
+        (first,) = open_index(address)
+        fetch(first, archives(home), LINE)
+
+    (later,) = open_index(address)
+    assert later == first
+    assert prepare(later, LINUX, home).version == "3.11.9"
+    with pytest.raises(FerrymanError, match="cannot be reached"):
+        open_index(f"{address}/another")

@@ -6,6 +6,8 @@ resources/runtimes.toml. A relative ``url`` is resolved against the place that t
 
 from __future__ import annotations
 
+import contextlib
+import os
 import tomllib
 from collections.abc import Callable, Iterable, Sequence
 from importlib import resources
@@ -17,7 +19,9 @@ from urllib.request import url2pathname
 import msgspec
 from msgspec import Meta
 
-from ferryman_build.errors import BlockedError, ConfigError
+from ferryman_build.cache import digest
+from ferryman_build.errors import BlockedError, ConfigError, PackageIndexError
+from ferryman_build.homes import home
 from ferryman_build.inspect.native import version_key
 from ferryman_build.targets import Target, all_targets
 from ferryman_build.words import suggest
@@ -136,7 +140,8 @@ def open_index(place: str, read: Callable[[str], bytes] | None = None) -> tuple[
     Args:
         place: "" is Ferryman's own; a folder with a runtimes.toml, that file itself, or either as a file:// or
             http(s):// URL.
-        read: fetches a small file; :func:`ferryman_build.runtimes.fetch.read_small` when None.
+        read: fetches a small file. When None, :func:`ferryman_build.runtimes.fetch.read_small`, and what it answered the
+            last time for as long as the mirror does not answer.
 
     Raises:
         ConfigError: there is no list at ``place``, or it is wrong.
@@ -162,7 +167,7 @@ def open_index(place: str, read: Callable[[str], bytes] | None = None) -> tuple[
 
 
 def _remote_index(place: str, read: Callable[[str], bytes] | None) -> tuple[Runtime, ...]:
-    from ferryman_build.runtimes.fetch import read_small, shown
+    from ferryman_build.runtimes.fetch import shown
 
     parts = urlsplit(place)
     address = (
@@ -170,8 +175,27 @@ def _remote_index(place: str, read: Callable[[str], bytes] | None) -> tuple[Runt
         if parts.path.endswith(".toml")
         else parts._replace(path=f"{parts.path.rstrip('/')}/{FILE}").geturl()
     )
-    content = (read or read_small)(address)
+    content = _last_known(address) if read is None else read(address)
     return read_index(content.decode("utf-8", "replace"), address.rpartition("/")[0], shown(address))
+
+
+def _last_known(address: str) -> bytes:
+    """What the mirror has; while it does not answer, what it had the last time. Archives are pinned by hash in both."""
+    from ferryman_build.runtimes.fetch import read_small
+
+    kept = home() / "runtimes" / "lists" / f"{digest(address)[:32]}.toml"
+    try:
+        content = read_small(address)
+    except PackageIndexError:
+        if not kept.is_file():
+            raise
+        return kept.read_bytes()
+    with contextlib.suppress(OSError):  # it is only for a bad day
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        draft = kept.with_suffix(f".{os.getpid()}.draft")
+        draft.write_bytes(content)
+        draft.replace(kept)
+    return content
 
 
 def named_runtime(place: str, target: Target, root: Path) -> Runtime:

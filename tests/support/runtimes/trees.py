@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import msgspec
-
 from ferryman_build.cache import Blobs
 from ferryman_build.cmd import Runner
 from ferryman_build.collect.analysis import Analysis, Entry, EntryKind, Origin
@@ -30,12 +28,11 @@ from ferryman_build.targets import Target, parse_target
 from ferryman_build.toolchain import compile_launcher, link_launcher
 from ferryman_build.tree import CONTENTS, Recipe, assemble
 from ferryman_build.wrap.launch import FOLDER, MAIN, Launch, launch_text, main_script, search_path
-from ferryman_build.wrap.payload import PayloadInfo
+from ferryman_build.wrap.payload import PayloadFile, PayloadInfo, write_payload
 from ferryman_build.wrap.pyz import install_site_packages
 from support.ferryman import ROOT
 from support.launcher_targets import tools
-from support.qemu.payloads import pack_tree
-from support.runtimes.folder import DEFAULT, make
+from support.runtimes.folder import make
 
 NAME, VERSION, PYTHON = "skua", "4.5.6", "3.11"
 PROGRAM = Path(__file__).with_name(NAME)
@@ -157,7 +154,21 @@ class Works:
     def one_file(self, made: Made) -> Path:
         """The same tree as one executable."""
         payload = self.folder / f"payload-{made.target}"
-        pack_tree(made.root, PayloadInfo(name=NAME, version=VERSION), NAME, payload, self.cache)
+        files = [
+            PayloadFile(
+                path.relative_to(made.root).as_posix(),
+                0o755 if path.stat().st_mode & 0o100 else 0o644,
+                path,
+                "",
+                "stdlib",
+            )
+            for path in sorted(made.root.rglob("*"))
+            if path.is_file()
+        ]
+        info = PayloadInfo(name=NAME, version=VERSION)
+        write_payload(
+            files, info, payload, Blobs(self.cache / "blobs"), level=3
+        )  # its size is not what is tested
         return self.launcher(made.distribution, made.target, payload)
 
 
@@ -180,13 +191,3 @@ def _start_entries(analysis: Analysis, distribution: Distribution, into: Path) -
         Entry(f"{FOLDER}/launch", EntryKind.DATA, Origin.WORK, "launch"),
         Entry(MAIN, EntryKind.MODULE, Origin.WORK, "main.py"),
     ]
-
-
-def default_folder() -> Path:
-    """Where the test runtimes are."""
-    return DEFAULT
-
-
-def as_json(made: Made) -> bytes:
-    """The analysis as a build keeps it."""
-    return msgspec.json.encode(made.analysis)
