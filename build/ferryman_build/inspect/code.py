@@ -78,5 +78,5 @@ def between(starts: list[int], sections: tuple[tuple[int, bytes], ...]) -> tuple
     for start, data in sections:
         end = start + len(data)
         inside = ordered[bisect.bisect_left(ordered, start) : bisect.bisect_left(ordered, end)]
-        found += list(zip(inside, [*inside[1:], end], strict=True))
+        found += list(zip(inside, [*inside[1:], end], strict=False))  # an empty list has no end
     return tuple(found)

@@ -16,7 +16,7 @@ from ferryman_build.errors import InspectError
 from ferryman_build.inspect import gate_cpu, gate_files
 from ferryman_build.inspect.gate_codes import CODES, Code, Finding, Severity, finding
 from ferryman_build.inspect.libraries import policies
-from ferryman_build.inspect.native import Native, version_key
+from ferryman_build.inspect.native import Native, Reason, version_key
 from ferryman_build.inspect.survey import FORMATS, Survey, machine
 from ferryman_build.targets import Target
 
@@ -26,7 +26,7 @@ _MOST_DETAILS = 20
 
 
 def judge(survey: Survey, target: Target, allow: Sequence[str] = ()) -> tuple[Finding, ...]:
-    """Everything in ``survey`` that ``target`` does not promise, errors first, then by code and path.
+    """Everything in ``survey`` that ``target`` does not promise, errors first, then by code; of one code what is worst first.
 
     Args:
         survey: of a tree, made with ``refuse_foreign=False``, or of a .pyz.
@@ -34,10 +34,8 @@ def judge(survey: Survey, target: Target, allow: Sequence[str] = ()) -> tuple[Fi
         allow: patterns ``code:path`` of what is known and accepted; such a finding becomes a note.
     """
     rules = (_machines, _floors, _libraries, gate_cpu.findings, gate_files.findings)
-    found = {_accepted(one, allow) for rule in rules for one in rule(survey, target)}
-    return tuple(
-        sorted(found, key=lambda one: (one.severity is not Severity.ERROR, one.code, one.path, one.what))
-    )
+    found = dict.fromkeys(_accepted(one, allow) for rule in rules for one in rule(survey, target))
+    return tuple(sorted(found, key=lambda one: (one.severity is not Severity.ERROR, one.code)))
 
 
 def raise_for_findings(findings: Iterable[Finding], target: Target) -> None:
@@ -98,19 +96,35 @@ def _machines(survey: Survey, target: Target) -> Iterator[Finding]:
 
 
 def _floors(survey: Survey, target: Target) -> Iterator[Finding]:
+    above: list[tuple[str, Reason, Native]] = []
     for native in survey.natives:
         if native.libc and target.libc and native.libc != _LIBCS[target.libc]:
             text = f"{native.name} is made for {native.libc}, but {target} promises {target.floor_text}"
             yield finding(Code.LIBC, native.name, native.libc, text, target)
-            continue
-        for system, reason in native.floor.items():
-            promised = target.floor.get(system, "")
-            if promised and version_key(reason.version) <= version_key(promised):
-                continue
-            because = f"{reason.label}: {reason.symbol}" if reason.symbol else reason.label
-            text = f"{native.name} needs {system} {reason.version} ({because}), but {target} promises {promised or f'no {system}'}"
-            what = reason.symbol or reason.label
-            yield finding(Code.FLOOR, native.name, what, text, target, floor=f"{system} {reason.version}")
+        else:
+            above += [
+                (system, reason, native)
+                for system, reason in native.floor.items()
+                if version_key(reason.version) > version_key(target.floor.get(system, ""))
+            ]
+    above.sort(key=lambda row: version_key(row[1].version), reverse=True)
+    for system, reason, native in above:
+        yield _above(
+            system,
+            reason,
+            native,
+            target,
+            max(version_key(row[1].version) for row in above if row[0] == system),
+        )
+
+
+def _above(system: str, reason: Reason, native: Native, target: Target, highest: tuple[int, ...]) -> Finding:
+    """``highest`` is what would do for all files: the way out must not lead to the next error."""
+    because = f"{reason.label}: {reason.symbol}" if reason.symbol else reason.label
+    promised = target.floor.get(system) or f"no {system}"
+    text = f"{native.name} needs {system} {reason.version} ({because}), but {target} promises {promised}"
+    enough = f"{system} {'.'.join(map(str, highest))}"
+    return finding(Code.FLOOR, native.name, reason.symbol or reason.label, text, target, floor=enough)
 
 
 _LIBCS = {"gnu": "glibc", "musl": "musl"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from ferryman_build.inspect.cpu import LEVELS, allowed, level_text
 from ferryman_build.inspect.gate_codes import Code, Finding, finding
@@ -16,26 +16,42 @@ def findings(survey: Survey, target: Target) -> Iterator[Finding]:
     promise = allowed(target.arch, target.cpu)
     if promise is None:
         return
-    for native in survey.natives:
-        cpu = native.cpu.get(target.arch)
-        if cpu is not None:
-            yield from _of_file(native, cpu, promise, target)
+    measured = [(native, native.cpu[target.arch]) for native in survey.natives if target.arch in native.cpu]
+    enough = _enough([cpu for _, cpu in measured], promise, target)
+    for native, cpu in measured:
+        yield from _of_file(native, cpu, promise, target, enough)
 
 
-def _of_file(native: Native, cpu: Cpu, promise: frozenset[str], target: Target) -> Iterator[Finding]:
+def _enough(measured: Iterable[Cpu], promise: frozenset[str], target: Target) -> str:
+    """The promise that would do for all files: the way out must not lead to the next error."""
+    wanted = set(promise)
+    for cpu in measured:
+        wanted |= _all_of(target.arch, cpu.required) if cpu.required else set()
+        if not _chooses(cpu, promise):
+            wanted |= cpu.features.keys()
+    return f"cpu {level_text(target.arch, wanted)}"
+
+
+def _chooses(cpu: Cpu, promise: frozenset[str]) -> bool:
+    return bool(cpu.chosen) and not cpu.whole and cpu.early.keys() <= promise
+
+
+def _of_file(
+    native: Native, cpu: Cpu, promise: frozenset[str], target: Target, enough: str
+) -> Iterator[Finding]:
     if cpu.required and not _all_of(target.arch, cpu.required) <= promise:
         message = (
             f"{native.name} has a note that {cpu.required} is needed, and the loader refuses it elsewhere, but"
             f" {target} promises {target.cpu}"
         )
-        yield finding(Code.CPU, native.name, cpu.required, message, target, floor=f"cpu {cpu.required}")
+        yield finding(Code.CPU, native.name, cpu.required, message, target, floor=enough)
         return
     beyond = {name: reason for name, reason in cpu.features.items() if name not in promise}
     if not beyond:
         return
     early = {name: reason for name, reason in cpu.early.items() if name not in promise}
     needed = level_text(target.arch, cpu.features)
-    if cpu.chosen and not cpu.whole and not early:
+    if _chooses(cpu, promise):
         yield _note(native, cpu, needed, target)
         return
     shown = _highest(target.arch, early or beyond)
@@ -43,7 +59,7 @@ def _of_file(native: Native, cpu: Cpu, promise: frozenset[str], target: Target) 
         f"{native.name} needs {needed} ({shown.label} in {shown.symbol}) and {_why(cpu, early)}, but {target}"
         f" promises {target.cpu}"
     )
-    yield finding(Code.CPU, native.name, shown.symbol, message, target, floor=f"cpu {needed}")
+    yield finding(Code.CPU, native.name, shown.symbol, message, target, floor=enough)
 
 
 def _note(native: Native, cpu: Cpu, needed: str, target: Target) -> Finding:
