@@ -28,7 +28,6 @@ from ferryman_build.targets import Target
 _PROBE_SECONDS = 120.0
 _INSTALL_SECONDS = 1800.0
 _MOST_STEPS = 200  # of a path with links in it; more are a circle
-_MAGIC = "import importlib.util; print(importlib.util.MAGIC_NUMBER.hex())"
 # CPython for Windows has the starter of virtual environments among its modules.
 _STARTER = Path("Lib") / "venv" / "scripts" / "nt" / "python.exe"
 
@@ -36,12 +35,10 @@ _STARTER = Path("Lib") / "venv" / "scripts" / "nt" / "python.exe"
 class ForeignInterpreter(Interpreter, frozen=True, kw_only=True):
     """A Python of the target. ``path`` and ``libpython`` are paths of this machine, for whoever copies from it.
 
-    ``spelled`` is what the place calls the interpreter, ``magic`` what its bytecode begins with (hex), ``windows`` whether
-    its paths are Windows'.
+    ``spelled`` is what the place calls the interpreter, ``windows`` whether its paths are Windows'.
     """
 
     spelled: str
-    magic: str
     windows: bool
 
 
@@ -106,7 +103,7 @@ def probe_foreign(place: Place, work: Path, runner: Runner) -> ForeignInterprete
     return ForeignInterpreter(
         path=place.python, version=facts.version, tag=facts.tag, identity=f"{facts.build} {place.python}",
         libpython=real_file(place.unspell(facts.library), place.root) if facts.library else None,
-        spelled=place.spell(place.python), magic=facts.magic, windows=facts.windows,
+        spelled=place.spell(place.python), bytecode=bytes.fromhex(facts.magic), windows=facts.windows,
     )  # fmt: skip
 
 
@@ -200,15 +197,13 @@ def _refuse(facts: _Facts, place: Place) -> None:
         )
 
 
-def require_same_bytecode(python: ForeignInterpreter, compiler: Interpreter, runner: Runner) -> None:
+def require_same_bytecode(python: ForeignInterpreter, compiler: Interpreter) -> None:
     """The Python of this machine compiles for the target; both must agree on what bytecode is.
 
     Raises:
         ToolMissingError: they do not.
     """
-    asked = runner.run([compiler.path, "-I", "-S", "-c", _MAGIC], name="probe-magic", failure=ToolMissingError,
-                       advice="Correct `python` or --python.")  # fmt: skip
-    if asked.output.strip() != python.magic:
+    if compiler.bytecode != python.bytecode:
         raise ToolMissingError(
             f"Modules are compiled by Python {compiler.version} ({compiler.path}), and the target's is {python.version}.",
             advice=f"Build with --python {python.short} (`uv python install {python.short}` gets one).",
@@ -249,7 +244,7 @@ def make_foreign_environment(
             f"Wheels for {target} cannot be chosen from here.",
             advice=f'Set collector = "standalone" for {target}.',
         )
-    require_same_bytecode(python, compiler, runner)
+    require_same_bytecode(python, compiler)
     env = into / "env"
     site = _make_venv(env, python)
     listed = into / "requirements.txt"

@@ -113,25 +113,21 @@ class Journey:
             tools_env, self.compiler, host_environment.tool_requirements(()), self.runner
         )
         launcher = self._launcher(include)
-        entries = [*map(self._placed, analysis.entries), *self._start(analysis)]
+        entries = [*analysis.entries, *self._start(analysis)]
         recipe = tree.Recipe(optimize=1, strip=True, tag=self.python.tag)
-        origins = msgspec.structs.replace(self.origins, env=tools_env / "env")  # whose Python compiles
         root = self.part("made") / "tree"
         root.mkdir()
         with self.timed("tree"):
-            tree.assemble(entries, origins, launcher, root, recipe, Blobs(self.part("blobs")), self.runner)
+            tree.assemble(
+                entries, self.origins, launcher, root, recipe, Blobs(self.part("blobs")), self.runner,
+                tools=tools_env / "env",
+            )  # fmt: skip
         return root / launcher.name
-
-    def _placed(self, entry: Entry) -> Entry:
-        """With the path of its source, so that ``env`` is free to be the environment of this machine's tools."""
-        if entry.kind is EntryKind.LINK:
-            return entry
-        return msgspec.structs.replace(entry, origin=Origin.HOST, path=str(self.origins.source(entry)))
 
     def _start(self, analysis: Analysis) -> list[Entry]:
         assert self.python is not None
         into = self.part("start")
-        hooks = [self._placed(hook) for hook in analysis.hooks]
+        hooks = analysis.hooks
         launch = Launch(
             name="lantern", version="2.3.0", python=self.python.short, optimize=1, interpreter=True,
             library=collector.library_name(self.python, self.target),

@@ -33,6 +33,7 @@ from ferryman_build.wheeltags import Wheel
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="the programs are shell scripts")
 
+BYTECODE = b"\xa7\r\r\n"
 FACTS = {"version": "3.11.2", "build": "3.11.2 (main)", "implementation": "cpython", "tag": "cpython-311",
          "magic": "a70d0d0a", "windows": False, "prefix": "/usr", "library": "/usr/lib/libpython3.11.so.1.0"}  # fmt: skip
 LOCK = Lock(
@@ -126,7 +127,7 @@ def known(place: Elsewhere, **more: object) -> ForeignInterpreter:
     assert place.python is not None
     fields: dict[str, object] = {
         "path": place.python, "version": "3.11.2", "tag": "cpython-311", "identity": "x", "libpython": None,
-        "spelled": "/usr/bin/python3", "magic": "a70d0d0a", "windows": place.windows,
+        "spelled": "/usr/bin/python3", "bytecode": BYTECODE, "windows": place.windows,
     }  # fmt: skip
     return msgspec.convert({**fields, **more}, ForeignInterpreter)
 
@@ -139,7 +140,7 @@ def test_the_probe_answers_paths_of_this_machine(place: Elsewhere, runner: Runne
     answering(place, FACTS)
     found = foreign.probe_foreign(place, place.shared, runner)
 
-    assert (found.version, found.short, found.tag, found.magic) == (
+    assert (found.version, found.short, found.tag, found.bytecode.hex()) == (
         "3.11.2",
         "3.11",
         "cpython-311",
@@ -349,15 +350,21 @@ def test_a_cut_down_python_for_windows_is_refused(place: Elsewhere) -> None:
     assert "embeddable" in caught.value.advice
 
 
-def test_bytecode_of_another_version_is_refused(place: Elsewhere, runner: Runner) -> None:
+def test_bytecode_of_another_version_is_refused(place: Elsewhere) -> None:
     """Compiled here, it would not load there; the advice names the Python to build with."""
-    compiler = Interpreter(path=Path(sys.executable), version="3.8.1", tag="x", identity="x", libpython=None)
-    with pytest.raises(ToolMissingError, match=r"the target's is 3\.99\.1") as caught:
-        foreign.require_same_bytecode(known(place, version="3.99.1", magic="00000000"), compiler, runner)
-    assert "--python 3.99" in caught.value.advice
+    compiler = Interpreter(
+        path=Path("/usr/bin/python3.8"),
+        version="3.8.1",
+        tag="x",
+        identity="x",
+        libpython=None,
+        bytecode=b"other",
+    )
+    with pytest.raises(ToolMissingError, match=r"the target's is 3\.11\.2") as caught:
+        foreign.require_same_bytecode(known(place), compiler)
+    assert "--python 3.11" in caught.value.advice
 
-    done = runner.run([sys.executable, "-c", foreign_python._MAGIC], name="magic")
-    foreign.require_same_bytecode(known(place, magic=done.output.strip()), compiler, runner)
+    foreign.require_same_bytecode(known(place), msgspec.structs.replace(compiler, bytecode=BYTECODE))
 
 
 def test_a_target_that_uv_does_not_know_is_refused_before_anything_is_made(
