@@ -349,6 +349,30 @@ def test_a_tree_that_runs_is_not_pruned(lamp: Lamp) -> None:
     assert not tree.exists()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc")
+def test_a_daemon_that_has_closed_its_descriptors_is_not_pruned(lamp: Lamp) -> None:
+    """It holds no lock any more, and is known by a library that it has mapped."""
+    program = """
+import mmap, os, sys, time
+def main():
+    library = open(os.path.join(os.path.dirname(__file__), "lib.so"), "rb")
+    mapped = mmap.mmap(library.fileno(), 0, prot=mmap.PROT_READ)
+    os.closerange(3, 256)
+    print("up", flush=True)
+    time.sleep(60)
+"""
+    pyz_archive.write(lamp.path, {"lamp.py": program, "lib.so": b"x" * 5000})
+    with subprocess.Popen(
+        [sys.executable, str(lamp.path)], env=lamp.env, stdout=subprocess.PIPE, text=True
+    ) as running:
+        assert running.stdout is not None
+        assert running.stdout.readline() == "up\n"
+        age(lamp.tree, 99)
+        assert lamp.run("--ferryman-cache", "prune", "1").stdout == "nothing to remove\n"
+        running.send_signal(signal.SIGKILL)
+    assert "removed" in lamp.run("--ferryman-cache", "prune", "1").stdout
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [

@@ -374,9 +374,22 @@ def _alone(folder):
     path = os.path.join(folder, run.HELD) if places.WINDOWS else folder
     handle = os.open(path, os.O_RDWR | os.O_CREAT if places.WINDOWS else os.O_RDONLY)
     try:
-        yield _try_lock(handle)
+        yield _try_lock(handle) and not _mapped(folder)
     finally:
         os.close(handle)
+
+
+def _mapped(folder):
+    """Whether a process has mapped a library of the tree: a daemon that has closed its descriptors holds no lock."""
+    wanted = f"{os.path.realpath(folder)}/".encode()
+    for name in os.listdir("/proc") if sys.platform == "linux" and os.path.isdir("/proc") else ():
+        try:
+            with open(f"/proc/{int(name)}/maps", "rb") as file:
+                if wanted in file.read():
+                    return True
+        except (OSError, ValueError):
+            continue  # ended meanwhile, another user's, or no process
+    return False
 
 
 def running(folder):
