@@ -214,15 +214,20 @@ def prune(needs, tree):
     """Once a day, in the place that this start uses; what fails there is nobody's trouble now."""
     stamp = os.path.join(tree.program, ".pruned")
     try:
-        if not needs["days"] or tree.place.readonly or places.is_remote(tree.program):
-            return
-        if os.path.exists(stamp) and abs(time.time() - os.stat(stamp).st_mtime) < DAY:
+        if not needs["days"] or tree.place.readonly or _today(stamp) or places.is_remote(tree.program):
             return
         with open(stamp, "a", encoding="ascii"):
             os.utime(stamp)
         _cache().prune(tree.program, needs["days"], tree.key)
     except OSError:
         pass
+
+
+def _today(path):
+    try:
+        return abs(time.time() - os.stat(path).st_mtime) < DAY
+    except OSError:
+        return False
 
 
 # --- running ------------------------------------------------------------------------------------------------------------
