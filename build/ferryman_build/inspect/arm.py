@@ -146,8 +146,8 @@ def _places(words: list[int], word: int) -> Iterator[int]:
 
 
 def _like_code(words: Iterable[int]) -> bool:
-    """None of them lies in a group of encodings that the architecture leaves empty; zeros and text do."""
-    return all(word >> 25 & 0xF not in (0, 1, 3) for word in words)
+    """None of them lies in a group of encodings that is empty, or that of SVE: zeros and text do."""
+    return all(word >> 25 & 0xF > 3 for word in words)
 
 
 # --- 32 bits ----------------------------------------------------------------------------------------------------------

@@ -56,8 +56,7 @@ def pieces(code: Code) -> Iterator[Piece]:
     functions = sorted(set(code.functions))
     for start, data in code.sections:
         at, end = start, start + len(data)
-        first = max(bisect.bisect_left(functions, (start, 0)) - 1, 0)
-        for low, high in functions[first:]:
+        for low, high in functions:
             if low >= end:
                 break
             low, high = max(low, at), min(high, end)  # noqa: PLW2901 - cut to what is left of the section

@@ -32,7 +32,7 @@ _ODD_OPS = re.compile(
     r"|MOV_SREG_.*|POP[FGQW]?_?[FG]S.*|PUSH[QW]?_[FG]S|STI|CLI|HLT|STC|CMC|WAIT|SYSEXIT.*|SYSRET.*|L[FGS]S_.*|ARPL.*"
 )
 _END_OPS = re.compile(r"RETNQ.*|JMP_REL(8|32)_64|JMP_RM64|UD2|INT3")
-_NEIGHBOURS = 24  # instructions in front that must look like code
+_NEIGHBOURS = 48  # instructions in front that must look like code
 _WHOLE_FROM = 12  # functions with vector code; fewer say nothing about how the file was compiled
 _WHOLE_SHARE = 0.04  # of them may be in the old encoding: start-up code that comes with the compiler
 
