@@ -28,6 +28,7 @@ CAPACITY = 1 << 20
 LINGER = 0.01
 CLOSE_LIMIT = 1.0
 _encode = msgspec.json.Encoder(enc_hook=str).encode
+_now = time.time
 
 
 _MILLISECONDS = tuple(f".{number:03d}Z" for number in range(1000))
@@ -64,7 +65,7 @@ class RingHandler(logging.Handler):
 
     def __init__(self, ring: LogRing) -> None:
         super().__init__()
-        self.ring = ring
+        self.ring, self.write = ring, ring.write
 
     def handle(self, record: logging.LogRecord) -> bool | logging.LogRecord:  # type: ignore[override]
         passed: bool | logging.LogRecord = self.filter(record)
@@ -74,15 +75,11 @@ class RingHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            self.append(self.format(record), record.levelno)
+            self.write(self.format(record))
+            if record.levelno >= logging.ERROR:  # it is not kept back to share a system call with others
+                self.ring.flush(0)
         except Exception:  # noqa: BLE001 - as in every handler: what a record holds must not end its program
             self.handleError(record)
-
-    def append(self, line: bytes | str, level: int) -> None:
-        """A finished line; an error is not kept back to share a system call with others."""
-        self.ring.write(line)
-        if level >= logging.ERROR:
-            self.ring.flush(0)
 
     def flush(self) -> None:
         self.ring.flush(CLOSE_LIMIT)
@@ -96,7 +93,7 @@ class Log:
     """A logger whose keyword arguments become fields: `journal.info("listening", address=...)`."""
 
     def __init__(self, name: str) -> None:
-        self._logger = logging.getLogger(name)
+        self._logger, self._name = logging.getLogger(name), name
 
     def debug(self, message: str, /, **fields: Any) -> None:
         self._log(logging.DEBUG, message, fields)
@@ -120,8 +117,9 @@ class Log:
         handler = None if trace else _only_ring(self._logger)
         if handler is not None:
             try:
-                line = _line(time.time(), _LEVELS[level], self._logger.name, message, fields)
-                handler.append(_encode(line), level)
+                handler.write(_encode(_line(_now(), _LEVELS[level], self._name, message, fields)))
+                if level >= logging.ERROR:
+                    handler.ring.flush(0)
                 return
             except Exception:  # noqa: BLE001, S110 - a value that cannot be written: the long way says so, if anyone asks
                 pass
@@ -139,16 +137,14 @@ def _only_ring(logger: logging.Logger) -> RingHandler | None:
     Then the record can be left out: making one takes longer than everything else together.
     """
     handlers = _root.handlers
-    if len(handlers) != 1 or logger.filters:
+    if len(handlers) != 1 or type(handler := handlers[0]) is not RingHandler:
         return None
-    [handler] = handlers
-    if not isinstance(handler, RingHandler) or handler.filters or handler.level:
+    if handler.filters or handler.level or logger.filters:
         return None
-    at: logging.Logger | None = logger
-    while at is not None and at is not _root:
-        if at.handlers or not at.propagate:
+    while logger is not _root:
+        if logger.handlers or not logger.propagate or logger.parent is None:
             return None
-        at = at.parent
+        logger = logger.parent
     return handler
 
 

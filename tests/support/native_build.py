@@ -10,11 +10,10 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import unittest
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-
-import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ROOT / "agent_src" / "native"
@@ -41,7 +40,7 @@ def built(*flags: str, include: str = "") -> Path:
     used = compiler()
     include = include or sysconfig.get_path("include")
     if used is None or os.name == "nt" or not Path(include, "Python.h").exists():
-        pytest.skip("there is no C compiler, or no Python.h, on this machine")
+        raise unittest.SkipTest("there is no C compiler, or no Python.h, on this machine")
     sources = sorted(SOURCES.glob("*.[ch]"))
     digest = hashlib.sha256(repr([used, include, flags, sys.platform]).encode())
     for path in sources:
