@@ -20,12 +20,14 @@ from ferryman_build.cmd import Runner
 from ferryman_build.collect import pyinstaller as collector
 from ferryman_build.collect.analysis import Analysis, Origins
 from ferryman_build.collect.foreign_python import (
+    OWN,
     ForeignInterpreter,
     foreign_python,
     foreign_requirements,
     inside,
     known_foreign,
     make_foreign_environment,
+    own_folder,
     probe_foreign,
     real_file,
     require_same_bytecode,
@@ -79,6 +81,7 @@ def analyse_foreign(
         advice="Look at the log: a hidden import that does not exist, a hook that fails, or an entry point that cannot "
         "be imported.",
     )  # fmt: skip
+    shutil.rmtree(into / OWN, ignore_errors=True)
     return _read_answer(Path(request.answer), origins, place, python)
 
 
@@ -99,8 +102,7 @@ def _variables(
 ) -> dict[str, str]:
     paths = [Path(request.app)]
     if python.windows and tuple(map(int, python.short.split("."))) >= _FIRST_WITH_WMI:
-        paths.append(into / "site")
-        paths[-1].mkdir()
+        paths.append(own_folder(into, "site"))
         shutil.copyfile(inside("foreign_site.py"), paths[-1] / "sitecustomize.py")
     known = tool_variables(place, into, windows=python.windows)
     if not python.windows:
@@ -112,8 +114,7 @@ def _variables(
 
 
 def _stand_ins(into: Path) -> Path:
-    folder = into / "bin"
-    folder.mkdir(exist_ok=True)
+    folder = own_folder(into, "bin")
     for name, text in _STAND_INS.items():
         (folder / name).write_text(text, encoding="utf-8")
         (folder / name).chmod(0o755)

@@ -25,6 +25,7 @@ from ferryman_build.runners.base import Place, Purpose, RunnerKind
 from ferryman_build.settings import OLDEST_PYTHON
 from ferryman_build.targets import Target
 
+OWN = "_ferryman"  # of the folder below a place's working directory that is ours
 _PROBE_SECONDS = 120.0
 _INSTALL_SECONDS = 1800.0
 _MOST_STEPS = 200  # of a path with links in it; more are a circle
@@ -291,11 +292,16 @@ def foreign_python(env: Path, python: ForeignInterpreter) -> Path:
     return env / ("Scripts/python.exe" if python.windows else "bin/python")
 
 
+def own_folder(work: Path, name: str) -> Path:
+    """A folder for what the tools need beside the program's files: its name is nothing that a program imports."""
+    made = work / OWN / name
+    made.mkdir(parents=True, exist_ok=True)
+    return made
+
+
 def tool_variables(place: Place, work: Path, *, windows: bool) -> dict[str, str]:
     """The whole environment of a build tool in the place: nothing of this machine's, and folders below ``work``."""
-    tmp, home = work / "tmp", work / "home"
-    for folder in (tmp, home):
-        folder.mkdir(exist_ok=True)
+    tmp, home = own_folder(work, "tmp"), own_folder(work, "home")
     # No bytecode is written: not into a runtime that others use, and what it needs of its own comes compiled.
     fixed = {"PYTHONHASHSEED": "0", "PYTHONUTF8": "1", "PYTHONNOUSERSITE": "1", "PYTHONDONTWRITEBYTECODE": "1",
              "SOURCE_DATE_EPOCH": "315532800"}  # fmt: skip

@@ -404,9 +404,9 @@ def answer_with(place: Elsewhere, **parts: object) -> None:
               "missing": [], "tools": {}, **parts}  # fmt: skip
     (place.shared / "prepared.json").write_text(json.dumps(answer))
     name = "Scripts/python.exe" if place.windows else "bin/python"
-    script(
-        place.shared / "env" / name, f"cp '{place.shared}/prepared.json' '{place.shared}/work/answer.json'"
-    )
+    kept = f"cp '{place.shared}/prepared.json' '{place.shared}/work/answer.json'"
+    seen = f"cat '{place.shared}'/work/_ferryman/site/* > '{place.shared}/seen' 2>/dev/null"
+    script(place.shared / "env" / name, f"{seen}\n{kept}")
 
 
 def test_paths_come_back_as_those_of_this_machine(place: Elsewhere, runner: Runner) -> None:
@@ -480,8 +480,10 @@ def test_the_place_is_told_paths_as_it_calls_them(place: Elsewhere, runner: Runn
     assert asked.app == place.spell(origins.app)
     assert asked.data == ((place.spell(origins.project / "lamps/a.yaml"), "lamps"),)
     assert asked.libpython == ""
-    assert place.env["PYTHONPATH"] == f"{place.spell(origins.app)};{place.spell(origins.work / 'site')}"
-    assert "_wmi" in (origins.work / "site/sitecustomize.py").read_text()
+    own = origins.work / "_ferryman"
+    assert place.env["PYTHONPATH"] == f"{place.spell(origins.app)};{place.spell(own / 'site')}"
+    assert "_wmi" in (place.shared / "seen").read_text()
+    assert not own.exists()  # no part of what is kept
     assert place.env["PYTHONDONTWRITEBYTECODE"] == "1"
     assert {"HOME", "PATH", "PIP_CERT", "USER"}.isdisjoint(place.env)
 
