@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 import tomllib
@@ -128,6 +129,13 @@ def test_no_secrets() -> None:
     assert reading == []
 
 
+@cache
+def sessions() -> set[str]:
+    tree = ast.parse((ROOT / "noxfile.py").read_text(encoding="utf-8"))
+    return {node.name for node in tree.body
+            if isinstance(node, ast.FunctionDef) and any("session" in ast.unparse(mark) for mark in node.decorator_list)}  # fmt: skip
+
+
 @pytest.mark.parametrize(("name", "job", "step"), LINES)
 def test_line_is_one_command(name: str, job: str, step: Mapping[str, Any]) -> None:
     """A line is one nox session, or one ferryman command in one, and needs no more than its own variables."""
@@ -143,6 +151,13 @@ def test_line_is_one_command(name: str, job: str, step: Mapping[str, Any]) -> No
         assert words[5] in COMMANDS
     assert re.search(r"[\n;|&<>`$(){}]", plain) is None
     assert set(re.findall(r"\$([A-Z]+)", line)) <= set(step.get("env", {}))
+
+
+def test_sessions_are_there() -> None:
+    """Every session that a line names is in noxfile.py."""
+    named = {step["run"].split()[3] for _, _, step in COMMANDS_OF_JOBS if "noxfile.py" in step["run"]}
+
+    assert named - sessions() == set()
 
 
 @pytest.mark.parametrize("name", ["ci", "build"])
