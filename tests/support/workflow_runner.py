@@ -34,7 +34,7 @@ MACHINE = (
     "SSL_CERT_DIR", "UV_DEFAULT_INDEX", "UV_INDEX", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy",
     "no_proxy",
     # The container engine, which GitHub's Linux machines have under its usual name.
-    "FERRYMAN_ENGINE", "CIBW_CONTAINER_ENGINE", "DOCKER_HOST",
+    "FERRYMAN_ENGINE", "FERRYMAN_ENGINE_ARGS", "CIBW_CONTAINER_ENGINE", "DOCKER_HOST",
 )  # fmt: skip
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 LINUX = ("ubuntu-24.04",)
