@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import tomllib
 from collections.abc import Callable, Iterable, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated
 from urllib.parse import unquote, urljoin, urlsplit
 from urllib.request import url2pathname
 
 import msgspec
-from msgspec import Meta
 
 from ferryman_build.cache import digest
 from ferryman_build.errors import BlockedError, ConfigError, PackageIndexError
@@ -27,6 +26,8 @@ from ferryman_build.targets import Target, all_targets
 from ferryman_build.words import suggest
 
 FILE = "runtimes.toml"
+_VERSION = re.compile(r"3\.\d+\.\d+((a|b|rc)\d+)?")
+_SHA256 = re.compile(r"([0-9a-f]{64})?")
 _LISTS = "`ferryman runtimes` lists what there is."
 
 
@@ -36,12 +37,10 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     ``base`` is the folder or URL that a relative ``url`` is resolved against; it is no part of the file.
     """
 
-    python: Annotated[
-        str, Meta(pattern=r"^(3\.\d+\.\d+((a|b|rc)\d+)?)?$", description="a version such as 3.11.9")
-    ]
+    python: str
     target: str
-    url: Annotated[str, Meta(min_length=1)]
-    sha256: Annotated[str, Meta(pattern=r"^([0-9a-f]{64})?$", description="64 hexadecimal digits")]
+    url: str
+    sha256: str
     licence: str = ""
     origin: str = ""
     base: str = ""
@@ -121,8 +120,12 @@ def _row(row: object, base: str) -> Runtime:
     known = [target.id for target in all_targets()]
     if runtime.target not in known:
         raise ValueError(f"{runtime.target!r} is not a target{suggest(runtime.target, known)}")
-    if not runtime.python:
-        raise ValueError("`python` is empty")
+    if not _VERSION.fullmatch(runtime.python):
+        raise ValueError(f"`python` is {runtime.python!r}, and has to be a whole version such as 3.11.9")
+    if not runtime.url:
+        raise ValueError("`url` is empty")
+    if not _SHA256.fullmatch(runtime.sha256):
+        raise ValueError(f"`sha256` is {runtime.sha256!r}, and has to be 64 hexadecimal digits in lower case")
     if not runtime.sha256 and runtime.remote:
         raise ValueError(f"{runtime} is fetched through the network and has no sha256")
     return runtime

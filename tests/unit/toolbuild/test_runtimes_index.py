@@ -51,12 +51,12 @@ def test_a_list_survives_being_written() -> None:
         ("runtime = 3", "has no [[runtime]] rows"),
         ("[[runtime", "is not TOML"),
         ('[[runtime]]\npython = "3.11.9"', "missing required field `target`"),
-        ('[[runtime]]\npython = "3.11"\ntarget = "linux-amd64"\nurl = "a"\nsha256 = ""', "python"),
+        ('[[runtime]]\npython = "3.11"\ntarget = "linux-amd64"\nurl = "a"\nsha256 = ""', "has to be a whole version such as 3.11.9"),
         ('[[runtime]]\npython = "3.11.9"\ntarget = "linux-amd46"\nurl = "a"\nsha256 = ""', "did you mean 'linux-amd64'"),
-        ('[[runtime]]\npython = "3.11.9"\ntarget = "linux-amd64"\nurl = "a"\nsha256 = "abc"', "sha256"),
+        ('[[runtime]]\npython = "3.11.9"\ntarget = "linux-amd64"\nurl = "a"\nsha256 = "abc"', "64 hexadecimal digits"),
         ('[[runtime]]\npython = "3.11.9"\ntarget = "linux-amd64"\nurl = "https://h/a"\nsha256 = ""', "has no sha256"),
         ('[[runtime]]\npython = "3.11.9"\ntarget = "linux-amd64"\nurl = "a"\nsha256 = ""\nbase = "/"', "unknown field `base`"),
-        ('[[runtime]]\npython = ""\ntarget = "linux-amd64"\nurl = "a"\nsha256 = ""', "`python` is empty"),
+        ('[[runtime]]\npython = ""\ntarget = "linux-amd64"\nurl = "a"\nsha256 = ""', "`python` is ''"),
     ],
 )  # fmt: skip
 def test_a_wrong_list_is_explained(text: str, sentence: str) -> None:
