@@ -22,6 +22,8 @@ def signature(content: bytes, offset: int, size: int) -> Trait:
     """The state of the signature at ``offset`` of one architecture's ``content`` (0, 0: there is none)."""
     if not size:
         return Trait.UNSIGNED
+    if offset + size > len(content):
+        return Trait.BROKEN_SIGNATURE
     try:
         return _read(content, content[offset : offset + size])
     except (struct.error, IndexError, ValueError):

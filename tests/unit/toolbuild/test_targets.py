@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from ferryman_build import targets
-from ferryman_build.errors import UsageError
+from ferryman_build.errors import ConfigError, UsageError
 from ferryman_build.targets import (
     Libc,
     Os,
@@ -18,6 +18,7 @@ from ferryman_build.targets import (
     host_target,
     parse_target,
     parse_targets,
+    with_promise,
 )
 
 IDS = (
@@ -197,3 +198,50 @@ def test_identity() -> None:
     assert {row: 1}[parse_target("darwin/arm64")] == 1
     assert str(row) == "darwin-arm64"
     assert row.floor_text == "macos 11.0"
+
+
+# --- the promise of a project -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("target", "text", "wanted"),
+    [
+        ("linux-amd64", "", "glibc 2.17, cpu x86-64-v1"),
+        ("linux-amd64", "glibc 2.31", "glibc 2.31, cpu x86-64-v1"),
+        ("linux-amd64", "cpu x86-64-v2", "glibc 2.17, cpu x86-64-v2"),
+        ("linux-amd64", "glibc 2.31,cpu x86-64-v2+aes", "glibc 2.31, cpu x86-64-v2+aes"),
+        ("linux-amd64", "cpu x86-64-v3 ,  glibc 2.28", "glibc 2.28, cpu x86-64-v3"),
+        ("linux-amd64-musl", "musl 1.1", "musl 1.1, cpu x86-64-v1"),
+        ("darwin-arm64", "macos 12.0", "macos 12.0, cpu apple-m1"),
+        ("windows-arm64", "cpu armv8.1", "windows 11, cpu armv8.1"),
+        ("linux-s390x", "glibc 2.36", "glibc 2.36"),
+    ],
+)
+def test_promise(target: str, text: str, wanted: str) -> None:
+    """What `floor` says replaces what the row says, part by part; the row itself stays."""
+    row = parse_target(target)
+    before = row.promise_text
+    promised = with_promise(row, text)
+    assert promised.promise_text == wanted
+    assert promised == with_promise(promised, promised.promise_text)
+    assert (promised.id, row.promise_text) == (row.id, before)
+
+
+@pytest.mark.parametrize(
+    ("target", "text", "message", "advice"),
+    [
+        ("linux-amd64", "macos 12.0", "'macos 12.0' means nothing for linux-amd64", "glibc or cpu"),
+        ("linux-amd64", "musl 1.2", "'musl 1.2'", "glibc or cpu"),
+        ("linux-amd64", "glibc new", "'glibc new'", "'glibc 2.17, cpu x86-64-v1'"),
+        ("linux-amd64", "glibc", "'glibc'", "glibc or cpu"),
+        ("linux-amd64", "cpu armv8.1", "no processor level 'armv8.1'", "x86-64-v2"),
+        ("linux-arm64", "cpu x86-64-v2", "no processor level", "armv8.1"),
+        ("linux-s390x", "cpu z13", "no processor level", "leave it out"),
+    ],
+)
+def test_wrong_promise(target: str, text: str, message: str, advice: str) -> None:
+    """What the target is not, and levels of another architecture, are refused with what may be said."""
+    with pytest.raises(ConfigError, match=re.escape(message)) as caught:
+        with_promise(parse_target(target), text)
+    assert advice in caught.value.advice
+    assert caught.value.exit_code == 3
