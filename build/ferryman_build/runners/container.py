@@ -39,6 +39,7 @@ _REPOSITORY = "localhost/ferryman"
 _ANSWER_SECONDS = 30.0
 _IMPORT_SECONDS = 1800.0
 _END_SECONDS = 60.0
+_TRY_SECONDS = 120.0  # an image of another processor may be unpacked first
 _GET = "Install docker or podman (Debian: apt-get install podman), or name one with FERRYMAN_ENGINE."
 _REFUSED = (
     "See that this user may use it and, for docker, that its daemon runs; what it has to be told for every container belongs "
@@ -46,8 +47,9 @@ _REFUSED = (
 )
 _TMPFS = "ro,noexec,nosuid,nodev,size=1m,mode=1777"
 # An engine's own exit codes, as `docker run` documents them; what a program answers may be the same number.
+_ENGINE_FAILED = 125
 _OWN_CODES = {
-    125: "the engine failed",
+    _ENGINE_FAILED: "the engine failed",
     126: "the program cannot be executed",
     127: "there is no such program",
 }
@@ -63,32 +65,35 @@ class Engine(msgspec.Struct, frozen=True):
     images: frozenset[str]
 
 
+_TRIED: set[tuple[Engine, str]] = set()
+"""Engines and images with which a container was started by this process."""
+
+
 def engine() -> Engine:
     """The engine of this machine; asked once, until :func:`forget`.
 
     Raises:
         ToolMissingError: there is none, or none that answers; the details are its own words.
     """
-    named = os.environ.get(ENGINE, "")
-    return _engine(named, os.environ.get(ENGINE_ARGS, ""), os.environ.get("PATH", ""))
+    known = _engine(os.environ.get(ENGINE, ""), os.environ.get(ENGINE_ARGS, ""), os.environ.get("PATH", ""))
+    if isinstance(known, Engine):
+        return known
+    raise known
 
 
 @functools.cache
-def _engine(named: str, args: str, path: str) -> Engine:
+def _engine(named: str, args: str, path: str) -> Engine | ToolMissingError:
+    """The engine, or the refusal of the first that is here: both are remembered, for a plan asks for every target."""
     del path  # another PATH, another engine
     candidates = [tuple(shlex.split(named))] if named.strip() else [("docker",), ("podman",)]
-    found = [words for words in candidates if shutil.which(words[0])]
-    if not found:
-        raise ToolMissingError(
-            f"There is no container engine ({' or '.join(map(shlex.join, candidates))}).", advice=_GET
-        )
-    refusals: list[ToolMissingError] = []
-    for words in found:
+    refusals = []
+    for words in (words for words in candidates if shutil.which(words[0])):
         try:
             return _ask(words, tuple(shlex.split(args)))
         except ToolMissingError as error:
             refusals.append(error)
-    raise refusals[0]
+    names = " or ".join(map(shlex.join, candidates))
+    return next(iter(refusals), ToolMissingError(f"There is no container engine ({names}).", advice=_GET))
 
 
 def _ask(words: tuple[str, ...], args: tuple[str, ...]) -> Engine:
@@ -106,10 +111,11 @@ def _ask(words: tuple[str, ...], args: tuple[str, ...]) -> Engine:
 def forget() -> None:
     """Ask again: an image has come."""
     _engine.cache_clear()
+    _TRIED.clear()
 
 
 class ContainerRunner:
-    """Linux programs in containers. ``found`` of a place to build in needs the userland that its image was made from."""
+    """Linux programs in containers; to build in one needs the userland that its image was made from."""
 
     name: ClassVar[RunnerName] = RunnerName.CONTAINER
 
@@ -159,9 +165,10 @@ class ContainerRunner:
         image, root = _image(target, purpose, floor, known)
         work.mkdir(parents=True, exist_ok=True)
         place = ContainerPlace(
-            known, image, root if purpose is Purpose.BUILD else None, work, runner, _title(image, root)
+            known, image, root if purpose is Purpose.BUILD else None, work, _title(image, root)
         )
         try:
+            place.try_once(runner)
             yield place
         finally:
             place.end()
@@ -241,14 +248,12 @@ class ContainerPlace:
     denies = True
     pipes = False
 
-    def __init__(
-        self, known: Engine, image: str, root: Root | None, work: Path, runner: Runner, title: str
-    ) -> None:
+    def __init__(self, known: Engine, image: str, root: Root | None, work: Path, title: str) -> None:
         self.root: Path | None = root.path if root else None
         self.python: Path | None = root.path / "usr/bin/python3" if root else None
         self.label = "container"
         self.facts = (f"userland: {title}", f"container: {known.title}, read-only, first process of its own")
-        self._engine, self._image, self._work, self._runner = known, image, work, runner
+        self._engine, self._image, self._work = known, image, work
         # Podman takes a path with a comma for a list of paths.
         self._files = Path(tempfile.mkdtemp(prefix="ferryman-env-")) if "," in str(work) else work
         self._stem = f"ferryman-{uuid.uuid4().hex[:12]}"
@@ -321,6 +326,26 @@ class ContainerPlace:
             str(file),
             *_pairs("--env", (f"{k}={v}" for k, v in env.items() if k not in lines)),
         ]
+
+    def try_once(self, runner: Runner) -> None:
+        """See that the engine starts a container at all: that it answers questions does not mean that.
+
+        Raises:
+            ToolMissingError: it does not; the message ends in its own words.
+        """
+        if (self._engine, self._image) in _TRIED:
+            return
+        command = self.command(["true"], cwd=self._work, env={})
+        done = runner.run(
+            command.words, name="container-try", cwd=command.cwd, env=command.env, ok=range(256), timeout=_TRY_SECONDS,
+            failure=ToolMissingError, advice=_REFUSED,
+        )  # fmt: skip
+        if done.returncode == _ENGINE_FAILED:  # a program that is not there is the image's affair
+            raise ToolMissingError(
+                f"{shlex.join(self._engine.words)} starts no container: {done.output.strip()[-300:]}",
+                advice=_REFUSED,
+            )
+        _TRIED.add((self._engine, self._image))
 
     def stop(self, child: Child) -> None:
         """SIGTERM by the engine: words in front of it ("sudo docker") need not hand signals on."""

@@ -76,7 +76,7 @@ def userland(purpose: Purpose = Purpose.TRY) -> Root:
 @pytest.fixture
 def place(engine: Path, tmp_path: Path) -> Iterator[ContainerPlace]:
     (tmp_path / "work").mkdir()
-    made = ContainerPlace(container.engine(), "localhost/image", None, tmp_path / "work", Runner(), "Debian")
+    made = ContainerPlace(container.engine(), "localhost/image", None, tmp_path / "work", "Debian")
     yield made
     made.end()
 
@@ -146,6 +146,33 @@ def test_the_engine_that_answers_is_taken(engine: Path, monkeypatch: pytest.Monk
     (engine / "docker").chmod(0o755)
 
     assert container.engine().words == ("podman",)
+
+
+def test_an_engine_that_answers_and_starts_nothing_is_found_out_by_opening(
+    engine: Path, tmp_path: Path
+) -> None:
+    """Once each engine and image is tried; what it says is why nothing was run."""
+    root = userland()
+    (engine / IMAGES).write_text(f"localhost/ferryman:{root.recipe.name}\n")
+    (engine / "podman").write_text(
+        ENGINE.replace("  ps)", "  run) echo 'Error: no cgroups here'; exit 125 ;;\n  ps)")
+    )
+    kind = ContainerRunner()
+    assert kind.ready(AMD64, Purpose.TRY, FLOOR).ready
+    with (
+        pytest.raises(ToolMissingError, match="starts no container: Error: no cgroups here") as caught,
+        kind.open(AMD64, Purpose.TRY, FLOOR, tmp_path / "work", Runner()),
+    ):
+        pass
+    assert "FERRYMAN_ENGINE_ARGS" in caught.value.advice
+
+    (engine / "podman").write_text(ENGINE)
+    (engine / "asked").unlink()
+    for _ in range(2):
+        with kind.open(AMD64, Purpose.TRY, FLOOR, tmp_path / "work", Runner()):
+            pass
+    assert asked(engine).count("<run>") == 1
+    assert list((tmp_path / "work").iterdir()) == []
 
 
 def test_without_an_image_the_advice_is_to_set_up(engine: Path, tmp_path: Path) -> None:
@@ -235,7 +262,7 @@ def test_the_users_own_arguments_are_in_every_run(
     monkeypatch.setenv(
         container.ENGINE_ARGS, "--cgroups=disabled --ulimit nofile=1024:1024 --network=none '--label=a b'"
     )
-    place = ContainerPlace(container.engine(), "image", None, tmp_path, Runner(), "x")
+    place = ContainerPlace(container.engine(), "image", None, tmp_path, "x")
     words = words_of(place, tmp_path)
 
     assert values(words, "--ulimit") == ["nofile=1024:1024"]
@@ -259,7 +286,7 @@ def test_a_folder_with_a_comma_in_it_holds_no_variables(engine: Path, tmp_path: 
     """Podman takes the path of such a file for several."""
     work = tmp_path / "a, b"
     work.mkdir()
-    place = ContainerPlace(container.engine(), "image", None, work, Runner(), "x")
+    place = ContainerPlace(container.engine(), "image", None, work, "x")
     (file,) = map(Path, values(words_of(place, tmp_path), "--env-file"))
 
     assert "," not in str(file)
