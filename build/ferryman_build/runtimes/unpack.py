@@ -16,7 +16,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from enum import Enum, auto
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO
 
 import msgspec
@@ -142,6 +142,7 @@ def _zip_opener(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Callable[[],
 
 def _write(members: Iterable[_Member], into: Path, source: Path) -> None:
     links: dict[str, str] = {}
+    written: set[str] = set()
     for member in members:
         name = _inside(member.name, source)
         if not name:
@@ -149,13 +150,21 @@ def _write(members: Iterable[_Member], into: Path, source: Path) -> None:
         path = into / name
         if member.kind is _Kind.LINK:
             links[name] = member.target
-        elif member.kind is _Kind.FOLDER:
+            continue
+        written.update((name, *(parent.as_posix() for parent in PurePosixPath(name).parents)))
+        if member.kind is _Kind.FOLDER:
             path.mkdir(parents=True, exist_ok=True)
         else:
             path.parent.mkdir(parents=True, exist_ok=True)
             _write_file(member, path, into, source)
     for name, target in sorted(links.items()):
+        if name in written or any(parent.as_posix() in links for parent in PurePosixPath(name).parents):
+            raise _refused(source, name, "is there twice, or lies below a link")
         _make_link(name, target, into, source)
+    inside = into.resolve()
+    for name, target in links.items():  # a way that looks harmless may lead out through another link
+        if not (into / name).resolve().is_relative_to(inside):
+            raise _refused(source, name, f"is a link to {target}, which is outside of its folder")
 
 
 def _write_file(member: _Member, path: Path, into: Path, source: Path) -> None:
@@ -195,7 +204,7 @@ def _make_link(name: str, target: str, into: Path, source: Path) -> None:
     path = into / name
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.is_symlink() or path.exists():
-        raise _refused(source, name, "is there twice")
+        return  # terminfo has names that differ only in their case, which not every disk can tell apart
     try:
         path.symlink_to(target)
     except OSError:  # Windows gives links to few

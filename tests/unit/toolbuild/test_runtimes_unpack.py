@@ -76,6 +76,10 @@ HOSTILE = {
     "a link that leads upwards": tar({}, {"a/b": "../../passwd"}),
     "a zip that leads upwards": zipped({"../evil": b""}),
     "a link and a file of one name": tar({"a": b""}, {"a": "b"}),
+    "a link below a link": tar({}, {"a": ".", "a/b/c/d": "../../.."}),
+    "a link that leads out through another": tar(
+        {"deep/er/x": b""}, {"deep/er/up": "../..", "m": "deep/er/up/.."}
+    ),
 }
 
 
