@@ -304,7 +304,7 @@ def audit_platform(path: Path, wheel: Wheel, runner: Runner, wrong: list[str]) -
         done = runner.run(
             [sys.executable, "-m", "delvewheel", "show", path], name="delvewheel", ok=range(256)
         )
-        if done.returncode or "no external dependencies are needed" not in done.output.lower():
+        if done.returncode or not re.search(r"will be copied into the wheel\.\s+None\s", done.output):
             wrong.append(f"delvewheel: {last_line(done.output)}")
         return "delvewheel: complete"
     return "format alone"
@@ -410,12 +410,9 @@ def by_platform(folder: Path) -> dict[str, Path]:
     found = {}
     for path in sorted(folder.glob("*.whl")):
         wheel = read_wheel_file(path)
+        python = "3.14" if wheel.abi == "abi3" else f"3.{wheel.python.removeprefix('cp3')}"
         for target in all_targets():
-            if fits(
-                path.name,
-                target,
-                "3.14" if wheel.abi == "abi3" else ".".join(re.findall(r"\d", wheel.python)[:1]),
-            ):
+            if fits(path.name, target, python):
                 found[f"{target} {wheel.python}-{wheel.abi}"] = path
     return found
 
