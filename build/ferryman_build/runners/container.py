@@ -47,11 +47,11 @@ _REFUSED = (
 )
 _TMPFS = "ro,noexec,nosuid,nodev,size=1m,mode=1777"
 # An engine's own exit codes, as `docker run` documents them; what a program answers may be the same number.
-_ENGINE_FAILED = 125
+_NO_PROGRAM = 127
 _OWN_CODES = {
-    _ENGINE_FAILED: "the engine failed",
+    125: "the engine failed",
     126: "the program cannot be executed",
-    127: "there is no such program",
+    _NO_PROGRAM: "there is no such program",
 }
 _OWN_WORDS = re.compile(r"(?m)^(Error: |docker: |Error response from daemon)")
 
@@ -340,7 +340,8 @@ class ContainerPlace:
             command.words, name="container-try", cwd=command.cwd, env=command.env, ok=range(256), timeout=_TRY_SECONDS,
             failure=ToolMissingError, advice=_REFUSED,
         )  # fmt: skip
-        if done.returncode == _ENGINE_FAILED:  # a program that is not there is the image's affair
+        # Podman answers 126 where its runtime refuses; that the image has no such program is not the engine's affair.
+        if done.returncode != _NO_PROGRAM and self.problem(done.returncode, done.output):
             raise ToolMissingError(
                 f"{shlex.join(self._engine.words)} starts no container: {done.output.strip()[-300:]}",
                 advice=_REFUSED,

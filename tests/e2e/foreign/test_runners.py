@@ -38,11 +38,13 @@ def runner(tmp_path: Path) -> Iterator[Runner]:
     assert made.end_all() == 0
 
 
-def set_up(kind: RunnerKind, target: Target, purpose: Purpose, runner: Runner) -> None:
+def set_up(kind: RunnerKind, target: Target, purpose: Purpose, runner: Runner, work: Path) -> None:
     """Ready for use; skips with the advice that a person would get."""
     try:
         if not kind.ready(target, purpose, target.floor).ready:
             kind.setup(target, runner, print)
+        with kind.open(target, purpose, target.floor, work, runner):
+            pass
     except ToolMissingError as error:
         pytest.skip(f"{error} {error.advice}")
 
@@ -59,7 +61,7 @@ def python() -> Path:
 def windows(python: Path, tmp_path: Path, runner: Runner) -> Iterator[WinePlace]:
     """A place to build in: it has a Python, which can tell what it sees."""
     kind = WineRunner(python)
-    set_up(kind, WINDOWS, Purpose.BUILD, runner)
+    set_up(kind, WINDOWS, Purpose.BUILD, runner, tmp_path / "first")
     with kind.open(WINDOWS, Purpose.BUILD, WINDOWS.floor, tmp_path / "a b é 灯", runner) as place:
         yield place
 
@@ -68,7 +70,7 @@ def windows(python: Path, tmp_path: Path, runner: Runner) -> Iterator[WinePlace]
 def debian(tmp_path: Path, runner: Runner) -> Iterator[ContainerPlace]:
     """A place to try this machine's own target in."""
     kind, target = ContainerRunner(), host_target()
-    set_up(kind, target, Purpose.TRY, runner)
+    set_up(kind, target, Purpose.TRY, runner, tmp_path / "first")
     with kind.open(target, Purpose.TRY, target.floor, tmp_path / "work", runner) as place:
         yield place
 
@@ -227,7 +229,7 @@ def test_a_service_in_a_container_is_stopped_by_sigterm(
 def test_a_container_that_hangs_is_killed_with_the_place(tmp_path: Path, runner: Runner) -> None:
     """The client is ended first; no container and no process of it outlives the place."""
     kind, target = ContainerRunner(), host_target()
-    set_up(kind, target, Purpose.TRY, runner)
+    set_up(kind, target, Purpose.TRY, runner, tmp_path / "first")
     mark = f"601{time.monotonic_ns() % 1000:03}"  # of sleep; nobody else waits exactly so long
     with (
         kind.open(target, Purpose.TRY, target.floor, tmp_path / "work", runner) as place,

@@ -148,14 +148,15 @@ def test_the_engine_that_answers_is_taken(engine: Path, monkeypatch: pytest.Monk
     assert container.engine().words == ("podman",)
 
 
+@pytest.mark.parametrize("code", [125, 126])
 def test_an_engine_that_answers_and_starts_nothing_is_found_out_by_opening(
-    engine: Path, tmp_path: Path
+    engine: Path, tmp_path: Path, code: int
 ) -> None:
     """Once each engine and image is tried; what it says is why nothing was run."""
     root = userland()
     (engine / IMAGES).write_text(f"localhost/ferryman:{root.recipe.name}\n")
     (engine / "podman").write_text(
-        ENGINE.replace("  ps)", "  run) echo 'Error: no cgroups here'; exit 125 ;;\n  ps)")
+        ENGINE.replace("  ps)", f"  run) echo 'Error: no cgroups here'; exit {code} ;;\n  ps)")
     )
     kind = ContainerRunner()
     assert kind.ready(AMD64, Purpose.TRY, FLOOR).ready
