@@ -8,6 +8,7 @@ home/runtimes/read/<key>.json       what was read of it
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import shutil
 import tempfile
@@ -23,6 +24,14 @@ from ferryman_build.runtimes.fetch import Line, archives, explained_space, fetch
 from ferryman_build.runtimes.index import Runtime
 from ferryman_build.runtimes.unpack import unpack
 from ferryman_build.targets import Target
+
+_READERS = (
+    "runtimes/distribution.py",
+    "runtimes/libraries.py",
+    "inspect/elf.py",
+    "inspect/pe.py",
+    "inspect/macho.py",
+)
 
 
 def prepare(
@@ -95,9 +104,11 @@ def _read(archive: Path, runtime: Runtime, target: Target, home: Path, python: s
     return found
 
 
+@functools.cache
 def _recipe() -> str:
     """Changes with the code that reads."""
-    return file_digest(Path(str(resources.files("ferryman_build").joinpath("runtimes/distribution.py"))))
+    package = Path(str(resources.files("ferryman_build")))
+    return digest([file_digest(package / name) for name in _READERS])
 
 
 def _unpacked(archive: Path, sha256: str, home: Path) -> Path:
