@@ -103,8 +103,8 @@ def ferryman(session: nox.Session) -> None:
 @nox.session(default=False)
 def wheels(session: nox.Session) -> None:
     """The agent's wheels with cibuildwheel, or `-- --cross` for all platforms with zig; then everything that checks them."""
-    install(session, "wheels")
     install(session, "ferryman", ".")
+    session.install("--require-hashes", "-r", "locks/wheels.txt")
     session.run("python", "tools/wheels.py", *session.posargs)
 
 

@@ -29,6 +29,7 @@ def plain_lines(plan: Plan) -> list[str]:
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = [_title(plan), ""]
     lines += ["  ".join(map(str.ljust, row, widths)).rstrip() for row in cells]
+    lines += ["", *target_lines(plan)]
     for (reason, cure), rows in grouped_blocks(plan).items():
         lines += ["", f"{Status.BLOCKED}  {_names(rows)}", f"    {reason}", f"    {cure}"]
     return [*lines, "", closing_line(plan)]
@@ -40,8 +41,29 @@ def _title(plan: Plan) -> str:
 
 def _cells(row: Row) -> tuple[str, ...]:
     made_by = " + ".join(dict.fromkeys(name for name in (row.collector, row.bundler) if name))
-    smoke = row.runner or "untested here"
+    smoke = row.runner or "untested"
     return row.target, row.kind.value, row.status.value, made_by, row.python, row.floor, smoke, row.file
+
+
+def target_lines(plan: Plan) -> list[str]:
+    """What each target's artifacts have in common: runtime, the project's own wheel, and who tries them."""
+    found: dict[str, dict[str, None]] = {}
+    for row in plan.rows:
+        found.setdefault(row.target, {}).update(dict.fromkeys(_common(row)))
+    width = max(map(len, found), default=0)
+    return [f"{target.ljust(width)}  {'; '.join(facts)}" for target, facts in found.items() if facts]
+
+
+def _common(row: Row) -> list[str]:
+    runtime = f"runtime {row.runtime} ({_needs(row)})" if row.runtime else ""
+    own = f"own wheel {row.own_wheel}" if row.own_wheel else ""
+    return [text for text in (runtime, own, f"tried by {row.runner}" if row.runner else row.untested) if text]
+
+
+def _needs(row: Row) -> str:
+    return (
+        f"needs {row.runtime_floor}" if row.runtime_floor else "not fetched yet, so its needs are not known"
+    )
 
 
 def closing_line(plan: Plan) -> str:
@@ -73,6 +95,9 @@ def _render_rich(plan: Plan, console: Console) -> None:
 
     console.print(Text(_title(plan), style="bold"))
     console.print(_table(plan))
+    for line in target_lines(plan):
+        console.print(Padding(Text(line), (0, 0, 0, 2)))
+    console.print()
     for (reason, cure), rows in grouped_blocks(plan).items():
         console.print(Text.assemble((Status.BLOCKED.value, _STYLE[Status.BLOCKED]), "  ", _names(rows)))
         console.print(Padding(Text(f"{reason}\n{cure}"), (0, 0, 1, 4)))

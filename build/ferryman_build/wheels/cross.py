@@ -113,7 +113,7 @@ def _first_that_fits(
 
 def _is_host(target: Target) -> bool:
     try:
-        return host_target() == target
+        return host_target().id == target.id  # its floor may be another
     except UsageError:
         return False
 

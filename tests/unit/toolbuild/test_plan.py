@@ -494,6 +494,24 @@ def test_reasons_cures_and_a_count_stand_below_the_table(terminal: bool) -> None
     assert len(grouped_blocks(made)) == 1
 
 
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_line_per_target_has_what_its_artifacts_share(terminal: bool) -> None:
+    """Runtime with what it needs, or that nobody knows; the project's own wheel; who tries it, or what would."""
+    made = plan(PURE, targets=(LINUX, ARM), sources=sources(own=OwnWheel(native=True)))
+    fresh = msgspec.structs.replace(RUNTIME, fetched=False, floor={})
+    text = rendered(made, terminal=terminal)
+    assert "own wheel built here with zig for x86_64-linux-gnu.2.17; tried by native" in " ".join(
+        text.split()
+    )
+    assert (
+        "runtime a builder, Python 3.11.13 (needs glibc 2.17); own wheel built here with zig for aarch64-linux-gnu.2.17; "
+        "untested here: get one"
+    ) in " ".join(text.split())
+    assert "not fetched yet, so its needs are not known" in " ".join(
+        rendered(plan(PURE, targets=(ARM,), sources=sources(fresh)), terminal=terminal).split()
+    )
+
+
 # --- the shell --------------------------------------------------------------------------------------------------------
 
 PYLOCK = """
