@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -19,6 +20,7 @@ from ferryman_build.cache import digest
 from ferryman_build.cmd import Runner, environment
 from ferryman_build.collect.environment import tool_requirements
 from ferryman_build.errors import BuildStepError, ResolutionError, ToolMissingError
+from ferryman_build.inspect.elf import read_elf
 from ferryman_build.interpreter import Interpreter
 from ferryman_build.locking import Lock, packages_for, requirements_text
 from ferryman_build.runners.base import Place, Purpose, RunnerKind
@@ -36,11 +38,14 @@ _STARTER = Path("Lib") / "venv" / "scripts" / "nt" / "python.exe"
 class ForeignInterpreter(Interpreter, frozen=True, kw_only=True):
     """A Python of the target. ``path`` and ``libpython`` are paths of this machine, for whoever copies from it.
 
-    ``spelled`` is what the place calls the interpreter, ``windows`` whether its paths are Windows'.
+    ``spelled`` is what the place calls the interpreter, ``windows`` whether its paths are Windows'. ``floor`` is the least
+    that its programs need of a system, by what its own library asks for ({"glibc": "2.35"}): a promise below that cannot be
+    kept.
     """
 
     spelled: str
     windows: bool
+    floor: dict[str, str] = msgspec.field(default_factory=dict)
 
 
 class _Facts(msgspec.Struct, frozen=True):
@@ -100,18 +105,32 @@ def probe_foreign(place: Place, work: Path, runner: Runner) -> ForeignInterprete
             f"{place.python} of the place {place.label} does not answer as a Python does.",
             advice="Set the runner up again: `ferryman runners setup`.", details=said.splitlines()[-5:],
         ) from None  # fmt: skip
+    shutil.rmtree(work / OWN, ignore_errors=True)
     _refuse(facts, place)
+    library = real_file(place.unspell(facts.library), place.root) if facts.library else None
     return ForeignInterpreter(
         path=place.python, version=facts.version, tag=facts.tag, identity=f"{facts.build} {place.python}",
-        libpython=real_file(place.unspell(facts.library), place.root) if facts.library else None,
-        spelled=place.spell(place.python), bytecode=bytes.fromhex(facts.magic), windows=facts.windows,
+        libpython=library, spelled=place.spell(place.python), bytecode=bytes.fromhex(facts.magic),
+        windows=facts.windows, floor=_floor(library),
     )  # fmt: skip
+
+
+def _floor(library: Path | None) -> dict[str, str]:
+    """What a shared library asks of the C library; {} for none, and for what is no library of Linux."""
+    if library is None:
+        return {}
+    try:
+        with library.open("rb") as file:
+            found = read_elf(library.name, file).floor
+    except (OSError, ValueError):
+        return {}  # the inspect step says so
+    return {name: reason.version for name, reason in found.items()}
 
 
 class _Remembered(msgspec.Struct, frozen=True):
     """A probe's answer, and what the interpreter's file was like then: size in bytes, time in ns."""
 
-    python: dict[str, str | bool | None]
+    python: dict[str, Any]
     file: tuple[int, int]
 
 

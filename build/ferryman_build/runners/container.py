@@ -252,7 +252,10 @@ class ContainerPlace:
         self.root: Path | None = root.path if root else None
         self.python: Path | None = root.path / "usr/bin/python3" if root else None
         self.label = "container"
-        self.facts = (f"userland: {title}", f"container: {known.title}, read-only, first process of its own")
+        self.facts: tuple[str, ...] = (
+            f"userland: {title}",
+            f"container: {known.title}, read-only, first process of its own",
+        )
         self._engine, self._image, self._work = known, image, work
         # Podman takes a path with a comma for a list of paths.
         self._files = Path(tempfile.mkdtemp(prefix="ferryman-env-")) if "," in str(work) else work

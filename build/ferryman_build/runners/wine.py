@@ -54,9 +54,13 @@ class WineRunner:
             return Readiness(ready=False, advice=error.advice)
         if not wine_prefix.template(version).is_dir():
             return Readiness(ready=False, found=version, advice=wine_prefix.SETUP)
-        if purpose is Purpose.BUILD and self._python() is None:
+        found = f"{version}, as Windows 10"
+        if purpose is Purpose.TRY:
+            return Readiness(ready=True, found=found)
+        python = self._python()
+        if python is None:
             return Readiness(ready=False, found=version, advice=_no_python())
-        return Readiness(ready=True, found=f"{version}, as Windows 10")
+        return Readiness(ready=True, found=f"{found}, Python in {python}")
 
     def setup(self, target: Target, runner: Runner, say: Callable[[str], None]) -> None:
         del target
@@ -115,9 +119,9 @@ class WinePlace:
 
     def __init__(self, prefix: Prefix, tools: Tools, python: Path | None, found: str) -> None:
         self.prefix = prefix
-        self.python = python
+        self.python: Path | None = python
         self.root: Path | None = prefix.path
-        self.facts = (f"system: {found}", "drive C: fresh", "drive Z: this machine")
+        self.facts: tuple[str, ...] = (f"system: {found}", "drive C: fresh", "drive Z: this machine")
         self._tools = tools
 
     @property

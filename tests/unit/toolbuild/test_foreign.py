@@ -30,6 +30,7 @@ from ferryman_build.runners.base import Command, Place, Purpose, Readiness
 from ferryman_build.settings import RunnerName
 from ferryman_build.targets import Target, parse_target
 from ferryman_build.wheeltags import Wheel
+from support.elf_factory import make_library
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="the programs are shell scripts")
 
@@ -102,7 +103,8 @@ def runner() -> Runner:
 def place(tmp_path: Path) -> Elsewhere:
     (tmp_path / "root/usr/bin").mkdir(parents=True)
     (tmp_path / "root/usr/lib").mkdir()
-    (tmp_path / "root/usr/lib/libpython3.11.so.1.0").touch()
+    library = make_library(needed=("libc.so.6",), versions=(("GLIBC_2.35", 0),), machine=183)
+    (tmp_path / "root/usr/lib/libpython3.11.so.1.0").write_bytes(library)
     shared = tmp_path / "shared"
     shared.mkdir()
     made = Elsewhere(tmp_path / "root", shared)
@@ -149,6 +151,8 @@ def test_the_probe_answers_paths_of_this_machine(place: Elsewhere, runner: Runne
     assert place.root is not None
     assert found.libpython == place.root / "usr/lib/libpython3.11.so.1.0"
     assert found.spelled == "/usr/bin/python3"
+    assert found.floor == {"glibc": "2.35"}
+    assert list(place.shared.iterdir()) == []  # what the tools needed is gone
     assert "PIP_INDEX_URL" not in place.env
     assert "VIRTUAL_ENV" not in place.env
 
