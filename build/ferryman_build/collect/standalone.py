@@ -83,20 +83,20 @@ def collect(request: Request) -> Analysis:
         ConfigError: keep-parts names what is no part.
     """
     gone = cut(request.keep_parts, request.keep_modules)
-    packages = [*entries_below(request.app, Origin.APP), *entries_below(request.site, Origin.SITE)]
+    dependencies = entries_below(request.site, Origin.SITE)
+    packages = [*entries_below(request.app, Origin.APP), *_without(dependencies, request.exclude_modules)]
     shelf = _Shelf(request.distribution, request.target)
     own = {posixpath.basename(entry.dest).lower() for entry in packages if entry.kind is EntryKind.NATIVE}
     shelf.take_for(_natives_of(request, packages), own)
     runtime = [
-        *_stdlib(request.distribution, gone),
+        *_without(_stdlib(request.distribution, gone), request.exclude_modules),
         *_extensions(request, gone, shelf),
         *_kept_data(request, gone),
     ]
-    installed = _installed(request.distribution, gone)
+    installed = _without(_installed(request.distribution, gone), request.exclude_modules)
     found = _joined([runtime, packages, _project_data(request), shelf.entries(), installed])
-    wanted = tuple(sorted(entry for entry in found.values() if not _excluded(entry, request.exclude_modules)))
     return Analysis(
-        entries=wanted, hooks=(), missing=tuple(sorted(shelf.missing)), notes=tuple(_notes(request, shelf)),
+        entries=tuple(sorted(found.values())), hooks=(), missing=tuple(sorted(shelf.missing)), notes=tuple(_notes(request, shelf)),
         tools={"cpython": " ".join(filter(None, (request.distribution.version, request.origin)))},
     )  # fmt: skip
 
@@ -176,10 +176,13 @@ def _project_data(request: Request) -> Iterator[Entry]:
         yield Entry(dest, EntryKind.DATA, Origin.PROJECT, path)
 
 
-def _excluded(entry: Entry, excluded: tuple[str, ...]) -> bool:
-    if not excluded or entry.kind not in (EntryKind.MODULE, EntryKind.NATIVE) or entry.origin is Origin.APP:
-        return False
-    return covers(excluded, module_name(entry.dest))
+def _without(entries: Iterable[Entry], excluded: tuple[str, ...]) -> Iterator[Entry]:
+    """Less the modules that are excluded, and whatever lies in the folder of a package that is."""
+    folders = tuple(f"{name.replace('.', '/')}/" for name in excluded)
+    for entry in entries:
+        code = entry.kind in (EntryKind.MODULE, EntryKind.NATIVE)
+        if not entry.dest.startswith(folders) and not (code and covers(excluded, module_name(entry.dest))):
+            yield entry
 
 
 def _notes(request: Request, shelf: _Shelf) -> Iterator[str]:

@@ -136,7 +136,9 @@ def test_tree_of_macos(tmp_path: Path) -> None:
     ("excluded", "gone"),
     [("json", {"json/__init__.pyc", "json/decoder.pyc"}), ("json.decoder", {"json/decoder.pyc"}), ("six", {"six.pyc"}),
      ("_socket", {"python3.11/lib-dynload/_socket.cpython-311-x86_64-linux-gnu.so"}),
-     ("yaml._yaml", {"yaml/_yaml.cpython-311-x86_64-linux-gnu.so"}), ("yaml.schema", set()), ("skua", set())],
+     ("yaml._yaml", {"yaml/_yaml.cpython-311-x86_64-linux-gnu.so"}), ("yaml.schema", set()), ("skua", set()),
+     ("yaml", {"yaml/__init__.pyc", "yaml/_yaml.cpython-311-x86_64-linux-gnu.so", "yaml/schema.json", "yaml/py.typed",
+               "yaml/templates/{{name}}.py", "yaml/lib/libfake.so", "yaml.libs/libown-1.so"})],
 )  # fmt: skip
 def test_excluded_modules_are_gone(excluded: str, gone: set[str], tmp_path: Path) -> None:
     """With everything below them, and nothing else; the project's own modules stay."""
