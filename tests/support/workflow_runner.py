@@ -1,6 +1,6 @@
 """Runs the jobs of a workflow on this machine as GitHub's runner would on a Linux one, as far as ours need it.
 
-    run = WorkflowRun(repository, "ci.yml", folder, legs=lambda matrix: matrix["os"] == "ubuntu-24.04")
+    run = WorkflowRun(repository, "ci.yml", folder, legs=lambda leg: leg if leg["os"] == "ubuntu-24.04" else None)
     run.job("gate")          what it needs first, each in a fresh clone of what is committed
 
 A step sees what the workflow declares and what GitHub's runner adds, and of this machine only PATH's system folders and
@@ -149,7 +149,8 @@ class WorkflowRun:
         repository: what is committed there is what runs, workflows included.
         workflow: its name in .github/workflows.
         folder: for clones, artifacts and what was printed.
-        legs: which legs of a matrix are run; None of them is an error.
+        legs: the leg to run for a leg of a matrix, None to leave it to another machine; at least one must run here.
+        machine: variables that say what this machine has in place of what GitHub's can reach.
         inputs: of workflow_dispatch or workflow_call; the others have their defaults.
         event: what started it.
     """
@@ -160,13 +161,15 @@ class WorkflowRun:
         workflow: str,
         folder: Path,
         *,
-        legs: Callable[[Mapping[str, Any]], bool],
+        legs: Callable[[Mapping[str, Any]], Mapping[str, Any] | None],
+        machine: Mapping[str, str] | None = None,
         inputs: Mapping[str, Any] | None = None,
         event: str = "workflow_dispatch",
     ) -> None:
         self.folder = folder
         self.artifacts = folder / "artifacts"
         self._legs = legs
+        self._machine = machine or {}
         self._repository = repository
         self._source = clone(repository, folder / "source")
         self._workflow = load(self._source / ".github" / "workflows" / workflow)
@@ -215,7 +218,7 @@ class WorkflowRun:
         if matrix is None:
             yield {}
             return
-        legs = [leg for leg in combinations(matrix, scope) if self._legs(leg)]
+        legs = [leg for leg in map(self._legs, combinations(matrix, scope)) if leg is not None]
         if not legs:
             raise WorkflowError(f"job {name}: no leg of its matrix runs here")
         yield from ({"matrix": leg} for leg in legs)
@@ -309,6 +312,7 @@ class WorkflowRun:
         github = {key: leg.contexts["github"][key] for key in (*self._github, "job", "workspace")}
         return {
             **{name: os.environ[name] for name in MACHINE if name in os.environ},
+            **self._machine,
             "PATH": os.pathsep.join([*leg.path, SYSTEM_PATH]),
             "HOME": str(leg.home / "home"),
             "LANG": "C.UTF-8",

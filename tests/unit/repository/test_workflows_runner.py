@@ -37,7 +37,11 @@ def start(tmp_path: Path) -> Start:
             (home / name).write_text(text, encoding="utf-8")
         commit(home)
         return WorkflowRun(
-            home, "trial.yml", tmp_path / "run", legs=lambda leg: leg.get("os", "here") == "here"
+            home,
+            "trial.yml",
+            tmp_path / "run",
+            legs=lambda leg: leg if leg.get("os", "here") == "here" else None,
+            machine={"INDEX": "nearby"},
         )
 
     return begin
@@ -60,13 +64,16 @@ def steps(*lines: str | Mapping[str, Any]) -> dict[str, Any]:
 
 
 def test_environment_is_what_is_declared(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Workflow, job and step add variables, the nearest wins; a variable of this machine is not seen."""
+    """Workflow, job and step add variables, the nearest wins; of this machine only what was said is seen."""
     monkeypatch.setenv("SOMEBODYS", "own")
-    line = {"run": 'echo "$A $B $C ${SOMEBODYS-unset} $GITHUB_JOB $CI"', "env": {"C": "${{ inputs.word }}"}}
+    line = {
+        "run": 'echo "$A $B $C ${SOMEBODYS-unset} $GITHUB_JOB $CI $INDEX"',
+        "env": {"C": "${{ inputs.word }}"},
+    }
     jobs = {"one": {"env": {"B": "job", "C": "job"}, **steps(line)}}
     run = start(jobs, env={"A": True, "B": "workflow"}, inputs={"word": {"default": "step"}})
 
-    assert run.job("one").check().ran[0].output == "true job step unset one true\n"
+    assert run.job("one").check().ran[0].output == "true job step unset one true nearby\n"
 
 
 def test_files_lead_to_later_steps(start: Start) -> None:
