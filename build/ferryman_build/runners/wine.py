@@ -51,7 +51,7 @@ class WineRunner:
         try:
             version = Tools().version(Runner())
         except ToolMissingError as error:
-            return Readiness(ready=False, advice=error.advice)
+            return Readiness(ready=False, found=str(error).rstrip("."), advice=error.advice.rstrip("."))
         if not wine_prefix.template(version).is_dir():
             return Readiness(ready=False, found=version, advice=wine_prefix.SETUP)
         found = f"{version}, as Windows 10"
@@ -103,7 +103,7 @@ def _release(path: Path) -> tuple[int, ...]:
 def _no_python() -> str:
     return (
         "Name a CPython for Windows with `runtime` in [tool.ferryman.target.windows-amd64], or put one at "
-        f"{wine_prefix.folder() / 'python-X.Y'}."
+        f"{wine_prefix.folder() / 'python-X.Y'}"
     )
 
 

@@ -30,7 +30,7 @@ from ferryman_build.cmd import Child, Runner, end_group
 from ferryman_build.errors import SpaceError, ToolMissingError
 
 ADVICE = "Install it (Debian: apt-get install wine wine64), then run `ferryman runners setup wine`."
-SETUP = "Run `ferryman runners setup wine`."
+SETUP = "ferryman runners setup wine"
 _NEEDED_BYTES = 1_500_000_000  # a draft takes half of it
 _BOOT_SECONDS = 300.0
 _START_SECONDS = 60.0
