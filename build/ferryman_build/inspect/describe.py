@@ -18,6 +18,7 @@ from ferryman_build.inspect.onefile import payload_members
 from ferryman_build.inspect.survey import Survey, survey_members
 
 _MOST_FILES = 100
+_MODELESS = {".whl", ".pyz"}  # what unpacks them gives files modes of its own
 _QUIET_TRAITS = {Trait.GUI, Trait.AD_HOC, Trait.SIGNED}  # said in the file's row, and no warning
 
 
@@ -71,7 +72,7 @@ def _describe(path: Path) -> Description:
         natives=survey.natives,
         needs=survey.needs,
         reasons=survey.reasons,
-        modes={name: f"{mode:04o}" for name, mode in found.modes.items()},
+        modes={name: f"{mode:04o}" for name, mode in found.modes.items() if path.suffix not in _MODELESS},
         sources=found.compiled_in,
         warnings=(*survey.warnings, *_trait_warnings(survey)),
     )

@@ -57,6 +57,8 @@ def _severity(code: Code, target: Target) -> Severity | None:
 
 
 def _modes(survey: Survey, target: Target) -> Iterator[Finding]:
+    if target.os is Os.WINDOWS:
+        return  # it has other permissions, and none of them come from an archive
     for path, mode in survey.found.modes.items():
         if mode & (stat.S_ISUID | stat.S_ISGID):
             message = f"{path} would run with the rights of its owner or group (mode {mode:04o})"

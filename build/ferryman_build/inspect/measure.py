@@ -70,10 +70,15 @@ def facts(name: str, content: bytes, folders: Sequence[str] = ()) -> Facts:
         content: the whole file.
         folders: absolute folders of the machine that builds; a product should not name them.
     """
-    built_in = next((folder for folder in folders if folder.encode() in content), "")
+    built_in = next((folder for folder in folders if any(form in content for form in _spellings(folder))), "")
     if is_bytecode(content):
         return Facts(bytecode=True, built_in=built_in, compiled_in=source_path(content))
     return Facts(native=measure(name, content), built_in=built_in)
+
+
+def _spellings(folder: str) -> tuple[bytes, bytes]:
+    """As this machine writes it, and as a program under Wine does, behind its drive."""
+    return folder.encode(), folder.replace("/", "\\").encode()
 
 
 def facts_once(

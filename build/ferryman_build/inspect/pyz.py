@@ -54,6 +54,7 @@ def survey_pyz(
     """
     listed = list(members(path))
     survey = survey_members(listed, target, blobs=blobs, folders=folders)
+    survey.found.modes.clear()  # whoever unpacks it gives files modes of its own
     natives = survey.found.natives
     needs = msgspec.structs.replace(
         survey.needs,

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 from iced_x86 import Code as Op
-from iced_x86 import CpuidFeature, Decoder, EncodingKind, Instruction, OpCodeInfo
+from iced_x86 import CpuidFeature, Decoder, EncodingKind, Instruction, OpCodeInfo, Register
 
 from ferryman_build.inspect.code import Code, Piece, pieces
 from ferryman_build.inspect.cpu import level_of
@@ -32,6 +32,7 @@ _ODD_OPS = re.compile(
     r"|MOV_SREG_.*|POP[FGQW]?_?[FG]S.*|PUSH[QW]?_[FG]S|STI|CLI|HLT|STC|CMC|WAIT|SYSEXIT.*|SYSRET.*|L[FGS]S_.*|ARPL.*"
 )
 _END_OPS = re.compile(r"RETNQ.*|JMP_REL(8|32)_64|JMP_RM64|UD2|INT3")
+_VENDOR = (b"Genu", b"ineI", b"ntel")
 _NEIGHBOURS = 48  # instructions in front that must look like code
 _WHOLE_FROM = 12  # functions with vector code; fewer say nothing about how the file was compiled
 _WHOLE_SHARE = 0.04  # of them may be in the old encoding: start-up code that comes with the compiler
@@ -101,6 +102,7 @@ class _Measure:
         self._early: dict[str, Reason] = {}
         self._asks: set[str] = set(code.asks)
         self._old = self._new = 0
+        self._startup: list[Piece] = []
 
     def run(self) -> Cpu:
         for piece in pieces(self._code):
@@ -109,6 +111,8 @@ class _Measure:
                 self._count_vectors(ops)
             if not ops.isdisjoint(self._wanted):
                 self._take(piece, ops)
+        if not self._found or self._startup_is_read():
+            self._asks.update(text for op, text in self._tables.asks.items() if self._startup_has(op))
         vector = self._old + self._new
         return Cpu(
             features=dict(sorted(self._found.items())),
@@ -123,7 +127,30 @@ class _Measure:
         elif not ops.isdisjoint(self._tables.old):
             self._old += 1
 
+    def _startup_has(self, op: int) -> bool:
+        return any(
+            one.code == op for piece in self._startup for one in Decoder(64, piece.data, ip=piece.address)
+        )
+
+    def _startup_is_read(self) -> bool:
+        """Whether any other function looks at what the compiler's start-up code has found out."""
+        own = {piece.address for piece in self._startup}
+        answers = {
+            one.ip_rel_memory_address
+            for piece in self._startup
+            for one in Decoder(64, piece.data, ip=piece.address)
+            if one.is_ip_rel_memory_operand
+        }
+        return bool(answers) and any(
+            one.is_ip_rel_memory_operand and one.ip_rel_memory_address in answers
+            for piece in pieces(self._code)
+            if piece.address not in own
+            for one in Decoder(64, piece.data, ip=piece.address)
+        )
+
     def _take(self, piece: Piece, ops: set[int]) -> None:
+        if self._code.mixed and piece.sure and _is_startup(piece):
+            self._startup.append(piece)
         entered = piece.sure and self._is_entry(piece) and ops.isdisjoint(self._tables.asks)
         known = self._found.keys() | self._asks
         if not entered and all(known.issuperset(self._tables.says[op]) for op in ops & self._wanted):
@@ -132,7 +159,7 @@ class _Measure:
         if self._code.mixed or not piece.sure:
             instructions = _like_code(list(instructions), self._tables)
         for one in instructions:
-            if one.code in self._tables.asks:
+            if one.code in self._tables.asks and piece not in self._startup:
                 self._asks.add(self._tables.asks[one.code])
             for name in self._tables.needs.get(one.code, ()):
                 if name not in self._found or (entered and name not in self._early):
@@ -143,6 +170,19 @@ class _Measure:
 
     def _is_entry(self, piece: Piece) -> bool:
         return any(piece.address <= entry < piece.address + len(piece.data) for entry in self._code.entries)
+
+
+def _is_startup(piece: Piece) -> bool:
+    """Whether it is what MSVC links into every file: asks for the vendor, writes answers down, and returns 0."""
+    if not all(part in piece.data for part in _VENDOR):
+        return False
+    instructions = list(Decoder(64, piece.data, ip=piece.address))
+    returns = [at for at, one in enumerate(instructions) if one.code == Op.RETNQ]
+    return len(returns) == 1 and any(
+        one.code in (Op.XOR_R32_RM32, Op.XOR_RM32_R32)
+        and one.op0_register == one.op1_register == Register.EAX
+        for one in instructions[max(returns[0] - 10, 0) : returns[0]]
+    )
 
 
 def _like_code(instructions: list[Instruction], tables: _Tables) -> Iterator[Instruction]:

@@ -179,6 +179,13 @@ def test_files_that_nobody_should_have() -> None:
     }  # fmt: skip
 
 
+def test_windows_takes_no_modes_from_an_archive() -> None:
+    """Wheels that were made on Windows have 0666 throughout, which says nothing there."""
+    whole = survey(found=Found(modes={"a.py": 0o666, "b": 0o4755}))
+    assert judge(whole, parse_target("windows-amd64")) == ()
+    assert len(judge(whole, parse_target("linux-amd64"))) == 2
+
+
 def test_files_for_other_machines() -> None:
     """Of the target's format an error, of another format data."""
     arm = elf("arm.so", architectures=("arm64",))

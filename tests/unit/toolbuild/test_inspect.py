@@ -21,10 +21,12 @@ from ferryman_build.errors import InspectError, UsageError
 from ferryman_build.inspect import (
     describe,
     floor_problems,
+    judge,
     needs_of_pyz,
     needs_of_tree,
     render,
     strip_elf,
+    survey_pyz,
     survey_tree,
 )
 from ferryman_build.inspect.formats import read_native
@@ -355,6 +357,20 @@ def test_a_python_is_named_once(tmp_path: Path) -> None:
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("x/_core.cpython-311-x86_64-linux-gnu.so", make_library())
     assert needs_of_pyz(path, "==3.11.*", ()).python == "==3.11.*"
+
+
+def test_a_pyz_for_the_gate(tmp_path: Path) -> None:
+    """With a target, files for other machines are told apart; modes in it mean nothing, because nobody unpacks them."""
+    path = tmp_path / "agent.pyz"
+    info = zipfile.ZipInfo("x/open.so")
+    info.external_attr = 0o666 << 16
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(info, make_library(versions=(("GLIBC_2.38", 0),)))
+        archive.writestr("x/arm.so", make_library(machine=AARCH64))
+    survey = survey_pyz(path, ">=3.11", (), target=LINUX)
+    assert [native.name for native in survey.foreign] == ["x/arm.so"]
+    codes = [finding.code for finding in judge(survey, LINUX) if finding.path == "x/open.so"]
+    assert codes == ["executable-stack", "floor"]
 
 
 def test_pure_pyz(tmp_path: Path) -> None:

@@ -108,6 +108,12 @@ def test_build_folders(root: Path) -> None:
     assert survey_tree(root, LINUX).found.built_in == {}
 
 
+def test_build_folders_under_wine(root: Path) -> None:
+    """Wine shows this machine's folders on a drive, with its own separators."""
+    (root / "m.pyc").write_bytes(pyc("Z:\\work\\checkout\\m.py"))
+    assert survey_tree(root, LINUX, folders=("/work/checkout",)).found.built_in == {"m.pyc": "/work/checkout"}
+
+
 # --- kept by content --------------------------------------------------------------------------------------------------
 
 

@@ -126,6 +126,27 @@ def test_tables_inside_functions() -> None:
     assert x86.measure(Code(sections=((0x1000, function),), functions=ranges, mixed=True)).features == {}
 
 
+def startup(answer: int, at: int) -> bytes:
+    """As MSVC's: CPUID, three parts of a vendor's name, a global is written, 0 is returned."""
+    compares = b"".join(b"\x3d" + part for part in (b"Genu", b"ineI", b"ntel"))  # cmp eax, …
+    written = CPUID + compares + b"\xc7\x05"  # mov dword ptr [answer], 2
+    behind = at + len(written) + 8
+    return written + struct.pack("<ii", answer - behind, 2) + b"\x31\xc0" + RET
+
+
+def test_start_up_code_that_nobody_listens_to() -> None:
+    """MSVC links a function that asks into every file: it counts where another function reads what it found."""
+    first = startup(0x5000, 0x1000)
+    reads = (
+        b"\x83\x3d" + struct.pack("<i", 0x5000 - (0x1000 + len(first) + 7)) + b"\2" + RET
+    )  # cmp [answer], 2
+    assert measured(first, RET, POPCNT + RET, mixed=True).chosen == ()
+    assert measured(first, reads, POPCNT + RET, mixed=True).chosen == ("executes CPUID",)
+    assert measured(first, CPUID + RET, POPCNT + RET, mixed=True).chosen == ("executes CPUID",)
+    assert measured(first, RET, mixed=True).chosen == ("executes CPUID",)  # nothing that it could have chosen
+    assert measured(first, RET, POPCNT + RET).chosen == ("executes CPUID",)
+
+
 # --- the order of bytes -----------------------------------------------------------------------------------------------
 
 
