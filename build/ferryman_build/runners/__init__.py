@@ -11,15 +11,16 @@ Nothing is installed by anything but `ferryman runners setup`. docs/runners.md s
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import msgspec
 
 from ferryman_build.errors import ConfigError
 from ferryman_build.runners.base import Command, Place, Purpose, Readiness, RunnerKind
+from ferryman_build.runners.container import ContainerRunner
 from ferryman_build.runners.native import Native
 from ferryman_build.runners.rootfs import Qemu, Rootfs
+from ferryman_build.runners.wine import WineRunner
 from ferryman_build.settings import RunnerName
 from ferryman_build.targets import Target
 
@@ -27,20 +28,8 @@ __all__ = [
     "KINDS", "Command", "Outlook", "Place", "Purpose", "Readiness", "RunnerKind", "kinds_for", "pace", "readiness",
 ]  # fmt: skip
 
-_MODULES = (("wine", "WineRunner"), ("container", "ContainerRunner"))
-
-
-def _all() -> Iterator[RunnerKind]:
-    yield from (Native(), Rootfs(), Qemu())
-    for module, name in _MODULES:
-        try:
-            found = importlib.import_module(f"ferryman_build.runners.{module}")
-        except ModuleNotFoundError:
-            continue
-        yield getattr(found, name)()
-
-
-KINDS: Mapping[RunnerName, RunnerKind] = {kind.name: kind for kind in _all()}
+_EVERY: tuple[RunnerKind, ...] = (Native(), Rootfs(), Qemu(), WineRunner(), ContainerRunner())
+KINDS: Mapping[RunnerName, RunnerKind] = {kind.name: kind for kind in _EVERY}
 """Every kind, in the order in which they are preferred."""
 
 _PACE = {RunnerName.QEMU: 8.0, RunnerName.WINE: 4.0, RunnerName.CONTAINER: 2.0}

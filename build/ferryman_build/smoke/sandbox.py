@@ -117,10 +117,14 @@ def _facts(place: Place, system: Os, *, needs_exec_tmp: bool, more: Iterable[str
     return (
         "home: empty",
         "path: empty",
-        f"variables: only {', '.join((*more, 'HOME', 'LC_ALL', 'PATH'))} and TMPDIR",
+        f"variables: only {', '.join((*more, 'HOME', 'LC_ALL', 'PATH'))} and TMPDIR{_windows(system)}",
         _tmp_fact(place, system, needs_exec_tmp=needs_exec_tmp),
         *place.facts,
     )
+
+
+def _windows(system: Os) -> str:
+    return ", beside those that Windows needs" if system is Os.WINDOWS else ""
 
 
 def _tmp_fact(place: Place, system: Os, *, needs_exec_tmp: bool) -> str:
