@@ -1,6 +1,6 @@
 """Make interpreters of other platforms for tests: archives and a runtimes.toml, the form that `--runtimes` takes.
 
-    python tools/test_runtimes.py [--into DIR] [TARGET ...]
+    python tools/test_runtimes.py [--into DIR] [--low-floor] [TARGET ...]
 
 Without targets, all that this host can make. What is there already is left alone. Nothing is installed; linux-amd64 needs
 root, mmdebstrap and some minutes, linux-arm64 root and mmdebstrap, windows-amd64 the package index, darwin-arm64 (which is
@@ -26,13 +26,14 @@ def main(words: "list[str] | None" = None) -> int:
     )
     parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"one of {', '.join(MAKERS)}")
     parser.add_argument("--into", type=Path, default=DEFAULT, metavar="DIR", help="default: .cache/runtimes")
+    parser.add_argument("--low-floor", action="store_true", help="cross-build for linux-arm64")
     args = parser.parse_args(words)
     if unknown := [name for name in args.targets if name not in MAKERS]:
         parser.error(f"no test runtime is known for {', '.join(unknown)}")
     missing = False
     for target in args.targets or MAKERS:
         try:
-            make([target], args.into)
+            make([target], args.into, low_floor=args.low_floor)
         except UnavailableError as reason:
             missing = True
             sys.stderr.write(f"{target}: {reason}\n")

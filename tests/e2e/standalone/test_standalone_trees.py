@@ -16,21 +16,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from e2e.clean_rootfs.rootfs import UnavailableError
+from ferryman_build.collect.standalone import collect
+from ferryman_build.inspect.native import version_key
 from ferryman_build.inspect.survey import survey_tree
-from ferryman_build.runtimes.distribution import floor_problems
-from support import arm64_tree
+from ferryman_build.runtimes.distribution import floor_problems, read_distribution
+from ferryman_build.runtimes.unpack import unpack
+from ferryman_build.targets import parse_target
 from support.ferryman import ROOT
 from support.qemu.emulation import emulated
-from support.qemu.roots import ForeignRoot
+from support.qemu.roots import ForeignRoot, Recipe
+from support.runtimes import makers
 from support.runtimes.trees import NAME, Made, Works
 from support.wine.prefix import windows
 
 pytestmark = [pytest.mark.e2e, pytest.mark.network, pytest.mark.timeout(1800)]
 
 ROOTS = ROOT / ".cache" / "rootfs"
+# By the glibc that they have; neither has a Python.
+USERLANDS = {"2.31": Recipe("arm64", ("libc6",), "bullseye"), "2.36": Recipe("arm64", ("libc6",))}
 WARM_SECONDS = 10.0  # issue 4: a warm tree for another machine, on two cores
 
 
@@ -108,10 +115,9 @@ def on_windows(works: Works) -> Iterator[Case]:
 def on_arm64(works: Works) -> Iterator[Case]:
     with emulated("arm64", ROOTS):
         made = works.tree("linux-arm64")
-        root = ForeignRoot.unpack(arm64_tree.RECIPE, ROOTS, works.folder / "root")
-        shutil.rmtree(root.path / "usr/lib/python3.11")  # nothing of the root's own Python may help
-        for library in root.path.glob("usr/lib/*/libpython3*"):
-            library.unlink()
+        needed = survey_tree(made.root, made.target).needs.floor["glibc"]
+        oldest = next(glibc for glibc in USERLANDS if version_key(glibc) >= version_key(needed))
+        root = ForeignRoot.unpack(USERLANDS[oldest], ROOTS, works.folder / "root")
         root.place(made.root, f"/opt/{NAME}")
         root.place(works.one_file(made), "/srv/one")
         programs = {"tree": f"/opt/{NAME}/{NAME}", "one": "/srv/one"}
@@ -230,6 +236,26 @@ def test_macos_tree_is_put_together_and_read(works: Works) -> None:
     assert all("arm64" in native.architectures for native in survey.natives)
     assert not (made.contents / "colorama").exists()
     assert not (made.contents / "distro").exists()
+
+
+def test_root_filesystem_is_a_runtime(works: Works) -> None:
+    """Debian's own CPython for arm64, in a folder that is a root: all of it is found, and the C library stays out."""
+    work = works.folder / "debian"
+    try:
+        makers.debian_arm64(makers.Job(work, works.folder / "debian.tar.zst", print))
+    except UnavailableError as reason:
+        pytest.skip(f"NOT READ: {reason}")
+    target = parse_target("linux-arm64")
+    distribution = read_distribution(
+        unpack(works.folder / "debian.tar.zst", works.folder / "unpacked"), target, "3.11"
+    )
+    request = msgspec.structs.replace(works.request(target), distribution=distribution)
+    names = {entry.dest for entry in collect(request).entries}
+
+    assert distribution.library == "usr/lib/aarch64-linux-gnu/libpython3.11.so.1.0"
+    assert {"libssl.so.3", "libsqlite3.so.0", "libffi.so.8"} <= names
+    assert not {"libc.so.6", "ld-linux-aarch64.so.1"} & names
+    assert floor_problems(distribution, target)
 
 
 def test_work_folder_has_no_drafts(works: Works) -> None:

