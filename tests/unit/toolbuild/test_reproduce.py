@@ -439,12 +439,12 @@ def test_copy_of_the_tool(tmp_path: Path) -> None:
 
 
 def test_copy_of_the_caches(tmp_path: Path) -> None:
-    """Only what was checked when it was fetched, or is the same for all programs; results of steps are made again."""
-    for name in ("index", "zig", "tree", "wheel", "blobs"):
+    """Only what was resolved, or checked when it was fetched; what steps and the compiler made is made again."""
+    for name in ("index", "zig", "tree", "wheel", "blobs", "headers"):
         (tmp_path / "first" / name).mkdir(parents=True)
     copy_caches(tmp_path / "first", tmp_path / "second")
 
-    assert sorted(path.name for path in (tmp_path / "second").iterdir()) == ["index", "zig"]
+    assert sorted(path.name for path in (tmp_path / "second").iterdir()) == ["headers", "index"]
 
 
 @pytest.mark.parametrize(
