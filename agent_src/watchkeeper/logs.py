@@ -12,6 +12,7 @@ the rest is written, up to CLOSE_LIMIT; a program that is killed loses what it l
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
 from functools import lru_cache
@@ -171,6 +172,8 @@ def configure(level: str, stream: TextIO | None = None) -> None:
 
 
 def _to_stderr() -> logging.Handler:
+    if os.name == "nt" and sys.stderr is not None and sys.stderr.isatty():
+        return logging.StreamHandler(sys.stderr)  # a console of Windows takes text, and no bytes in UTF-8
     try:
         return RingHandler(
             LogRing(sys.stderr.fileno(), capacity=CAPACITY, policy="drop-oldest", linger=LINGER)
