@@ -20,8 +20,6 @@ import shutil
 import stat
 import tarfile
 import tomllib
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -415,9 +413,11 @@ def _has(uri: str, suite: str) -> bool:
     """Whether a release is there; true where only apt itself can tell (copy:, cdrom: …)."""
     if not uri.startswith(("http:", "https:", "file:")):
         return True
+    import urllib.request  # as heavy as everything else here together, and needed for a setup alone
+
     request = urllib.request.Request(f"{uri.rstrip('/')}/dists/{suite}/Release", method="HEAD")  # noqa: S310 - checked above
     try:
         with urllib.request.urlopen(request, timeout=_ANSWER_SECONDS):  # noqa: S310 - the same
             return True
-    except (OSError, urllib.error.URLError):
+    except OSError:  # and with it urllib.error.URLError
         return False

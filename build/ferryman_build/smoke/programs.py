@@ -42,7 +42,8 @@ def _place_archive(path: Path, folder: Path, executable: str, python: Path) -> l
         if isinstance(error, OSError) and error.errno in NO_SPACE:
             raise  # the disk's fault and not the artifact's
         raise Unusable(f"cannot be unpacked: {error}") from error
-    found = sorted((*folder.glob(executable), *folder.glob(f"*/{executable}")))
+    # The top folder may have the program's own name.
+    found = [path for path in (*folder.glob(executable), *folder.glob(f"*/{executable}")) if path.is_file()]
     if not found:
         raise Unusable(f"has no {executable} at its top")
     return [found[0]]

@@ -132,6 +132,7 @@ def assembled(folder: Path) -> dict[Kind, Path]:
     payload = pack_tree(tree, arm64_tree.INFO, BEACON.stem, folder / "payload", ROOT / ".cache" / "launcher")
     works = Works.open(ROOT / ".cache" / "launcher", root.path / arm64_tree.INCLUDE, folder / "works")
     works.launcher("linux-arm64").rename(tree / arm64_tree.NAME)
+    (tree / arm64_tree.NAME).chmod(0o755)
     with tarfile.open(folder / "heron.tar.gz", "w:gz") as archive:
         archive.add(tree, arm64_tree.NAME)
     with zipfile.ZipFile(folder / "heron.pyz", "w") as pyz:

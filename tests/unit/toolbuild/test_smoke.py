@@ -410,20 +410,27 @@ def test_a_namespace_that_does_not_work_is_not_claimed(monkeypatch: pytest.Monke
 # --- kinds ---
 
 
-def archive(tmp_path: Path, text: str, form: str, name: str = "agent") -> Path:
+def archive(tmp_path: Path, text: str, form: str, name: str = "agent", top: str = "agent-1.0") -> Path:
     path = tmp_path / f"agent-1.0.{form}"
     content = f"#!/bin/sh\n{text}\n".encode()
     if form == "zip":
         with zipfile.ZipFile(path, "w") as packed:
-            info = zipfile.ZipInfo(f"agent-1.0/{name}")
+            info = zipfile.ZipInfo(f"{top}/{name}")
             info.external_attr = 0o100755 << 16
             packed.writestr(info, content)
     else:
         with tarfile.open(path, "w:gz") as packed_tar:
-            member = tarfile.TarInfo(f"agent-1.0/{name}")
+            member = tarfile.TarInfo(f"{top}/{name}")
             member.size, member.mode = len(content), 0o755
             packed_tar.addfile(member, io.BytesIO(content))
     return path
+
+
+def test_a_top_folder_with_the_program_s_name(tmp_path: Path, project: Project, runner: Runner) -> None:
+    """Is not taken for the program."""
+    result = smoke(archive(tmp_path, "exit 0", "tar.gz", top="agent"), Kind.ARCHIVE, project, runner)
+
+    assert result.status is Smoke.PASSED, result
 
 
 @pytest.mark.parametrize("isolation", ISOLATIONS)
