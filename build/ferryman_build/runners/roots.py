@@ -255,10 +255,13 @@ def make(recipe: Recipe, name: RunnerName, runner: Runner, finish: Finish) -> Ro
         BuildStepError: mmdebstrap failed; its log tells.
         SpaceError: the disk is full.
     """
-    with _beside(Root(recipe=recipe, folder=store(name) / recipe.name)) as draft:
-        _bootstrap(draft, runner)
-        _unpack(draft, finish)
-    return Root(recipe=recipe, folder=store(name) / recipe.name)
+    root = Root(recipe=recipe, folder=store(name) / recipe.name)
+    with _alone(root):
+        if not is_whole(root):
+            with _beside(root) as draft:
+                _bootstrap(draft, runner)
+                _unpack(draft, finish)
+    return root
 
 
 def renew(root: Root, finish: Finish) -> None:
@@ -268,6 +271,12 @@ def renew(root: Root, finish: Finish) -> None:
         ToolMissingError: its tar is damaged as well.
         SpaceError: the disk is full.
     """
+    with _alone(root):
+        if not is_whole(root):  # another build may have done it meanwhile
+            _renew(root, finish)
+
+
+def _renew(root: Root, finish: Finish) -> None:
     made = _made(root)
     if made is None or not root.tar.is_file() or _sha256(root.tar) != made.tar:
         raise ToolMissingError(
@@ -280,9 +289,20 @@ def renew(root: Root, finish: Finish) -> None:
 
 
 @contextlib.contextmanager
+def _alone(root: Root) -> Iterator[None]:
+    """Nobody else makes or mends a userland of that runner; waits for whoever does. Linux alone has userlands."""
+    import fcntl
+
+    folder = root.folder.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    with folder.with_suffix(".lock").open("w", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
 def _beside(root: Root) -> Iterator[Root]:
     """A draft that takes the place of ``root`` at the end."""
-    root.folder.parent.mkdir(parents=True, exist_ok=True)
     draft = Root(recipe=root.recipe, folder=root.folder.with_name(f".{root.recipe.name}.{os.getpid()}"))
     old = draft.folder.with_suffix(".old")
     try:

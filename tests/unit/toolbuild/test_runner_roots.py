@@ -6,6 +6,8 @@ import io
 import os
 import shutil
 import tarfile
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -313,6 +315,27 @@ def test_a_damaged_userland_is_made_anew(
     assert is_whole(made)
     assert (made.path / "usr/bin/true").read_bytes() == b"#!"
     assert sorted(path.name for path in store(RunnerName.ROOTFS).iterdir()) == [RECIPE.name]
+
+
+def test_two_builds_mend_it_once(mmdebstrap: Callable[[str], Path], runner: Runner) -> None:
+    """Whoever comes second waits, and finds it whole; so does a second setup."""
+    made = make(RECIPE, RunnerName.ROOTFS, runner, nothing)
+    lose(made)
+    finished: list[Path] = []
+
+    def slow(top: Path, recipe: Recipe) -> None:
+        time.sleep(0.3)
+        finished.append(top)
+
+    threads = [threading.Thread(target=renew, args=(made, slow)) for _ in range(3)]
+    threads.append(threading.Thread(target=make, args=(RECIPE, RunnerName.ROOTFS, runner, slow)))
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+
+    assert len(finished) == 1
+    assert is_whole(made)
 
 
 @pytest.mark.parametrize("rest", ["archive", "list"])

@@ -515,7 +515,7 @@ def test_a_service(
 
 BAD: tuple[tuple[str, dict[str, object], str, str], ...] = (
     ("dies", {}, "ready", "ended with exit code 4 before it was ready\ncannot read the configuration"),
-    ("not-ready", {"timeout": 1.0}, "ready", "no answer 200 within 1 s; the last one was: status 503"),
+    ("not-ready", {"timeout": 3.0}, "ready", "no answer 200 within 3 s; the last one was: status 503"),
     ("no-metrics", {}, "GET", "answered 503 instead of 200"),
     ("good", {"expect": ("down",)}, "answers contain 'down'", "not in the"),
     ("bad-exit", {}, "stops on SIGTERM", "stopped with exit code 3 instead of 0"),
