@@ -110,6 +110,8 @@ def pytest_configure() -> None:
             name
         ]  # in CI a test would write for GitHub, and into the step's own files; one that wants that says so
     asyncio.set_event_loop(None)
+    # Toolchain, runtimes and runners of the tests: not the user's own, and once for all of them.
+    os.environ.setdefault("FERRYMAN_HOME", str(ROOT / ".cache" / "home"))
 
 
 def pytest_sessionstart() -> None:

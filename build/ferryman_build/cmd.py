@@ -39,6 +39,7 @@ PASSED_THROUGH = (
     "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy", "UV_DEFAULT_INDEX", "UV_INDEX",
     "UV_INDEX_URL", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS", "UV_OFFLINE", "UV_CACHE_DIR", "UV_NATIVE_TLS",
     "UV_SYSTEM_CERTS", "UV_KEYRING_PROVIDER", "PIP_INDEX_URL", "PIP_CONFIG_FILE", "XDG_CACHE_HOME", "XDG_CONFIG_HOME",
+    "FERRYMAN_HOME",
 )  # fmt: skip
 
 _SECRET_NAME = re.compile(r"(?i)(secret|token|passw|private|credential|api_?key|access_?key)")

@@ -14,8 +14,8 @@ from ferryman_build.toolchain import (
     Toolchain,
     compile_launcher,
     link_launcher,
-    open_toolchain,
-    prepare,
+    shared_toolchain,
+    toolchain_key,
     zig_lock,
 )
 from ferryman_build.ui import human_size
@@ -23,8 +23,8 @@ from ferryman_build.ways import Way
 
 
 def toolchain(job: TargetJob) -> Toolchain:
-    """The compiler; what it compiles of its own (C start files, system libraries) is kept for all builds."""
-    return open_toolchain(job.folder("toolchain"), job.cache / "zig")
+    """The compiler; it and what it compiles of its own (C start files, system libraries) serve all builds of a user."""
+    return shared_toolchain(job.interpreter, job.runner)
 
 
 def objects(job: TargetJob) -> tuple[Path, ...]:
@@ -33,11 +33,14 @@ def objects(job: TargetJob) -> tuple[Path, ...]:
 
 
 def _toolchain_inputs(job: TargetJob) -> Mapping[str, object]:
-    return {"lock": zig_lock(), "python": job.interpreter.identity, "path": str(job.interpreter.path)}
+    del job
+    return {"toolchain": toolchain_key()}
 
 
 def _toolchain(job: TargetJob, into: Path) -> str:
-    prepare(into, job.interpreter, job.runner)
+    """The result of the step is only what it says; see toolchain/shared.py."""
+    del into
+    toolchain(job)
     return f"zig {tool_version('ziglang', zig_lock())}"
 
 

@@ -55,7 +55,9 @@ def serve(port):
     def stop(number, frame):
         raise SystemExit(0)
 
-    signal.signal(signal.SIGTERM, stop)
+    for name in ("SIGTERM", "SIGINT", "SIGBREAK"):  # whichever a service manager of this system sends
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), stop)
     HTTPServer(("127.0.0.1", port), Handler).serve_forever()
 
 
@@ -92,6 +94,7 @@ def main():
     if args.command == "pool":
         return pool()
     if args.command == "where":
+        sys.stdout.reconfigure(errors="backslashreplace")  # a pipe of Windows has a code page
         print(sys.executable, getattr(sys, "frozen", False))
         return 0
     return check()
