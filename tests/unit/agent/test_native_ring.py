@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import gc
 import os
 import signal
@@ -49,6 +48,8 @@ def kind(request: pytest.FixtureRequest) -> Any:
 @contextlib.contextmanager
 def pipe(size: int = 4096, *, blocking: bool = False) -> Iterator[tuple[int, int]]:
     """Both ends of a small pipe."""
+    import fcntl
+
     reader, writer = os.pipe()
     fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, size)
     os.set_blocking(reader, False)

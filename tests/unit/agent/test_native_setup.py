@@ -14,6 +14,8 @@ import pytest
 
 from support.native_build import compiler
 
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="a compiler of Windows is not found by PATH and CC")
+
 AGENT = Path(__file__).resolve().parents[3] / "agent_src"
 
 # setup() as it would be called, without being called.
