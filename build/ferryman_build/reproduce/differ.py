@@ -80,6 +80,11 @@ class Differ:
         for place in self.places:
             if place.encode() in one or place.encode() in two:
                 return f"it has the path of its build in it: {place}"
+        if (
+            any(step.startswith("_ferryman/") and step.endswith(".py") for step in where)
+            and "needs" not in where[-1]
+        ):
+            return "what starts the .pyz: Ferryman itself was changed since the first build"
         name = where[-1].rpartition("/")[2] if where else ""
         return _NAMED.get(name, "") or _lines(one, two)
 

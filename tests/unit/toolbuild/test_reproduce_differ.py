@@ -196,6 +196,13 @@ def test_known_files_have_their_explanation() -> None:
     assert "installer wrote" in found.hint
 
 
+def test_another_ferryman_is_called_by_its_name() -> None:
+    """What starts a .pyz comes from Ferryman and not from the project."""
+    (found,) = Differ().differences(tar(name="_ferryman/run.py"), tar(name="_ferryman/run.py", content=b"2"))
+
+    assert "Ferryman itself was changed" in found.hint
+
+
 @pytest.fixture
 def payload(tmp_path: Path) -> Callable[..., bytes]:
     """A payload of two files, in a section of its own as the launcher has it."""
