@@ -220,7 +220,7 @@ def plan_row(case: Case) -> Row:
         and case.way is not Way.HERE
     ):
         there = block  # the hosted machine itself is another target
-    standalone = case.from_tree and case.way is Way.STANDALONE
+    brought = case.from_tree and case.way is not Way.HERE
     return Row(
         target=case.target.id,
         kind=case.kind,
@@ -240,9 +240,9 @@ def plan_row(case: Case) -> Row:
         on_runner=Status.READY if there is None else Status.BLOCKED,
         on_runner_collector=collector_of(hosted.way).value,
         runtime=f"{case.runtime.origin}, Python {case.runtime.python}"
-        if standalone and case.runtime.python
+        if brought and case.runtime.python
         else "",
-        runtime_floor=_floor_text(case.runtime.floor) if standalone else "",
+        runtime_floor=_floor_text(case.runtime.floor) if brought else "",
         own_wheel=_own_wheel(case),
         wheels=_choices(case),
     )

@@ -7,13 +7,15 @@ says so.
 from __future__ import annotations
 
 import functools
+import tempfile
 from collections.abc import Sequence
-from typing import cast
+from pathlib import Path
 
 from ferryman_build.artifacts import Kind
 from ferryman_build.cache import Cache
 from ferryman_build.cmd import Runner
-from ferryman_build.errors import FerrymanError
+from ferryman_build.collect.foreign import known_foreign
+from ferryman_build.errors import FerrymanError, ToolMissingError
 from ferryman_build.homes import home
 from ferryman_build.own_wheel import own_wheel
 from ferryman_build.plan import Plan, Progress, plan_project
@@ -34,14 +36,15 @@ from ferryman_build.runtimes.index import (
 from ferryman_build.runtimes.prepared import prepared
 from ferryman_build.settings import RunnerName, Settings
 from ferryman_build.targets import Target
+from ferryman_build.ways import Way, way_of
 from ferryman_build.wheeltags import Lock, short_python
 
 
 class Finder:
     """Answers for one project on one machine; each list of runtimes is read once."""
 
-    def __init__(self, project: Project, host: Target) -> None:
-        self._project, self._host = project, host
+    def __init__(self, project: Project, host: Target, cache: Cache, runner: Runner) -> None:
+        self._project, self._host, self._cache, self._runner = project, host, cache, runner
         self._rows = functools.cache(open_index)
 
     def sources(self) -> Sources:
@@ -62,7 +65,9 @@ class Finder:
         return find_runtime(self._rows(place), target, short_python(python))
 
     def runtime_fact(self, target: Target, settings: Settings, python: str) -> RuntimeFact:
-        """The same for the plan, with what is known of it without fetching anything."""
+        """The same for the plan, with what is known of it without fetching anything; of a runner's Python, what that is."""
+        if way_of(settings, target, self._host) is Way.THROUGH:
+            return self._foreign_fact(target, settings)
         try:
             runtime = self.runtime(target, settings, python)
             known = prepared(runtime, target, home(), python=short_python(python))
@@ -73,6 +78,18 @@ class Finder:
             return RuntimeFact(python=runtime.python, origin=origin)
         floor = {system: reason.version for system, reason in known.floor.items()}
         return RuntimeFact(python=known.version, origin=origin, fetched=True, floor=floor)
+
+    def _foreign_fact(self, target: Target, settings: Settings) -> RuntimeFact:
+        """The Python that PyInstaller would run with in a runner; what is missing there is the runner's to say."""
+        try:
+            kind = self.builder(target, settings)
+            with tempfile.TemporaryDirectory(prefix="ferryman-plan-") as work:
+                python = known_foreign(
+                    kind, target, target.floor, Path(work), self._cache.root / "index", self._runner
+                )
+        except (ToolMissingError, StopIteration):
+            return RuntimeFact()
+        return RuntimeFact(python=python.version, origin=f"in {kind.name}", fetched=True, floor=python.floor)
 
     def runner_kinds(self, target: Target, settings: Settings) -> tuple[RunnerKind, ...]:
         """Those that are ready to try artifacts of ``target``."""
@@ -100,7 +117,7 @@ class Finder:
             known = prepared(runtime, target, home())
         except FerrymanError:
             known = None  # its readiness says what is missing
-        return cast("RunnerKind", WineRunner(python_root=known.root / known.prefix if known else None))
+        return WineRunner(python_root=known.root / known.prefix if known else None)
 
     def runner_fact(self, target: Target, settings: Settings) -> RunnerFact:
         """The same for the plan."""
@@ -114,16 +131,17 @@ class Finder:
 
     def _build_problem(self, target: Target, settings: Settings) -> Block | None:
         """Why PyInstaller cannot analyse for ``target`` in any runner."""
-        possible = (
-            [] if settings.runner is RunnerName.NONE else list(kinds_for(target, self._host, settings.runner))
-        )
+        possible = self._builders(target, settings)
         answers = [(kind.name, kind.ready(target, Purpose.BUILD, target.floor)) for kind in possible]
         if any(found.ready for _, found in answers):
             return None
         if not answers:
             return Block(f"Nothing here runs programs of {target}.", "")
         name, found = answers[0]
-        return Block(f"The runner {name} is not ready: {found.found}.", f"{found.advice}.")
+        return Block(
+            f"The runner {name} is not ready: {found.found or 'it is not here'}.",
+            f"{found.advice.rstrip('.')}.",
+        )
 
 
 def plan_with_sources(
@@ -141,5 +159,5 @@ def plan_with_sources(
     host = with_own_promise(tuple(targets))
     return plan_project(
         project, targets, kinds, host, runner=runner, cache=cache.root / "index", lock=lock, progress=progress,
-        sources=Finder(project, host).sources(), refresh=refresh,
+        sources=Finder(project, host, cache, runner).sources(), refresh=refresh,
     )  # fmt: skip

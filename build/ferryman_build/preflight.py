@@ -68,7 +68,7 @@ def preflight(
     )
     if refusal := git_refusal(project.root):
         ui.say(f"note: {refusal}. {own_checkout(project.root)}")
-    finder = Finder(project, host)
+    finder = Finder(project, host, cache, runner)
     sources = finder.sources()
     plan = plan_project(
         project, options.targets, options.kinds, host, runner=runner, cache=cache.root / "index",
