@@ -132,7 +132,11 @@ def test_an_analysis_with_a_runner_is_ready() -> None:
     agent = project(settings=Settings(collector=Collector.PYINSTALLER))
     qemu = sources(runner=RunnerFact(names=("qemu",)))
     row = one(PURE, target=ARM, kind=Kind.ARCHIVE, agent=agent, sources=qemu)
-    assert (row.status, row.collector, row.runner, row.runtime) == (Status.READY, "pyinstaller", "qemu", "")
+    assert (row.status, row.collector, row.runner) == (Status.READY, "pyinstaller", "qemu")
+    assert row.runtime == "a builder, Python 3.11.13"
+    old = sources(msgspec.structs.replace(RUNTIME, floor={"glibc": "2.36"}), RunnerFact(names=("qemu",)))
+    blocked = one(PURE, target=ARM, kind=Kind.ARCHIVE, agent=agent, sources=old)
+    assert "needs glibc 2.36, and linux-arm64 promises 2.17" in blocked.reason
 
 
 def test_a_bootloader_stays_on_its_own_machine() -> None:
