@@ -6,8 +6,10 @@ program starts only where every version that it names is defined (elf/dl-version
 
 from __future__ import annotations
 
+import itertools
 import posixpath
 import struct
+from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 import msgspec
@@ -32,6 +34,7 @@ ARCHITECTURES = {
 # loader with a message instead of crashing in it.
 _ABI_VERSIONS = {"GLIBC_ABI_DT_RELR": "2.36", "GLIBC_ABI_GNU_TLS": "2.42", "GLIBC_ABI_GNU2_TLS": "2.42"}
 _VER_FLG_WEAK = 2
+_MOST_VERSION_BYTES = 1 << 20
 _DF_TEXTREL = 4
 _PF_X, _PF_W = 1, 2
 # Where a file that does not say whether its stack may be executed gets one that may be (glibc's stackinfo.h).
@@ -155,16 +158,23 @@ def _text_relocation(elf: Any) -> str:
 def _other_versions(name: str, elf: Any) -> dict[str, Reason]:
     """The highest version that is asked of the compiler's libraries, by prefix; weak ones do not count."""
     found: dict[str, Reason] = {}
-    for section in elf.iter_sections("SHT_GNU_verneed"):
-        for library, versions in section.iter_versions():
-            for version in versions:
-                prefix, _, number = version.name.partition("_")
-                weak = version.entry.vna_flags & _VER_FLG_WEAK
-                if prefix in ("GLIBCXX", "CXXABI", "GCC") and number[:1].isdigit() and not weak:
-                    found[prefix] = higher(
-                        found.get(prefix), Reason(number, name, version.name, library.name)
-                    )
+    for library, version in _wanted_versions(elf):
+        prefix, _, number = version.name.partition("_")
+        if prefix in ("GLIBCXX", "CXXABI", "GCC") and number[:1].isdigit():
+            found[prefix] = higher(found.get(prefix), Reason(number, name, version.name, library.name))
     return found
+
+
+def _wanted_versions(elf: Any) -> Iterator[tuple[Any, Any]]:
+    """(library, version) of every version that the loader insists on; a missing weak one is only a warning."""
+    for section in elf.iter_sections("SHT_GNU_verneed"):
+        # A record has 16 bytes. More of them than fit are a damaged file that leads in circles.
+        left = min(section["sh_size"], _MOST_VERSION_BYTES) // 16
+        for library, versions in itertools.islice(section.iter_versions(), left):
+            for version in itertools.islice(versions, left):
+                left -= 1
+                if not version.entry.vna_flags & _VER_FLG_WEAK:
+                    yield library, version
 
 
 def _floor(name: str, elf: Any, *, dynamic: bool) -> tuple[dict[str, Reason], tuple[str, ...]]:
@@ -189,14 +199,11 @@ def _floor(name: str, elf: Any, *, dynamic: bool) -> tuple[dict[str, Reason], tu
 
 def _glibc_versions(elf: Any) -> list[tuple[str, int]]:
     """(label, index in .gnu.version) of every glibc version that the loader insists on."""
-    found = []
-    for section in elf.iter_sections("SHT_GNU_verneed"):
-        for _, versions in section.iter_versions():
-            for version in versions:
-                weak = version.entry.vna_flags & _VER_FLG_WEAK  # a missing weak version is only a warning
-                if version.name.startswith("GLIBC_") and not weak:
-                    found.append((version.name, version.entry.vna_other))
-    return found
+    return [
+        (version.name, version.entry.vna_other)
+        for _, version in _wanted_versions(elf)
+        if version.name.startswith("GLIBC_")
+    ]
 
 
 def _symbol(elf: Any, version: int) -> str:

@@ -51,10 +51,13 @@ def _fits(content: bytes, directory: bytes) -> bool:
     algorithm = _HASHES.get(kind)
     if magic != _DIRECTORY or algorithm is None or limit > len(content):
         return False
-    step = 1 << page if page else limit
-    pages = [content[at : min(at + step, limit)] for at in range(0, limit, step)] if step else []
-    digests = [directory[hashes_at + length * number :][:length] for number in range(slots)]
-    return len(pages) == slots and all(
-        hashlib.new(algorithm, data, usedforsecurity=False).digest()[:length] == digest
-        for data, digest in zip(pages, digests, strict=True)
+    step = min(1 << page, limit) if page else limit
+    if not step or slots != -(-limit // step):
+        return False
+    return all(
+        hashlib.new(
+            algorithm, content[step * n : min(step * n + step, limit)], usedforsecurity=False
+        ).digest()[:length]
+        == directory[hashes_at + length * n :][:length]
+        for n in range(slots)
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 import pytest
 
 from ferryman_build.inspect.macho_code import _starts
@@ -39,6 +41,14 @@ def test_signature(content: bytes, trait: Trait) -> None:
             damaged[at] ^= 1
             assert read(bytes(damaged)).traits == {Trait.BROKEN_SIGNATURE: "arm64"}
         assert read(content[:-20]).traits == {Trait.BROKEN_SIGNATURE: "arm64"}
+
+
+def test_a_signature_of_too_many_pages() -> None:
+    """A damaged count of digests is no work for four thousand million rounds."""
+    content = bytearray(make_macho(signed=True))
+    directory = content.index(struct.pack(">I", 0xFADE0C02))
+    struct.pack_into(">I", content, directory + 28, 0xFFFFFFFF)
+    assert read(bytes(content)).traits == {Trait.BROKEN_SIGNATURE: "arm64"}
 
 
 def test_platform() -> None:

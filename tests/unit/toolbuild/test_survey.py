@@ -21,7 +21,7 @@ from ferryman_build.inspect.native import Trait
 from ferryman_build.inspect.survey import Survey, look, survey_tree
 from ferryman_build.targets import parse_target
 from ferryman_build.tree import TreeFile
-from support.elf_factory import ALLOC, PROGBITS, make_elf, make_library
+from support.elf_factory import ALLOC, PROGBITS, VERNEED, make_elf, make_library
 
 LINUX = parse_target("linux-amd64")
 DYNAMIC, STRTAB = 6, 3
@@ -184,6 +184,15 @@ def test_versions_of_the_compiler_s_libraries() -> None:
     assert {name: (one.version, one.symbol) for name, one in found.items()} == {
         "GLIBCXX": ("3.4.21", "libc.so.6"), "GCC": ("3.0", "libc.so.6"),
     }  # fmt: skip
+
+
+def test_versions_that_lead_in_circles() -> None:
+    """A damaged count of records that point at themselves ends with the section, not after four thousand million."""
+    library = bytearray(make_library(versions=(("GLIBC_2.14", 0),)))
+    header = library.index(struct.pack("<I", VERNEED)) - 4
+    struct.pack_into("<I", library, header + 44, 0xFFFFFFFF)  # sh_info
+    native = read_elf("a.so", io.BytesIO(bytes(library)))
+    assert native.floor["glibc"].version == "2.14"
 
 
 @pytest.mark.parametrize(("tag", "value"), [(22, 0), (30, 4)])
