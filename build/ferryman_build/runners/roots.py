@@ -11,6 +11,7 @@ user may do it. A userland is made beside its place and renamed into it: it is t
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import errno
 import functools
@@ -413,31 +414,63 @@ def mirror(runner: Runner) -> str:
 
 
 def offered(found: Sequence[Recipe], runner: Runner) -> Recipe:
-    """The first of ``found`` whose release the mirror still has.
+    """The first of ``found`` whose release the mirror still has for that machine.
 
     Raises:
-        ToolMissingError: it has none of them.
+        ToolMissingError: it has none of them, or does not answer.
     """
     uri = mirror(runner)
     for recipe in found:
-        if _has(uri, recipe.suite):
+        try:
+            there = _has(uri, recipe)
+        except OSError as error:
+            raise ToolMissingError(
+                f"The archive {runner.redact(uri)} does not answer: {getattr(error, 'reason', error)}.",
+                advice=f"Try again, or name another one: {MIRROR}=https://…/debian",
+            ) from error
+        if there:
             return recipe
     names = ", ".join(recipe.suite for recipe in found) or "that keeps this promise"
+    machine = f" for {found[0].machine.debian}" if found else ""
     raise ToolMissingError(
-        f"The mirror has no release {names}.",
+        f"The mirror has no release {names}{machine}.",
         advice=f"Name one that has older releases: {MIRROR}=https://…/debian",
     )
 
 
-def _has(uri: str, suite: str) -> bool:
-    """Whether a release is there; true where only apt itself can tell (copy:, cdrom: …)."""
+def _has(uri: str, recipe: Recipe) -> bool:
+    """Whether a release is there for a machine; true where only apt itself can tell (copy:, cdrom: …).
+
+    Raises:
+        OSError: the mirror does not answer.
+    """
     if not uri.startswith(("http:", "https:", "file:")):
         return True
-    import urllib.request  # as heavy as everything else here together, and needed for a setup alone
+    import urllib.error  # as heavy as everything else here together, and needed for a setup alone
+    import urllib.request
 
-    request = urllib.request.Request(f"{uri.rstrip('/')}/dists/{suite}/Release", method="HEAD")  # noqa: S310 - checked above
+    # Rare machines leave a release before it is dropped, so the release's own file is not enough.
+    address, headers = _address(uri, f"dists/{recipe.suite}/main/binary-{recipe.machine.debian}/Release")
+    request = urllib.request.Request(address, headers=headers, method="HEAD")  # noqa: S310 - checked above
     try:
         with urllib.request.urlopen(request, timeout=_ANSWER_SECONDS):  # noqa: S310 - the same
             return True
-    except OSError:  # and with it urllib.error.URLError
-        return False
+    except urllib.error.HTTPError as error:
+        with error:
+            return False
+    except urllib.error.URLError:
+        if uri.startswith("file:"):
+            return False
+        raise
+
+
+def _address(uri: str, path: str) -> tuple[str, dict[str, str]]:
+    """The address of ``path`` and its headers: apt understands a password within an address, and urllib does not."""
+    from urllib.parse import unquote, urlsplit
+
+    place = urlsplit(uri)
+    address = f"{place.scheme}://{place.netloc.rpartition('@')[2]}{place.path.rstrip('/')}/{path}"
+    if not place.username:
+        return address, {}
+    word = f"{unquote(place.username)}:{unquote(place.password or '')}".encode()
+    return address, {"Authorization": f"Basic {base64.b64encode(word).decode()}"}

@@ -207,14 +207,16 @@ def test_an_unknown_release(tmp_path: Path) -> None:
     done = ferryman("setup", "rootfs", "--target", HOST.id, FERRYMAN_HOME=str(tmp_path / "home"),
                     FERRYMAN_DEBIAN_MIRROR=tmp_path.as_uri())  # fmt: skip
     assert done.returncode == 4, done.stderr
-    assert "The mirror has no release bullseye, bookworm, trixie." in done.stderr
+    assert "The mirror has no release bullseye, bookworm, trixie for" in done.stderr
     assert not (tmp_path / "home/runners").exists()
 
 
 def test_an_archive_that_is_none(tmp_path: Path) -> None:
     """mmdebstrap's own last words, its log, exit code 7, and nothing left behind."""
-    (tmp_path / "dists/bullseye").mkdir(parents=True)
-    (tmp_path / "dists/bullseye/Release").write_text("Suite: bullseye\n", encoding="utf-8")
+    for name in ("Release", f"main/binary-{recipes(HOST, Purpose.TRY, {})[0].machine.debian}/Release"):
+        path = tmp_path / "dists/bullseye" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("Suite: bullseye\n", encoding="utf-8")
     done = ferryman("setup", "rootfs", "--target", HOST.id, FERRYMAN_HOME=str(tmp_path / "home"),
                     FERRYMAN_DEBIAN_MIRROR=tmp_path.as_uri())  # fmt: skip
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import http.server
 import io
 import os
 import shutil
+import socket
 import tarfile
 import threading
 import time
@@ -135,17 +138,58 @@ def test_no_mirror(tmp_path: Path, runner: Runner, monkeypatch: pytest.MonkeyPat
 def test_the_oldest_that_the_mirror_has(
     tmp_path: Path, runner: Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A release that the mirror has dropped is passed over; one that apt alone can look for is believed."""
+    """A release that the mirror has dropped, for this machine at least, is passed over; one that apt alone can look for is believed."""
     found = recipes(parse_target("linux-amd64"), Purpose.TRY, {"glibc": "2.17"})
     assert offered(found, runner).suite == "bullseye"
-    (tmp_path / "dists/bookworm").mkdir(parents=True)
-    (tmp_path / "dists/bookworm/Release").touch()
+    for machine, suite in (("s390x", "bullseye"), ("amd64", "bookworm")):
+        (tmp_path / f"dists/{suite}/main/binary-{machine}").mkdir(parents=True)
+        (tmp_path / f"dists/{suite}/main/binary-{machine}/Release").touch()
     monkeypatch.setenv(MIRROR, tmp_path.as_uri())
 
     assert offered(found, runner).suite == "bookworm"
-    with pytest.raises(ToolMissingError, match="no release trixie") as caught:
+    with pytest.raises(ToolMissingError, match="no release trixie for amd64") as caught:
         offered(found[2:], runner)
     assert caught.value.exit_code == 4
+    assert MIRROR in caught.value.advice
+
+
+def test_a_mirror_with_a_password(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Is asked with it, as apt would ask."""
+    asked: list[tuple[str, str | None]] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            asked.append((self.path, self.headers["Authorization"]))
+            self.send_response(200 if "bookworm" in self.path else 404)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None: ...
+
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv(MIRROR, f"http://me:p%40ss@127.0.0.1:{server.server_port}/debian/")
+        found = offered(recipes(parse_target("linux-amd64"), Purpose.TRY, {}), runner)
+        server.shutdown()
+
+    word = "Basic " + base64.b64encode(b"me:p@ss").decode()
+    assert found.suite == "bookworm"
+    assert asked == [
+        (f"/debian/dists/{suite}/main/binary-amd64/Release", word) for suite in ("bullseye", "bookworm")
+    ]
+
+
+def test_a_mirror_that_is_down(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Is not taken for one without that release; a password in its address is not told."""
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+    monkeypatch.setenv(MIRROR, f"http://user:secret@127.0.0.1:{port}/debian")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with pytest.raises(ToolMissingError, match=r"does not answer: .*refused") as caught:
+        offered([RECIPE], runner)
+
+    assert "secret" not in str(caught.value)
     assert MIRROR in caught.value.advice
 
 
