@@ -71,7 +71,11 @@ class Agent:
         """Start, wait for a signal, stop."""
         self._queue: WorkQueue[Key] = WorkQueue()
         self._tasks = Tasks(self._metrics)
-        self._metrics.watch(queue_depth=lambda: len(self._queue), tasks_alive=lambda: self._tasks.alive)
+        self._metrics.watch(
+            queue_depth=lambda: len(self._queue),
+            tasks_alive=lambda: self._tasks.alive,
+            service_pids=self._observed.pids,
+        )
         self._services = ServiceReconciler(self._store, self._observed, self._metrics, self._queue.add)
         self._checks = CheckReconciler(self._store, self._observed, self._metrics, self._queue.add, look)
         self._exposition = Exposition(self._metrics.registry, self._not_ready_because, self.status)

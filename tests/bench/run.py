@@ -7,7 +7,13 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-BENCHES = ("spine", "launcher", "payload_delta")  # the last takes the tree that the one before it has built
+BENCHES = (
+    "spine",
+    "launcher",
+    "payload_delta",
+    "extension",
+    "matrix",
+)  # the last takes the tree that the one before it has built
 
 
 def main(arguments: list[str]) -> int:
