@@ -18,10 +18,11 @@ from ferryman_build.collect.environment import tool_version
 from ferryman_build.errors import FerrymanError, ToolMissingError
 from ferryman_build.interpreter import find_headers, find_interpreter
 from ferryman_build.project import Project
+from ferryman_build.promises import promised_targets
 from ferryman_build.runners import readiness
 from ferryman_build.settings import Bundler
 from ferryman_build.source import git_refusal, own_checkout
-from ferryman_build.targets import host_target, parse_targets
+from ferryman_build.targets import host_target
 from ferryman_build.toolchain import zig_lock
 
 
@@ -123,11 +124,11 @@ def _launcher(project: Project, out: Path, runner: Runner) -> Iterator[Finding]:
 def _runners(project: Project) -> Iterator[Finding]:
     """What would try the artifacts of each target that ``project`` builds; what is untested is still built."""
     host = host_target()
-    for target in parse_targets(",".join(project.settings.targets)):
+    for target in promised_targets(project):
         settings = project.for_target(target)
         use = f"trying artifacts of {target}"
         try:
-            outlook = readiness(target, host, settings.runner)
+            outlook = readiness(target, host, settings.runner, target.floor)
         except FerrymanError as error:
             yield Finding("runner", State.MISSING, str(error), use, error.advice)
             continue

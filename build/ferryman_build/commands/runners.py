@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import msgspec
@@ -21,7 +21,7 @@ from ferryman_build.runners import KINDS, RunnerKind
 from ferryman_build.runners.base import Purpose, Readiness
 from ferryman_build.runners.roots import recipes, store
 from ferryman_build.settings import RunnerName
-from ferryman_build.targets import Target, all_targets, host_target, parse_targets
+from ferryman_build.targets import Target, all_targets, host_target, parse_targets, with_promise
 from ferryman_build.ui import make_ui
 
 
@@ -168,21 +168,27 @@ def _asked(args: argparse.Namespace) -> tuple[Target, ...]:
     return parse_targets(args.target) if args.target else ()
 
 
-def promised(args: argparse.Namespace, target: Target) -> dict[str, str]:
-    """What the oldest machine has: --floor, else the project's setting, over the target's row."""
-    given = args.floor or _setting(args, target)
-    words = (part.split() for part in given.split(",") if part.strip())
-    return {**target.floor, **{word[0]: word[1] for word in words if len(word) == 2}}
+def _meant_for(target: Target, text: str) -> str:
+    """Of a floor that was said for no target by name, what this one can have."""
+    parts = (part.strip() for part in text.split(","))
+    return ", ".join(part for part in parts if part.partition(" ")[0] in target.floor)
 
 
-def _setting(args: argparse.Namespace, target: Target) -> str:
-    """The project's `floor`; '' where there is no project."""
+def promised(args: argparse.Namespace, target: Target) -> Mapping[str, str]:
+    """What the oldest machine has: --floor, else what the project says, else the target's row.
+
+    Raises:
+        ConfigError: --floor makes no sense for ``target``, or --project names none.
+    """
+    if args.floor:
+        return with_promise(target, args.floor if args.target else _meant_for(target, args.floor)).floor
     from ferryman_build.project import find_project, load_project
+    from ferryman_build.promises import promised as promised_by
 
     try:
         project = load_project(find_project(Path.cwd(), args.project), lock_required=False)
     except ConfigError:
         if args.project is not None:
             raise
-        return ""
-    return project.for_target(target).floor
+        return target.floor
+    return promised_by(project, target, as_host=(args.target or "").strip().lower() == "host").floor

@@ -126,7 +126,7 @@ class Native:
 
     def runs(self, target: Target, host: Target) -> bool:
         """This machine's own target alone."""
-        return target == host
+        return target.id == host.id  # whatever either of them promises
 
     def ready(self, target: Target, purpose: Purpose, floor: Mapping[str, str]) -> Readiness:
         """Always."""

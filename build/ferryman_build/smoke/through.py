@@ -90,7 +90,7 @@ def smoke_artifact(
         own, and one that fails is enough. Only interruption and a full disk raise.
     """
     if kinds is None:
-        kinds = (KINDS[RunnerName.NATIVE],) if target == host else ()
+        kinds = (KINDS[RunnerName.NATIVE],) if target.id == host.id else ()
     if not kinds:
         return SmokeResult(status=Smoke.UNTESTED, reason=f"no runner for {target} on this machine")
     specimen = Specimen(path=path, kind=kind, target=target, project=project, needs_exec_tmp=needs_exec_tmp,

@@ -31,7 +31,7 @@ def project(
 ) -> Any:  # fmt: skip
     """As much of a project as the doctor looks at."""
     settings = SimpleNamespace(
-        kinds=kinds or tuple(Kind), python=python, bundle=bundle, targets=targets, runner=runner
+        kinds=kinds or tuple(Kind), python=python, bundle=bundle, targets=targets, runner=runner, floor=""
     )
     return SimpleNamespace(root=Path("/x/agent"), settings=settings, for_target=lambda _: settings)
 

@@ -78,14 +78,14 @@ def test_list(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_list_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     """The same for programs; --target and --floor hold."""
-    assert run("list", target="linux/arm64,windows-amd64", floor="glibc 2.31, cpu x", json=True) == 0
+    assert run("list", target="linux/arm64,windows-amd64", floor="glibc 2.31", json=True) == 0
     rows = json.loads(capsys.readouterr().out)
 
     assert [(row["runner"], row["target"], row["purpose"], row["ready"], row["advice"]) for row in rows] == [
         ("qemu", "linux-arm64", "try", True, ""),
         ("qemu", "linux-arm64", "build", False, "set up linux-arm64"),
     ]
-    assert rows[0]["found"] == "for {'glibc': '2.31', 'cpu': 'x'}"
+    assert rows[0]["found"] == "for {'glibc': '2.31'}"
 
 
 def test_set_up(emulator: Emulator, capsys: pytest.CaptureFixture[str]) -> None:
@@ -96,6 +96,9 @@ def test_set_up(emulator: Emulator, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("setup", target="linux-riscv64", floor="glibc 2.41") == 0
 
     assert emulator.set_up[2:] == [(RISC.id, {"glibc": "2.41"})]
+    assert run("setup", floor="glibc 2.36") == 0
+
+    assert emulator.set_up[3:] == [(ARM.id, {"glibc": "2.36"}), (MUSL.id, MUSL.floor)]
 
 
 def test_the_project_s_promise(emulator: Emulator, tmp_path: Path) -> None:
@@ -122,6 +125,7 @@ def test_the_project_s_promise(emulator: Emulator, tmp_path: Path) -> None:
         ("remove", "", None, UsageError, "No runner was named"),
         ("list", "quemu", None, UsageError, "no runner called 'quemu'"),
         ("list", "", "linux-arm65", UsageError, "no target called 'linux-arm65'"),
+        ("setup", "qemu", "linux-arm64", ConfigError, "A floor of 'musl 9' means nothing for linux-arm64"),
         (
             "setup",
             "qemu",
@@ -137,7 +141,7 @@ def test_wrong_words(
 ) -> None:
     """A sentence with what there is instead, before anything is set up."""
     with pytest.raises(error, match=words) as caught:
-        run(action, name, target=target)
+        run(action, name, target=target, floor="musl 9" if "musl 9" in words else None)
 
     assert caught.value.advice
     assert emulator.set_up == []

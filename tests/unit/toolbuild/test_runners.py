@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import ClassVar
 
+import msgspec
 import pytest
 
 from ferryman_build import runners
@@ -155,6 +156,14 @@ def test_the_real_kinds(kind: RunnerKind, target: Target) -> None:
     assert kind.name is NATIVE or not (kind.runs(MAC, LINUX) or kind.runs(MAC, WINDOWS))
     assert kind.runs(target, target) or kind.name is not NATIVE
     assert kind.name is not NATIVE or target == LINUX or not kind.runs(target, LINUX)
+
+
+def test_a_promise_makes_no_other_machine() -> None:
+    """This machine's own target is that whatever floor it was given for."""
+    promised = msgspec.structs.replace(LINUX, floor={"glibc": "2.36"})
+
+    assert KINDS[NATIVE].runs(promised, LINUX)
+    assert kinds_for(promised, LINUX)[0].name is NATIVE
 
 
 @pytest.mark.parametrize(
