@@ -77,7 +77,7 @@ OPTIONS = (
 )
 
 OTHER_VARIABLES = ("FERRYMAN_CACHE", "FERRYMAN_INTERPRETER", "FERRYMAN_HOME", "FERRYMAN_ENGINE", "FERRYMAN_ENGINE_ARGS",
-                   "FERRYMAN_IMAGE")  # fmt: skip
+                   "FERRYMAN_IMAGE", "FERRYMAN_DEBIAN_MIRROR")  # fmt: skip
 """Variables of that prefix with another reader (a built program, runners and runtimes); they are neither options nor slips."""
 
 # Options that name a place: on the command line and in a variable it is relative to the working directory, as everywhere.

@@ -24,6 +24,10 @@ _STARTERS = {
 }
 
 
+# What the Python that runs a .pyz has beside itself: its own library, on Windows Microsoft's as well.
+_OF_PYTHON = re.compile(r"python3\d*t?\.dll|vcruntime140(_1)?\.dll|libpython3[\d.]*t?\.(so|dylib).*")
+
+
 def needs_of_pyz(path: Path, requires_python: str, tags: Iterable[str]) -> Needs:
     """What the zip application ``path`` needs.
 
@@ -60,6 +64,7 @@ def survey_pyz(
         survey.needs,
         python=_python(requires_python, natives),
         runtime=_runtime(tags, natives, {member.name for member in listed}),
+        libraries=tuple(name for name in survey.needs.libraries if not _OF_PYTHON.fullmatch(name.lower())),
     )
     return msgspec.structs.replace(survey, needs=needs)
 

@@ -373,6 +373,25 @@ def test_a_pyz_for_the_gate(tmp_path: Path) -> None:
     assert codes == ["executable-stack", "floor"]
 
 
+@pytest.mark.parametrize(
+    ("needed", "kept"),
+    [
+        (("libpython3.11.so.1.0", "libc.so.6"), ("libc.so.6",)),
+        (("python311.dll", "VCRUNTIME140.dll", "VCRUNTIME140_1.dll", "KERNEL32.dll"), ("KERNEL32.dll",)),
+        (("python3.dll", "python313t.dll", "libssl.so.3"), ("libssl.so.3",)),
+        (("MSVCP140.dll",), ("MSVCP140.dll",)),  # CPython brings none of C++
+    ],
+)
+def test_the_python_that_runs_a_pyz_brings_its_own_libraries(
+    needed: tuple[str, ...], kept: tuple[str, ...], tmp_path: Path
+) -> None:
+    """They are neither in the archive nor anything that its machine must have beside a Python."""
+    path = tmp_path / "agent.pyz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("x/_core.abi3.so", make_library(needed=needed))
+    assert needs_of_pyz(path, ">=3.11", ()).libraries == kept
+
+
 def test_pure_pyz(tmp_path: Path) -> None:
     """Without native code it needs nothing but a Python."""
     path = tmp_path / "agent.pyz"
