@@ -183,12 +183,14 @@ def promised(args: argparse.Namespace, target: Target) -> Mapping[str, str]:
     if args.floor:
         return with_promise(target, args.floor if args.target else _meant_for(target, args.floor)).floor
     from ferryman_build.project import find_project, load_project
+    from ferryman_build.promises import own_floor
     from ferryman_build.promises import promised as promised_by
 
+    as_host = (args.target or "").strip().lower() == "host"
     try:
         project = load_project(find_project(Path.cwd(), args.project), lock_required=False)
     except ConfigError:
         if args.project is not None:
             raise
-        return target.floor
-    return promised_by(project, target, as_host=(args.target or "").strip().lower() == "host").floor
+        return {**target.floor, **(own_floor(target) if as_host else {})}
+    return promised_by(project, target, as_host=as_host).floor

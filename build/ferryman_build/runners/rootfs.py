@@ -27,7 +27,7 @@ from ferryman_build.runners import emulation, roots
 from ferryman_build.runners.base import Command, Purpose, Readiness
 from ferryman_build.runners.roots import Recipe, Root
 from ferryman_build.settings import RunnerName
-from ferryman_build.targets import Libc, Os, Target
+from ferryman_build.targets import Libc, Os, Target, parse_target
 
 _ENTER = Path(__file__).with_name("enter.py")
 _PROBE_SECONDS = 20.0
@@ -173,7 +173,9 @@ class _InUserland:
             return Readiness(ready=False, found="this user may make no namespaces", advice=_RIGHTS)
         root = self._root(target, purpose, floor)
         if root is None:
-            return Readiness(ready=False, found="no userland is set up", advice=_setup(self.name, target))
+            return Readiness(
+                ready=False, found="no userland is set up", advice=_setup(self.name, target, floor)
+            )
         found = ", ".join(text for text in (processor.found, root.recipe.title) if text)
         return Readiness(ready=True, found=found)
 
@@ -258,7 +260,7 @@ class Qemu(_InUserland):
         machine = roots.userlands().machine[target.arch]
         found = emulation.emulator(machine)
         if found.problem:
-            return Readiness(ready=False, found=found.problem, advice=_setup(self.name, target))
+            return Readiness(ready=False, found=found.problem, advice=_setup(self.name, target, target.floor))
         return Readiness(ready=True, found=f"qemu-{machine.qemu}")
 
     def _install(self, target: Target, runner: Runner, say: Callable[[str], None]) -> None:
@@ -272,8 +274,15 @@ class Qemu(_InUserland):
 _RIGHTS = "Run as root, or let users make user namespaces (sysctl user.max_user_namespaces, and AppArmor on Ubuntu)."
 
 
-def _setup(name: RunnerName, target: Target) -> str:
-    return f"ferryman runners setup {name} --target {target}"
+def _setup(name: RunnerName, target: Target, floor: Mapping[str, str]) -> str:
+    """The command; it names the promise where that is not the row's own, which would bring another userland."""
+    least, usual = (roots.promise(target, one) for one in (floor, parse_target(target.id).floor))
+    more = (
+        f' --floor "{"musl" if target.libc is Libc.MUSL else "glibc"} {least}"'
+        if least not in ("", usual)
+        else ""
+    )
+    return f"ferryman runners setup {name} --target {target}{more}"
 
 
 def _no_userland(target: Target, purpose: Purpose, floor: Mapping[str, str]) -> str:

@@ -101,6 +101,15 @@ def test_set_up(emulator: Emulator, capsys: pytest.CaptureFixture[str]) -> None:
     assert emulator.set_up[3:] == [(ARM.id, {"glibc": "2.36"}), (MUSL.id, MUSL.floor)]
 
 
+def test_this_machine_promises_itself(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--target host` is for machines like this one, in a project or not."""
+    monkeypatch.setattr("ferryman_build.promises.own_floor", lambda _: {"glibc": "2.36"})
+    monkeypatch.setattr(runners, "parse_targets", lambda _: (ARM,))
+    run("setup", target="host")
+
+    assert emulator.set_up == [(ARM.id, {"glibc": "2.36"})]
+
+
 def test_the_project_s_promise(emulator: Emulator, tmp_path: Path) -> None:
     """`floor` of [tool.ferryman], for the target or for all, where --floor says nothing."""
     (tmp_path / "a.py").write_text("def main(): ...\n", encoding="utf-8")

@@ -91,6 +91,24 @@ def test_nothing_set_up(allowed: None) -> None:
     assert state.advice == "ferryman runners setup rootfs --target linux-amd64"
 
 
+@pytest.mark.parametrize(
+    ("target", "floor", "more"),
+    [
+        (LINUX, {"glibc": "2.36"}, ' --floor "glibc 2.36"'),
+        (LINUX, {"glibc": "2.17"}, ""),
+        (LINUX, {}, ""),
+        (MUSL, {"musl": "1.2.3"}, ' --floor "musl 1.2.3"'),
+    ],
+)
+def test_the_advice_brings_the_userland_that_is_missing(
+    allowed: None, target: Target, floor: dict[str, str], more: str
+) -> None:
+    """For another promise than the row's, the command names it; also where the target carries it already."""
+    for one in (target, msgspec.structs.replace(target, floor=floor)):
+        advice = Rootfs().ready(one, Purpose.TRY, floor).advice
+        assert advice == f"ferryman runners setup rootfs --target {target}{more}"
+
+
 def test_the_oldest_that_keeps_the_promise(allowed: None) -> None:
     """One that is older than the promise does not count, one that is newer does where there is none nearer."""
     bullseye, bookworm, _ = recipes(LINUX, Purpose.TRY, {})
