@@ -354,13 +354,15 @@ def served(
 def _boot(words: list[str], seconds: float, runner: Runner, how: Mapping[str, Any]) -> None:
     booted = runner.start(words, **how)
     try:
-        booted.wait(seconds)
+        booted.wait(
+            seconds
+        )  # its group is let alone then: what it has started for the services may still be at work
     except subprocess.TimeoutExpired:
+        end_group(booted)
         raise ToolMissingError(
             f"Wine did not start within {seconds:g} s.", advice=f"Try `wine cmd /c ver`. {ADVICE}"
         ) from None
     finally:
-        end_group(booted)
         runner.forget(booted)
 
 
