@@ -197,7 +197,7 @@ def test_without_wine_the_advice_is_how_to_get_it(
 def test_ready_grows_with_what_was_set_up(log: Path, runner: Runner, tmp_path: Path) -> None:
     """A prefix is enough for trying; building needs a Python for Windows as well."""
     kind = WineRunner()
-    assert kind.ready(WINDOWS, Purpose.TRY, {}).advice == "Run `ferryman runners setup wine`."
+    assert kind.ready(WINDOWS, Purpose.TRY, {}).advice == "ferryman runners setup wine"
 
     set_up(runner)
     assert kind.ready(WINDOWS, Purpose.TRY, {}).found.startswith("wine-8.0")
