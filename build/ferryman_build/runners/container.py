@@ -126,14 +126,14 @@ class ContainerRunner:
         try:
             known = engine()
         except FerrymanError as error:
-            found = "; ".join((str(error), *error.details[-1:]))
-            return Readiness(ready=False, found=found, advice=error.advice)
+            found = "; ".join((str(error).rstrip("."), *error.details[-1:]))
+            return Readiness(ready=False, found=found, advice=error.advice.rstrip("."))
         image, root = _image(target, purpose, floor, known)
         if image:
             return Readiness(ready=True, found=f"{known.title}, {_title(image, root)}")
         if os.environ.get(IMAGE) and purpose is Purpose.BUILD:
             return Readiness(
-                ready=False, found=f"{IMAGE} is for trying", advice="Build through rootfs or qemu."
+                ready=False, found=f"{IMAGE} is for trying", advice="build through rootfs or qemu"
             )
         return Readiness(ready=False, found=f"{known.title}, no image", advice=_setup(target))
 
