@@ -66,7 +66,11 @@ class Needs(Struct, frozen=True, kw_only=True):
 
 
 class Artifact(Struct, frozen=True, kw_only=True):
-    """One file in dist/. ``path`` is relative to the manifest; ``size`` in bytes; ``seconds`` spent building it."""
+    """One file in dist/. ``path`` is relative to the manifest; ``size`` in bytes; ``seconds`` spent building it.
+
+    ``python`` is the version of the interpreter inside (X.Y.Z), ``runtime`` who made it where it is not this machine's own;
+    ``promise`` is what its target promises (glibc, macos …, and cpu), which the compat gate has held ``needs`` to.
+    """
 
     kind: Kind
     target: str
@@ -75,9 +79,12 @@ class Artifact(Struct, frozen=True, kw_only=True):
     sha256: str
     collector: str
     bundler: str = ""
+    python: str = ""
+    runtime: str = ""
     files: int = 0
     seconds: float = 0.0
     needs: Needs = Needs()
+    promise: dict[str, str] = {}
     smoke: SmokeResult = SmokeResult(status=Smoke.UNTESTED, reason="not run yet")
 
 

@@ -95,7 +95,9 @@ def _artifact(job: TargetJob, kind: Kind) -> Artifact:
     return Artifact(
         kind=kind, target=job.target.id, path=path.name, size=path.stat().st_size, sha256=file_digest(path),
         collector=job.collector if from_tree else "pip", bundler=_bundler(job, kind),
+        python=job.shipped_python if from_tree else "", runtime=job.runtime_origin if from_tree else "",
         files=len(job.tree.files) if from_tree else 0, seconds=_seconds(job, kind), needs=needs(job, kind),
+        promise={**job.target.floor, **({"cpu": job.target.cpu} if job.target.cpu else {})},
         smoke=smoke_result(job, kind),
     )  # fmt: skip
 

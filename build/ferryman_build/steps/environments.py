@@ -13,10 +13,12 @@ import msgspec
 from ferryman_build.cache import file_digest
 from ferryman_build.collect import environment, foreign
 from ferryman_build.errors import BuildStepError
+from ferryman_build.interpreter import Headers
 from ferryman_build.locking import packages_for, requirements_text
 from ferryman_build.own_wheel import prebuilt_for, prebuilt_wheels
 from ferryman_build.pipeline import Step
 from ferryman_build.runners.base import Place, Purpose
+from ferryman_build.runtimes.prepared import runtime_key
 from ferryman_build.source import history
 from ferryman_build.steps.job import FOREIGN, TargetJob
 from ferryman_build.steps.launchers import toolchain
@@ -105,6 +107,7 @@ def _native_wheel_inputs(job: TargetJob) -> Mapping[str, object]:
     return {"source": job.source.digest, "epoch": job.source.epoch, "python": job.interpreter.identity,
             "backend": job.build_lock.digest, "toolchain": job.results["toolchain"].key, "target": job.target.id,
             "zig": job.target.zig, "tags": job.target.wheel_tags,
+            "runtime": runtime_key(job.runtime) if job.runtime else "",
             "prebuilt": [(path.name, file_digest(path)) for path in prebuilt_wheels(job.project)]}  # fmt: skip
 
 
@@ -130,6 +133,13 @@ def _prebuilt_or_own(job: TargetJob, work: Path, into: Path) -> Path:
     return Path(shutil.copy(found, into / found.name))
 
 
+def _target_headers(job: TargetJob) -> Headers | None:
+    """CPython's for the target, which an extension without the stable ABI cannot do without; a runtime has them."""
+    if job.runtime is None or job.distribution.headers_folder is None:
+        return None
+    return Headers(folder=job.distribution.headers_folder, defines=job.distribution.headers_defines)
+
+
 def _own_wheel(job: TargetJob, target: Target, into: Path) -> Path:
     """Built here: with zig, or for this machine alone by whatever the backend compiles with."""
     pins = requirements_text(packages_for(job.build_lock, job.host, job.interpreter.version))
@@ -146,6 +156,7 @@ def _own_wheel(job: TargetJob, target: Target, into: Path) -> Path:
         return build_cross_wheel(
             job.project.root, target, python=job.interpreter, headers=job.headers, toolchain=toolchain(job),
             build_requires=job.build_requires, pins=pins, epoch=job.source.epoch, into=into, runner=job.runner,
+            target_headers=_target_headers(job) if target.id == job.target.id else None,
         )  # fmt: skip
     except BuildStepError as error:
         if target.id == job.host.id:

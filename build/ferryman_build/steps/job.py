@@ -20,7 +20,7 @@ from ferryman_build.locking import Lock
 from ferryman_build.pipeline import Finished
 from ferryman_build.plan_facts import OwnWheel
 from ferryman_build.project import Project
-from ferryman_build.runners.base import RunnerKind
+from ferryman_build.runners.base import Purpose, RunnerKind
 from ferryman_build.runtimes.distribution import Distribution
 from ferryman_build.runtimes.index import Runtime
 from ferryman_build.runtimes.prepared import prepare
@@ -110,6 +110,20 @@ class TargetJob:
         """X.Y.Z of the program's Python, which markers are evaluated with, as far as it is known before it is fetched."""
         given = self.runtime.python if self.runtime and self.way is Way.STANDALONE else ""
         return given or self.interpreter.version
+
+    @property
+    def shipped_python(self) -> str:
+        """X.Y.Z of the interpreter in the tree."""
+        if self.way is Way.STANDALONE:
+            return self.distribution.version
+        return (self.foreign or self.interpreter).version
+
+    @property
+    def runtime_origin(self) -> str:
+        """Who made the interpreter in the tree; empty where it is this machine's own."""
+        if self.way is Way.THROUGH and self.builder:
+            return self.builder.ready(self.target, Purpose.BUILD, self.target.floor).found
+        return self.runtime.origin or self.runtime.file_name if self.runtime else ""
 
     @property
     def library(self) -> str:
