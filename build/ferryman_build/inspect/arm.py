@@ -73,6 +73,9 @@ _WORDS: Mapping[str, tuple[tuple[int, int], ...]] = {
     "mops": ((0x3B200C00, 0x19000400),),
     "sve": ((0x1E000000, 0x04000000),),
 }
+# CNTD Xd: how long a vector of SVE is. The unwinder of GCC (libgcc_s, config/aarch64) reads it for frames that keep SVE
+# registers, of which a processor without them has none; what computes with vectors has other words of SVE as well.
+_VECTOR_LENGTH_MASK, _VECTOR_LENGTH = 0xFFFFFFE0, 0x04E0E3E0
 _ASKS_MASK, _ASKS = 0xFFFFFC00, 0xD5380400  # MRS Xt, ID_AA64…_EL1, which Linux answers for programs
 _NEIGHBOURS = 16
 
@@ -89,6 +92,8 @@ def _by_first_byte() -> tuple[tuple[tuple[int, int, str], ...], ...]:
 
 def feature(word: int) -> str | None:
     """What the instruction ``word`` needs; "" for one that asks what the processor has, None for all others."""
+    if word & _VECTOR_LENGTH_MASK == _VECTOR_LENGTH:
+        return None
     for mask, value, name in _by_first_byte()[word >> 24]:
         if word & mask == value:
             return name

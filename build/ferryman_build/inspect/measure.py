@@ -24,7 +24,7 @@ from ferryman_build.inspect.native import Cpu, Format, Native, Reason
 from ferryman_build.inspect.pe_code import pe_code
 
 # Raise it when the same bytes are described differently: the cache is shared by all versions.
-_RECIPE = "1"
+_RECIPE = "2"
 _DAMAGED = (
     ELFError, ConstructError, struct.error, UnicodeDecodeError, LookupError, OverflowError, AttributeError, TypeError,
     AssertionError, ValueError,

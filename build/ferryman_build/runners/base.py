@@ -117,6 +117,16 @@ class Watching(Protocol):
         ...
 
 
+@runtime_checkable
+class Inhabited(Protocol):
+    """A place with a user of its own, whose folder nobody else can write to: a program that keeps a cache trusts it."""
+
+    @property
+    def user(self) -> Path:
+        """That folder, on this machine."""
+        ...
+
+
 class RunnerKind(Protocol):
     """One way to run programs. Nothing is installed by anything but :meth:`setup`."""
 

@@ -15,7 +15,7 @@ import msgspec
 from ferryman_build.artifacts import Kind, SmokeCheck
 from ferryman_build.cmd import Runner
 from ferryman_build.project import Project
-from ferryman_build.runners.base import Place
+from ferryman_build.runners.base import Inhabited, Place
 from ferryman_build.settings import Service, SmokeSettings
 from ferryman_build.smoke.process import Child
 from ferryman_build.smoke.programs import AWKWARD, PLACERS
@@ -128,7 +128,7 @@ def try_out(
     """
     folder = base / AWKWARD
     folder.mkdir(parents=True)
-    cache = cache_folder(base) if specimen.keeps_cache else None
+    cache = _cache(place, base) if specimen.keeps_cache else None
     project = specimen.project
     try:
         program = PLACERS[specimen.kind](
@@ -143,6 +143,15 @@ def try_out(
     finally:
         if cache:
             shutil.rmtree(cache, ignore_errors=True)
+
+
+def _cache(place: Place, base: Path) -> Path:
+    """Where the program keeps itself unpacked."""
+    if not isinstance(place, Inhabited):
+        return cache_folder(base)
+    made = place.user / "cache"
+    made.mkdir(mode=0o700)
+    return made
 
 
 def _homes(specimen: Specimen, place: Place, python: Path) -> tuple[Path, ...]:

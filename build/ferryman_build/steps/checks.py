@@ -97,7 +97,7 @@ def smoke_step(kind: Kind) -> Step:
     def inputs(job: TargetJob) -> Mapping[str, object]:
         # The commands may read files of the project, so its whole source takes part.
         return {"artifact": job.made(kind.value), "settings": digest(job.settings.smoke), "host": job.host.id,
-                "source": job.source.digest, "python": str(job.interpreter.path), "runners": _runners(job)}  # fmt: skip
+                "source": job.source.digest, "python": str(job.interpreter.path), "runners": _runners(job, kind)}  # fmt: skip
 
     def run(job: TargetJob, into: Path) -> str:
         result = smoke.smoke_artifact(
@@ -122,11 +122,15 @@ def _untested(job: TargetJob) -> str | None:
     return None if job.runners else job.untested or f"no runner for {job.target} on this machine"
 
 
-def _runners(job: TargetJob) -> list[list[str]]:
-    """What tries the artifacts, by name and by what it has: another userland is another trial."""
+def _runners(job: TargetJob, kind: Kind) -> list[list[str]]:
+    """What tries the artifacts, by name and by what it has: another userland is another trial.
+
+    A .pyz needs a Python, and only a place to build in has one.
+    """
+    purpose = Purpose.BUILD if kind is Kind.PYZ else Purpose.TRY
     return [
-        [kind.name, kind.ready(job.target, Purpose.TRY, job.target.floor).found, job.target.floor_text]
-        for kind in job.runners
+        [one.name, one.ready(job.target, purpose, job.target.floor).found, job.target.floor_text]
+        for one in job.runners
     ]
 
 

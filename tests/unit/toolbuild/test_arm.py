@@ -40,7 +40,8 @@ NOP, RET = 0xD503201F, 0xD65F03C0
         (0x38BFC020, "rcpc"), (0x99400020, "rcpc2"),
         (0xD65F0BFF, "pauth"), (0xDAC10020, "pauth"), (0xF8200420, "pauth"),
         (0x4E829420, "dotprod"), (0x1EE22820, "fp16"), (0x1E7E0020, "jscvt"), (0x6E82A420, "i8mm"), (0x6E42EC20, "bf16"),
-        (0x04E0E3E0, "sve"), (0xD500401F, "flagm"),
+        (0x04210041, "sve"), (0xD500401F, "flagm"),
+        (0x04E0E3E0, None), (0x04E0E3E7, None),  # cntd: what GCC's unwinder asks for frames of SVE
         (0xD5380600, ""),  # mrs x0, id_aa64isar0_el1
     ],
 )  # fmt: skip
