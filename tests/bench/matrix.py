@@ -37,7 +37,7 @@ from pathlib import Path
 
 from matrix_agent import Agent, Run, machine, prepared
 from measure import undisturbed
-from table import ROOT, Row, keep, row, show
+from table import Row, keep, row, show
 from timing import pair
 
 ARM = "linux-arm64"
@@ -45,7 +45,7 @@ STANDALONE, PYINSTALLER = ("site", "analyse", "tree"), ("env", "analyse", "tree"
 TREE_SECONDS, TREE_RATIO = 10.0, 0.25
 CHANGE_RATIO = 2.0
 PLAN_COLD, PLAN_WARM = 20.0, 2.0
-TREE_ROUNDS, QEMU_ROUNDS, CHANGE_ROUNDS, PLAN_ROUNDS = 3, 2, 2, 3
+TREE_ROUNDS, QEMU_ROUNDS, CHANGE_ROUNDS, PLAN_ROUNDS = 3, 2, 3, 3
 # Small, pure, without dependencies; each round takes the next, for both sides.
 PACKAGES = (
     "six",
