@@ -192,10 +192,7 @@ def main() -> int:
     parser.add_argument("--only", choices=list(PARTS), help="measure one part and keep nothing")
     only = parser.parse_args().only
     began, load = time.time(), os.getloadavg()[0]
-    (ROOT / "out").mkdir(
-        exist_ok=True
-    )  # and not /tmp: a Windows program takes no cache in what others may change
-    with tempfile.TemporaryDirectory(prefix="bench-matrix-", dir=ROOT / "out") as folder:
+    with tempfile.TemporaryDirectory(prefix="ferryman-bench-") as folder:
         rows = show(measure(Path(folder).resolve(), [only] if only else list(PARTS)))
     if only:
         return int(not all(one.held for one in rows))
