@@ -19,7 +19,7 @@ from pathlib import Path
 
 import msgspec
 
-_KEPT_PER_STEP = 8
+_KEPT_PER_STEP = 48  # a few of each target
 _BLOB_SECONDS = 30 * 24 * 3600  # since its last use
 _BLOB_BYTES = 2_000_000_000
 _BLOB = re.compile(r"[0-9a-f]{38}(\.z[1-9])?")  # the second form is pack.py's

@@ -12,13 +12,14 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import msgspec
 
 from ferryman_build.cmd import Runner, environment
 from ferryman_build.errors import ToolMissingError
+from ferryman_build.inspect.elf import read_elf
 from ferryman_build.settings import OLDEST_PYTHON
 
 _BY_HAND = "Install it by hand as root (`apt-get install %s`), or name another interpreter with --python."
@@ -120,6 +121,25 @@ def find_interpreter(
     )  # fmt: skip
 
 
+def python_floor(wanted: str, runner: Runner) -> dict[str, str]:
+    """What the Python that ``wanted`` names needs of its C library ({"glibc": "2.36"}), without fetching anything.
+
+    {} where that cannot be told: no Linux, no such Python, one that is linked in another way.
+    """
+    try:
+        facts = _probe(_locate(wanted, runner), runner)
+    except ToolMissingError:
+        return {}
+    for path in (*_library_places(facts), Path(facts.path)):
+        if path.is_file():
+            with path.open("rb") as file:
+                if not file.read(4).startswith(b"\x7fELF"):
+                    return {}
+                file.seek(0)
+                return {system: reason.version for system, reason in read_elf(path.name, file).floor.items()}
+    return {}
+
+
 def find_headers(
     interpreter: Interpreter, runner: Runner, cache: Path, say: Callable[[str], None] = print
 ) -> Headers:
@@ -195,20 +215,26 @@ def _probe(path: Path, runner: Runner) -> _Facts:
     return msgspec.json.decode(done.output.strip().splitlines()[-1], type=_Facts)
 
 
-def _shared_library(facts: _Facts, runner: Runner, cache: Path, say: Callable[[str], None]) -> Path:
+def _library_places(facts: _Facts) -> Iterator[Path]:
+    """Where the shared library of an interpreter may lie."""
     short = ".".join(facts.version.split(".")[:2])
     names = [facts.shared] if facts.enabled else []
     names += [f"libpython{short}.so.1.0", f"libpython{short}.dylib"]
-    folders = [
+    folders = (
         facts.libdir,
         f"{facts.prefix}/lib",
         f"{facts.libdir}/{facts.multiarch}",
         f"{facts.prefix}/lib64",
-    ]
+    )
     for folder in filter(None, folders):
-        for found in (Path(folder) / name for name in names):
-            if found.is_file() and found.suffix != ".a":
-                return found.resolve()
+        yield from (path for name in names if (path := Path(folder) / name).suffix != ".a")
+
+
+def _shared_library(facts: _Facts, runner: Runner, cache: Path, say: Callable[[str], None]) -> Path:
+    short = ".".join(facts.version.split(".")[:2])
+    for found in _library_places(facts):
+        if found.is_file():
+            return found.resolve()
     if facts.prefix == "/usr" and _has_apt():
         return _from_distribution(facts, f"libpython{short}.so.1.0", runner, cache, say)
     raise ToolMissingError(

@@ -9,6 +9,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+
+from ferryman_build.errors import ConfigError
 from ferryman_build.plan_facts import OwnWheel
 from ferryman_build.project import Project
 from ferryman_build.settings import Compiler
@@ -61,9 +64,32 @@ def _text(path: Path) -> str:
 
 
 def prebuilt_wheels(project: Project) -> tuple[Path, ...]:
-    """Wheels of the project that somebody else has built: what lies in the folder `wheels`."""
+    """Wheels of the project that somebody else has built: those with its name, and its version if that is known.
+
+    Raises:
+        ConfigError: the folder `wheels` is not there, or holds none.
+    """
     folder = _folder(project)
-    return tuple(sorted(folder.glob("*.whl"))) if folder and folder.is_dir() else ()
+    if folder is None:
+        return ()
+    found = tuple(path for path in sorted(folder.glob("*.whl")) if _is_ours(path.name, project))
+    if not found:
+        named = f"{project.name} {project.version or ''}".rstrip()
+        raise ConfigError(
+            f"There is no wheel of {named} in {folder}."
+            if folder.is_dir()
+            else f"There is no folder {folder}.",
+            advice="Name with `wheels` or --wheels the folder into which cibuildwheel (or `nox -s wheels`) has put them.",
+        )
+    return found
+
+
+def _is_ours(filename: str, project: Project) -> bool:
+    try:
+        name, version, _, _ = parse_wheel_filename(filename)
+    except InvalidWheelFilename:
+        return False
+    return name == canonicalize_name(project.name) and project.version in (None, str(version))
 
 
 def prebuilt_for(project: Project, version: str, target: Target, python: str) -> Path | None:

@@ -183,7 +183,7 @@ def _cases(
         settings = project.for_target(target)
         python = python_of(settings)
         packages = _packages(project, target, python, lock_for)
-        runtime, runner = sources.runtime(target, settings, python), sources.runner(target, settings)
+        runtime, here = sources.runtime(target, settings, python), sources.here(target, settings)
         for kind in settings.kinds if kinds is None else kinds:
             yield Case(
                 project=project,
@@ -196,7 +196,8 @@ def _cases(
                 alternatives=alternatives.get(target.id, {}),
                 own=sources.own,
                 runtime=runtime,
-                runner=runner,
+                runner=sources.runner(target, settings, kind),
+                here=here,
             )
 
 
@@ -257,7 +258,7 @@ def _hosted(case: Case) -> Case:
     settings = case.settings
     if settings.collector is Collector.AUTO and case.runtime.problem is None:
         settings = msgspec.structs.replace(settings, collector=Collector.STANDALONE)
-    return msgspec.structs.replace(case, host=case.target, settings=settings)
+    return msgspec.structs.replace(case, host=case.target, settings=settings, here={})
 
 
 def _floor_text(floor: Mapping[str, str]) -> str:
@@ -307,8 +308,9 @@ def plan_schema() -> dict[str, Any]:
 
 
 # Where the hosted machine of a target has another C library: what tries the artifacts there, and in which image.
-_ALPINE = (RunnerName.CONTAINER.value, "alpine:3.20")
-_OLD_GLIBC = (RunnerName.CONTAINER.value, "debian:bullseye-slim")
+# They have a Python, which a .pyz needs.
+_ALPINE = (RunnerName.CONTAINER.value, "python:{python}-alpine3.20")
+_OLD_GLIBC = (RunnerName.CONTAINER.value, "python:{python}-slim-bullseye")
 
 
 def _trial(target: Target) -> tuple[str, str]:
@@ -330,6 +332,7 @@ def ci_matrix(rows: Sequence[Row], targets: Sequence[Target]) -> tuple[CiEntry, 
 
 def _ci_entry(target: Target, rows: Sequence[Row]) -> CiEntry:
     smoke, image = _trial(target)
+    image = image.format(python=rows[0].python)
     return CiEntry(
         target=target.id, runner=target.runner, kinds=tuple(row.kind for row in rows),
         collector=rows[0].on_runner_collector, smoke=smoke, image=image,

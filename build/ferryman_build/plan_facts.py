@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 if TYPE_CHECKING:
+    from ferryman_build.artifacts import Kind
     from ferryman_build.settings import Settings
     from ferryman_build.targets import Target
 
@@ -61,11 +62,15 @@ class OwnWheel(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Sources(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the plan gets facts from; each answers for one target."""
+    """Where the plan gets facts from; each answers for one target, and of runners for one kind.
+
+    ``here`` is what this machine's own Python needs of its C library, for this machine's own target.
+    """
 
     runtime: Callable[[Target, Settings, str], RuntimeFact]
-    runner: Callable[[Target, Settings], RunnerFact]
+    runner: Callable[[Target, Settings, Kind], RunnerFact]
     own: OwnWheel = OwnWheel()
+    here: Callable[[Target, Settings], Mapping[str, str]] = lambda *_: {}
 
 
 UNKNOWN_RUNTIME = RuntimeFact(

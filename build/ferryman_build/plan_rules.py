@@ -5,7 +5,7 @@ Adding a rule is adding a function to :data:`RULES`; the first that objects give
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -14,12 +14,11 @@ from packaging.version import Version
 
 from ferryman_build.artifacts import Kind
 from ferryman_build.errors import ResolutionError
-from ferryman_build.inspect.native import version_key
 from ferryman_build.locking import check_python
 from ferryman_build.plan_facts import Block, OwnWheel, RunnerFact, RuntimeFact
 from ferryman_build.settings import Bundler
 from ferryman_build.targets import Libc, Os, Target, all_targets
-from ferryman_build.ways import Way, way_of
+from ferryman_build.ways import Way, keeps, way_of
 from ferryman_build.wheeltags import (
     LockedPackage,
     compatible_wheels,
@@ -58,6 +57,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     own: OwnWheel = OwnWheel()
     runtime: RuntimeFact = RuntimeFact()
     runner: RunnerFact = RunnerFact()
+    here: Mapping[str, str] = {}
 
     @property
     def from_tree(self) -> bool:
@@ -67,7 +67,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def way(self) -> Way:
         """How its tree is made."""
-        return way_of(self.settings, self.target, self.host)
+        return way_of(self.settings, self.target, self.host, self.here)
 
     @property
     def prebuilt(self) -> str:
@@ -125,19 +125,29 @@ def _runtime_exists(case: Case) -> Block | None:
     return case.runtime.problem if case.from_tree and case.way is Way.STANDALONE else None
 
 
-def _runtime_is_old_enough(case: Case) -> Block | None:
-    if not case.from_tree or case.way is Way.HERE:  # this machine's own is measured by the gate
+def _python_is_old_enough(case: Case) -> Block | None:
+    if not case.from_tree:
         return None
-    for system, version in case.runtime.floor.items():
-        promised = case.target.floor.get(system)
-        if promised is None or version_key(version) > version_key(promised):
-            return Block(
-                f"The runtime ({case.runtime.origin}, Python {case.runtime.python}) needs {system} {version}, and "
-                f"{case.target} promises {promised or f'no {system}'}.",
-                f'Take a runtime that was built on an older system, or promise less: floor = "{system} {version}" in '
-                f"[tool.ferryman.target.{case.target}].",
-            )
+    here = case.way is Way.HERE
+    for system, version in (case.here if here else case.runtime.floor).items():
+        if keeps({system: version}, case.target):
+            continue
+        who = (
+            "This machine's Python"
+            if here
+            else f"The runtime ({case.runtime.origin}, Python {case.runtime.python})"
+        )
+        promised = case.target.floor.get(system) or f"no {system}"
+        return Block(
+            f"{who} needs {system} {version}, and {case.target} promises {promised}.",
+            f'Take a runtime that was built on an older system{_instead(here)}, or promise less: floor = "{system} {version}" '
+            f"in [tool.ferryman.target.{case.target}].",
+        )
     return None
+
+
+def _instead(here: bool) -> str:
+    return ' (collector = "standalone")' if here else ""
 
 
 def _compiler_runs_here(case: Case) -> Block | None:
@@ -176,7 +186,7 @@ RULES: tuple[Callable[[Case], Block | None], ...] = (
     _bootloader_is_at_home,
     _analysis_runs_somewhere,
     _runtime_exists,
-    _runtime_is_old_enough,
+    _python_is_old_enough,
     _compiler_runs_here,
     _own_wheel_fits,
     _wheels_exist,
@@ -236,10 +246,22 @@ def _allowed(pythons: Sequence[str], requires_python: str) -> list[str]:
 
 
 def first_block(case: Case) -> Block | None:
-    """What the first of :data:`RULES` that objects says."""
-    return next((block for rule in RULES if (block := rule(case)) is not None), None)
+    """What :data:`RULES` object to; of several, all sentences, so that nobody mends one to find the next."""
+    blocks = list(_blocks(case))
+    if len(blocks) < 2:
+        return blocks[0] if blocks else None
+    return Block(" ".join(block.reason for block in blocks), " ".join(block.cure for block in blocks))
+
+
+def _blocks(case: Case) -> Iterator[Block]:
+    for rule in RULES:
+        block = rule(case)
+        if block is not None:
+            yield block
+            if rule is _python_allowed:  # for a Python that is not allowed there is no lock
+                return
 
 
 def lacks_wheel(case: Case) -> bool:
-    """Whether a missing wheel is what blocks ``case``: then it pays to ask for other versions."""
-    return next((rule for rule in RULES if rule(case) is not None), None) is _wheels_exist
+    """Whether a missing wheel blocks ``case``: then it pays to ask for other versions."""
+    return _python_allowed(case) is None and _wheels_exist(case) is not None

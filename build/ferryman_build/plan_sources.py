@@ -7,8 +7,9 @@ says so.
 from __future__ import annotations
 
 import functools
+import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ferryman_build.artifacts import Kind
@@ -17,6 +18,7 @@ from ferryman_build.cmd import Runner
 from ferryman_build.collect.foreign import known_foreign
 from ferryman_build.errors import FerrymanError, ToolMissingError
 from ferryman_build.homes import home
+from ferryman_build.interpreter import python_floor
 from ferryman_build.own_wheel import own_wheel
 from ferryman_build.plan import Plan, Progress, plan_project
 from ferryman_build.plan_facts import Block, RunnerFact, RuntimeFact, Sources
@@ -35,7 +37,7 @@ from ferryman_build.runtimes.index import (
 )
 from ferryman_build.runtimes.prepared import prepared
 from ferryman_build.settings import RunnerName, Settings
-from ferryman_build.targets import Target
+from ferryman_build.targets import Os, Target
 from ferryman_build.ways import Way, way_of
 from ferryman_build.wheeltags import Lock, short_python
 
@@ -46,10 +48,22 @@ class Finder:
     def __init__(self, project: Project, host: Target, cache: Cache, runner: Runner) -> None:
         self._project, self._host, self._cache, self._runner = project, host, cache, runner
         self._rows = functools.cache(open_index)
+        self._floors = functools.cache(python_floor)
 
     def sources(self) -> Sources:
         """What :func:`ferryman_build.plan.make_plan` is given."""
-        return Sources(runtime=self.runtime_fact, runner=self.runner_fact, own=own_wheel(self._project))
+        return Sources(
+            runtime=self.runtime_fact, runner=self.runner_fact, own=own_wheel(self._project), here=self.here
+        )  # fmt: skip
+
+    def here(self, target: Target, settings: Settings) -> Mapping[str, str]:
+        """What this machine's Python needs of its C library, where ``target`` is this machine's own; {} elsewhere."""
+        own = target.id == self._host.id and target.os is Os.LINUX
+        return self._floors(settings.python, self._runner) if own else {}
+
+    def way(self, target: Target, settings: Settings) -> Way:
+        """How the tree of ``target`` is made here."""
+        return way_of(settings, target, self._host, self.here(target, settings))
 
     def runtime(self, target: Target, settings: Settings, python: str) -> Runtime:
         """The runtime of a standalone tree.
@@ -66,7 +80,7 @@ class Finder:
 
     def runtime_fact(self, target: Target, settings: Settings, python: str) -> RuntimeFact:
         """The same for the plan, with what is known of it without fetching anything; of a runner's Python, what that is."""
-        if way_of(settings, target, self._host) is Way.THROUGH:
+        if self.way(target, settings) is Way.THROUGH:
             return self._foreign_fact(target, settings)
         try:
             runtime = self.runtime(target, settings, python)
@@ -91,21 +105,37 @@ class Finder:
             return RuntimeFact()
         return RuntimeFact(python=python.version, origin=f"in {kind.name}", fetched=True, floor=python.floor)
 
-    def runner_kinds(self, target: Target, settings: Settings) -> tuple[RunnerKind, ...]:
-        """Those that are ready to try artifacts of ``target``."""
+    def runner_kinds(self, target: Target, settings: Settings, kind: Kind) -> tuple[RunnerKind, ...]:
+        """Those that are ready to try artifacts of ``target``: a .pyz needs a Python, and only a place to build in has one."""
+        purpose = _purpose(kind)
         return tuple(
-            kind
-            for kind in kinds_for(target, self._host, settings.runner)
-            if kind.ready(target, Purpose.TRY, target.floor).ready
+            one for one in self._able(target, settings) if one.ready(target, purpose, target.floor).ready
         )
+
+    def refuse_unready(self, target: Target, settings: Settings) -> None:
+        """A runner that was named is wanted: without it, nobody should believe that something was tried.
+
+        Raises:
+            ToolMissingError: it is not ready.
+        """
+        if settings.runner in (RunnerName.AUTO, RunnerName.NONE):
+            return
+        for one in self._able(target, settings):
+            found = one.ready(target, Purpose.TRY, target.floor)
+            if not found.ready:
+                raise ToolMissingError(
+                    f"The runner {one.name} is to try the artifacts of {target}, and it is not ready"
+                    f"{f' ({found.found})' if found.found else ''}.",
+                    advice=f'{found.advice.rstrip(".")}. Or set runner = "auto": then what cannot be tried is said to be untested.',
+                )
 
     def builder(self, target: Target, settings: Settings) -> RunnerKind:
         """The one in which PyInstaller analyses for ``target``; the plan has said that there is one."""
-        return next(kind for kind in self._builders(target, settings)
+        return next(kind for kind in self._able(target, settings)
                     if kind.ready(target, Purpose.BUILD, target.floor).ready)  # fmt: skip
 
-    def _builders(self, target: Target, settings: Settings) -> list[RunnerKind]:
-        """Wine has no Python of its own: it takes that of a runtime."""
+    def _able(self, target: Target, settings: Settings) -> list[RunnerKind]:
+        """What may run programs of ``target``. Wine has no Python of its own: it takes that of a runtime."""
         found = kinds_for(target, self._host, settings.runner)
         return [
             self._with_python(target, settings) if kind.name is RunnerName.WINE else kind for kind in found
@@ -113,25 +143,25 @@ class Finder:
 
     def _with_python(self, target: Target, settings: Settings) -> RunnerKind:
         try:
-            runtime = self.runtime(target, settings, settings.python)
+            runtime = self.runtime(target, settings, _version(settings))
             known = prepared(runtime, target, home())
         except FerrymanError:
             known = None  # its readiness says what is missing
         return WineRunner(python_root=known.root / known.prefix if known else None)
 
-    def runner_fact(self, target: Target, settings: Settings) -> RunnerFact:
+    def runner_fact(self, target: Target, settings: Settings, kind: Kind) -> RunnerFact:
         """The same for the plan."""
-        names = tuple(kind.name.value for kind in self.runner_kinds(target, settings))
-        return RunnerFact(names=names, untested="" if names else self._untested(target, settings),
+        names = tuple(one.name.value for one in self.runner_kinds(target, settings, kind))
+        return RunnerFact(names=names, untested="" if names else self._untested(target, settings, kind),
                           problem=self._build_problem(target, settings))  # fmt: skip
 
-    def _untested(self, target: Target, settings: Settings) -> str:
-        outlook = readiness(target, self._host, settings.runner)
+    def _untested(self, target: Target, settings: Settings, kind: Kind) -> str:
+        outlook = readiness(target, self._host, settings.runner, purpose=_purpose(kind))
         return "untested here: " + " — ".join(filter(None, (outlook.untested, outlook.advice)))
 
     def _build_problem(self, target: Target, settings: Settings) -> Block | None:
         """Why PyInstaller cannot analyse for ``target`` in any runner."""
-        possible = self._builders(target, settings)
+        possible = self._able(target, settings)
         answers = [(kind.name, kind.ready(target, Purpose.BUILD, target.floor)) for kind in possible]
         if any(found.ready for _, found in answers):
             return None
@@ -142,6 +172,15 @@ class Finder:
             f"The runner {name} is not ready: {found.found or 'it is not here'}.",
             f"{found.advice.rstrip('.')}.",
         )
+
+
+def _purpose(kind: Kind) -> Purpose:
+    return Purpose.BUILD if kind is Kind.PYZ else Purpose.TRY
+
+
+def _version(settings: Settings) -> str:
+    """X.Y of the Python that ``settings`` mean, as far as they say it; else of ours."""
+    return settings.python if settings.python.startswith("3.") else f"3.{sys.version_info.minor}"
 
 
 def plan_with_sources(

@@ -5,6 +5,7 @@ What is wrong is reported all at once; what is blocked is said with its reason.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,12 +25,13 @@ from ferryman_build.plan_facts import Sources
 from ferryman_build.plan_sources import Finder
 from ferryman_build.project import Project
 from ferryman_build.promises import with_own_promise
+from ferryman_build.runtimes.index import Runtime
 from ferryman_build.settings import Bundler, Settings
 from ferryman_build.source import git_refusal, own_checkout, read_source
 from ferryman_build.steps import TargetJob
-from ferryman_build.targets import Target
+from ferryman_build.targets import Os, Target
 from ferryman_build.ui import Ui
-from ferryman_build.ways import Way, way_of
+from ferryman_build.ways import Way
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,18 +103,31 @@ class _Jobs:
         settings = self._project.for_target(target)
         interpreter, lock = self._interpreters.for_settings(settings)
         requires = self._project.build_requires
-        way = way_of(settings, target, self._host)
+        way = self._finder.way(target, settings)
+        self._finder.refuse_unready(target, settings)
         trees = any(kind is not Kind.PYZ for kind in kinds)
         return TargetJob(
             target=target, host=self._host, kinds=kinds, project=self._project, settings=settings, source=self._source,
             interpreter=interpreter, lock=lock, way=way, own=self._sources.own, build_requires=requires,
             build_lock=resolve(requires, interpreter.version, runner=self._runner, cache=self._cache.root / "index"),
-            runtime=self._finder.runtime(target, settings, interpreter.version) if trees and way is Way.STANDALONE else None,
+            runtime=self._runtime(target, settings, interpreter, way) if trees else None,
             builder=self._finder.builder(target, settings) if trees and way is Way.THROUGH else None,
-            runners=self._finder.runner_kinds(target, settings), untested=self._sources.runner(target, settings).untested,
+            runners={kind: self._finder.runner_kinds(target, settings, kind) for kind in kinds},
+            untested={kind: self._sources.runner(target, settings, kind).untested for kind in kinds},
             blobs=Blobs(self._cache.root / "blobs"), cache=self._cache.root, runner=self._runner,
             known_headers=self._headers(settings, kinds, interpreter),
         )  # fmt: skip
+
+    def _runtime(
+        self, target: Target, settings: Settings, interpreter: Interpreter, way: Way
+    ) -> Runtime | None:
+        """What a standalone tree is made of; through Wine, what PyInstaller runs with, unless the runner has its own."""
+        if way is Way.STANDALONE:
+            return self._finder.runtime(target, settings, interpreter.version)
+        if way is Way.THROUGH and target.os is Os.WINDOWS:
+            with contextlib.suppress(FerrymanError):
+                return self._finder.runtime(target, settings, interpreter.version)
+        return None
 
     def _headers(self, settings: Settings, kinds: Sequence[Kind], interpreter: Interpreter) -> Headers | None:
         """This machine's CPython headers, where launcher or extension is compiled."""

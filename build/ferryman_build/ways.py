@@ -7,9 +7,11 @@ collector = "standalone"    a standalone runtime, for this machine's own target 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 
-from ferryman_build.settings import Collector, Settings
+from ferryman_build.inspect.native import version_key
+from ferryman_build.settings import Bundler, Collector, Settings
 from ferryman_build.targets import Target
 
 
@@ -21,12 +23,22 @@ class Way(StrEnum):
     STANDALONE = "standalone"
 
 
-def way_of(settings: Settings, target: Target, host: Target) -> Way:
-    """How the tree of ``target`` is made on a machine that is ``host``."""
+def way_of(settings: Settings, target: Target, host: Target, needs: Mapping[str, str] | None = None) -> Way:
+    """How the tree of ``target`` is made on a machine that is ``host`` and whose Python ``needs`` {"glibc": "2.36"}."""
     own = target.id == host.id
-    if settings.collector is Collector.STANDALONE or (settings.collector is Collector.AUTO and not own):
+    if settings.collector is Collector.STANDALONE:
         return Way.STANDALONE
-    return Way.HERE if own else Way.THROUGH
+    if settings.collector is Collector.PYINSTALLER or settings.bundle is Bundler.PYINSTALLER:
+        return Way.HERE if own else Way.THROUGH
+    return Way.HERE if own and keeps(needs or {}, target) else Way.STANDALONE
+
+
+def keeps(needs: Mapping[str, str], target: Target) -> bool:
+    """Whether what ``needs`` these versions can keep what ``target`` promises."""
+    return all(
+        system in target.floor and version_key(version) <= version_key(target.floor[system])
+        for system, version in needs.items()
+    )
 
 
 def collector_of(way: Way) -> Collector:

@@ -102,7 +102,7 @@ def smoke_step(kind: Kind) -> Step:
     def run(job: TargetJob, into: Path) -> str:
         result = smoke.smoke_artifact(
             artifact_path(job, kind), kind, job.target, job.project, host=job.host, runner=job.runner,
-            python=job.interpreter.path, work=into, kinds=job.runners, floor=job.target.floor,
+            python=job.interpreter.path, work=into, kinds=job.runners[kind], floor=job.target.floor,
             needs_exec_tmp=kind is Kind.EXECUTABLE and BUNDLERS[job.settings.bundle].needs_exec_tmp,
             keeps_cache=kind is Kind.EXECUTABLE and BUNDLERS[job.settings.bundle].keeps_cache,
         )  # fmt: skip
@@ -114,12 +114,20 @@ def smoke_step(kind: Kind) -> Step:
         (into / "smoke.json").write_bytes(msgspec.json.encode(result))
         return result.reason or f"{len(result.checks)} checks passed, {result.runner}"
 
-    return Step(name=f"smoke-{kind}", after=(kind.value,), inputs=inputs, run=run, skip=_untested)
+    return Step(
+        name=f"smoke-{kind}",
+        after=(kind.value,),
+        inputs=inputs,
+        run=run,
+        skip=lambda job: _untested(job, kind),
+    )
 
 
-def _untested(job: TargetJob) -> str | None:
-    """Why the artifacts of a target cannot be run here."""
-    return None if job.runners else job.untested or f"no runner for {job.target} on this machine"
+def _untested(job: TargetJob, kind: Kind) -> str | None:
+    """Why the artifact cannot be run here."""
+    if job.runners.get(kind):
+        return None
+    return job.untested.get(kind) or f"no runner for {job.target} on this machine"
 
 
 def _runners(job: TargetJob, kind: Kind) -> list[list[str]]:
@@ -130,7 +138,7 @@ def _runners(job: TargetJob, kind: Kind) -> list[list[str]]:
     purpose = Purpose.BUILD if kind is Kind.PYZ else Purpose.TRY
     return [
         [one.name, one.ready(job.target, purpose, job.target.floor).found, job.target.floor_text]
-        for one in job.runners
+        for one in job.runners[kind]
     ]
 
 

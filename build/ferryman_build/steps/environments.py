@@ -76,7 +76,8 @@ def _foreign_env(job: TargetJob, into: Path) -> str:
 def place_key(job: TargetJob) -> list[str]:
     """What a place in which PyInstaller runs is known by."""
     assert job.builder is not None
-    return [job.builder.name, job.builder.ready(job.target, Purpose.BUILD, job.target.floor).found]
+    runtime = runtime_key(job.runtime) if job.runtime else ""  # Wine's Python is one
+    return [job.builder.name, job.builder.ready(job.target, Purpose.BUILD, job.target.floor).found, runtime]
 
 
 @contextlib.contextmanager
@@ -144,6 +145,11 @@ def _own_wheel(job: TargetJob, target: Target, into: Path) -> Path:
     """Built here: with zig, or for this machine alone by whatever the backend compiles with."""
     pins = requirements_text(packages_for(job.build_lock, job.host, job.interpreter.version))
     if not job.own.crossable:
+        if target.id != job.host.id:
+            raise BuildStepError(
+                f"Among the prebuilt wheels none is for {target}, and {job.own.obstacle[:1].lower()}{job.own.obstacle[1:]}",
+                advice="Add the target to the cibuildwheel matrix and name the folder with `wheels`, or drop the target.",
+            )
         plain = into / "plain"
         plain.mkdir()
         build_wheel(

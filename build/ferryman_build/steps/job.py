@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,7 +38,7 @@ class TargetJob:
 
     ``cache`` is out/cache; ``known_headers`` are those of this machine's CPython, where something is compiled with them;
     ``interpreter`` runs here and has the program's bytecode; ``runtime`` is what a standalone tree is made of; ``runners``
-    try the artifacts, and where there are none ``untested`` says why; ``builder`` runs PyInstaller for another machine.
+    try the artifacts of a kind, and where there are none ``untested`` says why; ``builder`` runs PyInstaller for another machine.
     """
 
     target: Target
@@ -56,9 +57,9 @@ class TargetJob:
     way: Way = Way.HERE
     own: OwnWheel = field(default_factory=OwnWheel)
     runtime: Runtime | None = None
-    runners: tuple[RunnerKind, ...] = ()
+    runners: Mapping[Kind, tuple[RunnerKind, ...]] = field(default_factory=dict)
     builder: RunnerKind | None = None
-    untested: str = ""
+    untested: Mapping[Kind, str] = field(default_factory=dict)
     known_headers: Headers | None = None
     results: dict[str, Finished] = field(default_factory=dict)
 

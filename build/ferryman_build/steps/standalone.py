@@ -8,8 +8,9 @@ from pathlib import Path
 import msgspec
 
 from ferryman_build.collect import standalone
+from ferryman_build.errors import BlockedError
 from ferryman_build.pipeline import Step
-from ferryman_build.runtimes.distribution import check_magic
+from ferryman_build.runtimes.distribution import check_magic, floor_cure, floor_problems
 from ferryman_build.runtimes.prepared import runtime_key
 from ferryman_build.settings import Bundler
 from ferryman_build.steps.job import TargetJob
@@ -18,13 +19,18 @@ from ferryman_build.steps.trees import data_digests, hidden_imports, own_imports
 
 def _runtime_inputs(job: TargetJob) -> Mapping[str, object]:
     assert job.runtime is not None
-    return {"runtime": runtime_key(job.runtime), "target": job.target.id, "python": job.python}
+    return {"runtime": runtime_key(job.runtime), "target": job.target.id, "python": job.python,
+            "floor": dict(job.target.floor)}  # fmt: skip
 
 
 def _runtime(job: TargetJob, into: Path) -> str:
     """Fetched and unpacked beside all checkouts (homes.home); the result of the step is only what it says."""
     del into
     distribution = job.distribution
+    if problems := floor_problems(
+        distribution, job.target
+    ):  # what the plan could not know before it was fetched
+        raise BlockedError(f"{problems[0][:1].upper()}{problems[0][1:]}.", advice=floor_cure(distribution))
     check_magic(distribution, job.interpreter.bytecode, f"Python {job.interpreter.version}")
     return f"CPython {distribution.version}, needs {distribution.floor_text or 'nothing'}"
 

@@ -52,6 +52,10 @@ def finish(made: Path, target: Target, *, for_one_python: bool, epoch: int, into
         BuildStepError: there is no extension in it, or one that is not for ``target``.
     """
     wheel = read_wheel_file(made)
+    if wheel.platform == "any" and not list(
+        natives(wheel)
+    ):  # its extension is optional, or setup.py only speaks of one
+        return write_wheel_file(wheel, into, epoch)
     wheel = msgspec.structs.replace(wheel, platform=platform_tag(target), members=_members(wheel, target))
     _check(wheel, target, for_one_python=for_one_python)
     return write_wheel_file(tagged(wheel), into, epoch)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from ferryman_build.errors import ConfigError
 from ferryman_build.own_wheel import own_wheel, prebuilt_for, prebuilt_wheels
 from ferryman_build.project import load_project
 from ferryman_build.targets import parse_target
@@ -49,12 +50,18 @@ def test_machine_code_is_seen_without_building(
 
 
 def test_prebuilt_wheels_are_those_of_the_folder(tmp_path: Path) -> None:
-    """Relative to the project; the best that fits a target, or none."""
+    """Relative to the project, of its name and version; the best that fits a target, or none. A slip in it is said."""
     project = load_project(
         agent(tmp_path, SETUPTOOLS + '[tool.ferryman]\nwheels = "built"\n', "Extension('x')")
     )
-    assert own_wheel(project).prebuilt == ()
+    with pytest.raises(ConfigError, match="There is no folder"):
+        own_wheel(project)
     (tmp_path / "built").mkdir()
+    (tmp_path / "built" / "other-1.2-py3-none-any.whl").touch()
+    (tmp_path / "built" / "demo-9.9-py3-none-any.whl").touch()
+    with pytest.raises(ConfigError, match=r"There is no wheel of demo 1\.2 in") as caught:
+        own_wheel(project)
+    assert "cibuildwheel" in caught.value.advice
     names = (
         "demo-1.2-cp311-abi3-win_amd64.whl",
         "demo-1.2-cp311-cp311-manylinux_2_17_x86_64.whl",

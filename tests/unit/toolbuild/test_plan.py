@@ -74,7 +74,7 @@ def sources(
 ) -> Sources:
     """Facts as this machine, linux-amd64, would find them."""
 
-    def runner_of(target: Any, _settings: Settings) -> RunnerFact:
+    def runner_of(target: Any, _settings: Settings, _kind: Kind) -> RunnerFact:
         absent = RunnerFact(untested="untested here: get one", problem=Block("No runner.", "Get one."))
         return runner or (NATIVE if target == LINUX else absent)
 
@@ -425,9 +425,9 @@ def test_the_matrix_of_ci_has_what_a_hosted_machine_builds() -> None:
     assert (arm.runner, arm.smoke, arm.image) == ("windows-11-arm", "native", "")
     assert (matrix["linux-amd64-musl"].smoke, matrix["linux-amd64-musl"].image) == (
         "container",
-        "alpine:3.20",
+        "python:3.11-alpine3.20",
     )
-    assert matrix["linux-arm64"].image == "debian:bullseye-slim"
+    assert matrix["linux-arm64"].image == "python:3.11-slim-bullseye"
 
 
 def test_the_matrix_of_ci_without_runtimes() -> None:
@@ -574,14 +574,45 @@ def test_only_targets_that_miss_a_wheel_are_asked_about_once(tmp_path: Path) -> 
     assert (uv.universal, len(uv.platforms)) == (1, len(expected))
 
 
-@pytest.mark.parametrize("kind", [Kind.ARCHIVE, Kind.EXECUTABLE])
-def test_nothing_is_asked_for_what_another_rule_blocks(tmp_path: Path, kind: Kind) -> None:
-    """Another version would not make a foreign tree."""
+@pytest.mark.parametrize("kind", Kind)
+def test_nothing_is_asked_for_a_python_that_is_not_allowed(tmp_path: Path, kind: Kind) -> None:
+    """There is no lock for it, and no other version would help."""
     uv = FakeUv()
-    plan_project(
-        project(settings=Settings(python="3.11")), all_targets(), (kind,), LINUX, runner=uv, cache=tmp_path
-    )
+    agent = project(settings=Settings(python="3.11"), requires_python=">=3.12")
+    plan_project(agent, all_targets(), (kind,), LINUX, runner=uv, cache=tmp_path)
     assert uv.platforms == []
+
+
+def test_everything_that_is_in_the_way_is_said_at_once() -> None:
+    """A runtime and a wheel that are both missing: both sentences, both cures."""
+    agent = project(settings=Settings(collector=Collector.STANDALONE))
+    row = one(LINUX_ONLY, target=WINDOWS, kind=Kind.ARCHIVE, agent=agent, sources=sources(NO_RUNTIME))
+    assert row.reason.startswith("There is no runtime. dep 2.0 has no wheel for windows-amd64")
+    assert row.cure.startswith("Name one. ")
+    assert "UV_FIND_LINKS" in row.cure
+
+
+@pytest.mark.parametrize(
+    ("collector", "bundle", "way"),
+    [
+        (Collector.AUTO, Bundler.FERRYMAN, "standalone"),
+        (Collector.AUTO, Bundler.PYINSTALLER, "pyinstaller"),
+        (Collector.PYINSTALLER, Bundler.FERRYMAN, "pyinstaller"),
+    ],
+)
+def test_a_python_of_this_machine_that_is_too_new_for_the_promise(
+    collector: Collector, bundle: Bundler, way: str
+) -> None:
+    """`auto` takes a runtime; asked for PyInstaller, the plan says what the gate would, before anything is built."""
+    known = msgspec.structs.replace(sources(), here=lambda *_: {"glibc": "2.36"})
+    agent = project(settings=Settings(collector=collector, bundle=bundle))
+    row = one(PURE, kind=Kind.ARCHIVE, agent=agent, sources=known)
+    assert row.collector == way
+    if way == "pyinstaller":
+        assert row.reason == "This machine's Python needs glibc 2.36, and linux-amd64 promises 2.17."
+        assert 'collector = "standalone"' in row.cure
+    else:
+        assert row.status is Status.READY
 
 
 def test_progress_counts_up_to_its_total(tmp_path: Path) -> None:
