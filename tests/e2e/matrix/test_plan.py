@@ -84,9 +84,15 @@ def test_nothing_of_macos_is_said_to_be_tried(plan: Plan) -> None:
 @pytest.mark.parametrize("plan", [TESTS], indirect=True)
 def test_what_was_set_up_is_ready_and_tried(plan: Plan, here: Machine) -> None:
     """With the runtimes of the tests, the three targets that can be run here are READY in every kind."""
-    for target, runner in machine.RUN_HERE.items():
-        rows = [row for row in plan["rows"] if row["target"] == target]
-        assert {(row["status"], row["runner"]) for row in rows} == {("READY", runner)}
+    for row in plan["rows"]:
+        if row["target"] not in machine.RUN_HERE:
+            continue
+        where, runner = (row["target"], row["kind"]), machine.RUN_HERE[row["target"]]
+        assert row["status"] == "READY", where
+        # A .pyz needs a Python where it is tried, which not every runner has.
+        assert row["runner"] == runner or (
+            row["kind"] == "pyz" and row["runner"] in {*runner.split(", "), ""}
+        ), where
 
 
 def test_a_missing_wheel_is_named(here: Machine, tmp_path: Path) -> None:

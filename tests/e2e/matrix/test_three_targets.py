@@ -29,9 +29,8 @@ TREES = KINDS[:2]
 COLLECTORS = {machine.HOST: "pyinstaller", "linux-arm64": "standalone", "windows-amd64": "standalone"}
 CHECKS = {"lantern": 10, "agent": 8}  # of one run: commands and what is asked of the service
 # A .pyz needs a Python of its own version where it is run; these alone are reasons to run it nowhere.
-NO_PYTHON = (
-    r"the Python of \S+ is .+, and the \.pyz is for 3\.\d+",
-    r"Wine cannot run programs of windows-amd64 here yet\. Name a CPython for Windows .+",
+NO_PYTHON = re.compile(
+    r"the Python of \S+ is .+, and the \.pyz is for 3\.\d+|Name a CPython for Windows with `runtime`"
 )
 TARGETS = pytest.mark.parametrize("target", list(machine.RUN_HERE))
 
@@ -88,7 +87,7 @@ def test_a_pyz_ran_or_says_what_it_lacks(three: Built, target: str) -> None:
     """Nothing is untested without one of the known reasons, and this machine's own is never untested."""
     smoke = next(row["smoke"] for row in three.rows if (row["target"], row["kind"]) == (target, "pyz"))
     if smoke["status"] == "untested" and target != machine.HOST:
-        assert any(re.fullmatch(reason, smoke["reason"]) for reason in NO_PYTHON), smoke["reason"]
+        assert NO_PYTHON.search(smoke["reason"]), smoke["reason"]
         assert smoke["checks"] == []
     else:
         assert smoke["status"] == "passed"
