@@ -8,6 +8,10 @@ The root of an unpacked userland is shared by many runs and bound read-only. Whe
 below one of its folders, that folder is rebuilt in the tmpfs with its contents bound one by one ("shadowed"), since a
 mount needs a place that exists.
 
+Whoever is root here stays root, and is kept from what is not the program's business: /sys and those parts of /proc that
+change this machine are read-only, no program gains rights by being started, and the capabilities that mount, load modules,
+trace, or set clocks and networks are gone. What is left is what lets root be root among files and processes of its own.
+
 REQUEST is JSON: ``user`` (make a user namespace), ``root`` (the userland), ``top`` (an empty folder), ``writable``,
 ``shown``, ``denied`` (absolute paths; they appear where they are here), ``cwd``, ``words``, and ``open`` when the userland
 itself may be written to. With ``probe`` (an empty folder) instead, it only tries whether all of this is allowed. Exit
@@ -18,6 +22,7 @@ codes of its own: 126 not allowed, 127 no such program.
 # ruff: noqa: PTH102, PTH103, PTH110, PTH112, PTH115, PTH120, PTH211
 
 import ctypes
+import errno
 import json
 import os
 import signal
@@ -31,8 +36,19 @@ CLONE_NEWNS, CLONE_NEWUSER, MNT_DETACH = 0x20000, 0x10000000, 2
 ST_RELATIME = 4096
 KEPT = MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_NOATIME | MS_NODIRATIME  # statvfs has the same bits for these
 PLAIN = MS_NOSUID | MS_NODEV | MS_NOEXEC
+OPTIONS = {"nosuid": MS_NOSUID, "nodev": MS_NODEV, "noexec": MS_NOEXEC, "noatime": MS_NOATIME, "nodiratime": MS_NODIRATIME,
+           "relatime": MS_RELATIME}  # fmt: skip
 NODES = ("null", "zero", "full", "random", "urandom", "tty")
 KERNEL = ("dev", "proc", "sys")
+# What of them changes this machine, as the runtime specification of containers (OCI) has it; a program only reads it.
+SEALED = ("sys", "proc/bus", "proc/fs", "proc/irq", "proc/sys", "proc/sysrq-trigger")
+
+# prctl(2) and capabilities(7).
+PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS, CAPABILITY_VERSION_3 = 24, 38, 0x20080522
+CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL, SETGID, SETUID = 0, 1, 3, 4, 5, 6, 7
+NET_BIND_SERVICE, SYS_CHROOT = 10, 18
+LEFT = (CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL, SETGID, SETUID, NET_BIND_SERVICE, SYS_CHROOT)
+MOST_CAPABILITIES = 64
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -135,6 +151,37 @@ def kernel(top: str) -> None:
     for name, to in (("fd", ""), ("stdin", "/0"), ("stdout", "/1"), ("stderr", "/2")):
         os.symlink(f"/proc/self/fd{to}", f"{top}/dev/{name}")
     mount("", f"{top}/dev", flags=MS_REMOUNT | MS_BIND | MS_NOSUID | MS_NOEXEC | MS_RDONLY)
+    seal([f"{top}/{name}" for name in SEALED if os.path.exists(f"{top}/{name}")])
+
+
+def seal(places: list[str]) -> None:
+    """Make ``places`` read-only, and everything that is mounted below them."""
+    for place in places:
+        mount(place, place, flags=MS_BIND | MS_REC)
+    for point, flags in mounts():
+        if any(point == place or point.startswith(f"{place}/") for place in places):
+            try:
+                mount("", point, flags=MS_REMOUNT | MS_BIND | MS_RDONLY | flags)
+            except (FileNotFoundError, PermissionError):
+                if os.access(point, os.F_OK):
+                    raise  # else it is covered by another mount, or behind a folder that is closed to us
+
+
+def mounts() -> list[tuple[str, int]]:
+    """Every mount point with its flags. Not by statvfs, which an automounter would take for a visit."""
+    with open("/proc/self/mountinfo", "rb") as file:
+        rows = [line.split() for line in file]
+    # proc(5): id, parent, device, root, mount point, options
+    return [
+        (unescaped(row[4]), sum(OPTIONS.get(option, 0) for option in row[5].decode().split(",")))
+        for row in rows
+    ]
+
+
+def unescaped(name: bytes) -> str:
+    """The kernel writes blanks and the like as a backslash and three octal digits."""
+    first, *rest = name.split(b"\\")
+    return os.fsdecode(first + b"".join(bytes([int(part[:3], 8)]) + part[3:] for part in rest))
 
 
 def move(top: str) -> None:
@@ -158,10 +205,30 @@ def environment() -> dict[bytes, bytes]:
 def probe(folder: str) -> None:
     """What entering a userland needs, done once."""
     mount("tmpfs", folder, "tmpfs", PLAIN, "size=64k,mode=755")
-    for name in ("proc", "sys"):
-        os.mkdir(f"{folder}/{name}")
-        mount(f"/{name}", f"{folder}/{name}", flags=MS_BIND | MS_REC)
+    kernel(folder)
     move(folder)
+    surrender()
+
+
+class Header(ctypes.Structure):
+    """capset(2): which form, and of whom; 0 is this process."""
+
+    _fields_ = (("version", ctypes.c_uint32), ("pid", ctypes.c_int))
+
+
+def surrender() -> None:
+    """Keep LEFT of all capabilities, for this process and whatever it becomes; nothing gives any of them back."""
+    for number in range(MOST_CAPABILITIES):
+        if number not in LEFT and libc.prctl(PR_CAPBSET_DROP, number, 0, 0, 0):
+            if ctypes.get_errno() == errno.EINVAL:
+                break  # the kernel knows no further one
+            check(-1, "a capability cannot be dropped")
+    # Effective, permitted, inheritable, and again for those above 31.
+    head, sets = ctypes.byref(Header(CAPABILITY_VERSION_3, 0)), (ctypes.c_uint32 * 6)()
+    check(libc.capget(head, sets), "capabilities")
+    few = sets[1] & sum(1 << number for number in LEFT)
+    check(libc.capset(head, (ctypes.c_uint32 * 6)(few, few)), "capabilities")
+    check(libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no new privileges")
 
 
 def become(request: dict[str, Any]) -> None:
@@ -188,6 +255,7 @@ def main() -> None:
             return
         build(request)
         move(request["top"])
+        surrender()
     except OSError as error:
         sys.stderr.write(f"the userland cannot be entered: {error.filename or ''}: {error.strerror}\n")
         sys.exit(126)

@@ -18,7 +18,7 @@ import pytest
 
 from ferryman_build.cmd import Runner, end_group
 from ferryman_build.errors import ToolMissingError
-from ferryman_build.runners import rootfs, roots
+from ferryman_build.runners import enter, rootfs, roots
 from ferryman_build.runners.base import Purpose, RunnerKind
 from ferryman_build.runners.emulation import Emulator
 from ferryman_build.runners.rootfs import Entry, Inside, Qemu, Rootfs, entry
@@ -311,6 +311,58 @@ def test_only_what_is_given_can_be_written(run: Run) -> None:
     ]
     assert (run.data / "made").read_text() == "made\n"
     assert list(run.top.iterdir()) == [], "the mounts have ended with the process"
+
+
+@NAMESPACES
+def test_this_machine_cannot_be_changed(run: Run) -> None:
+    """/sys and the kernel's own settings are read-only with all that is mounted in them, whoever builds; /proc is not."""
+    done = run.sh(
+        """while read -r a b c d point options rest; do echo "$point ${options%%,*}"; done < /proc/self/mountinfo
+        (: >> /proc/sys/kernel/domainname) 2> /dev/null && echo "settings can be written"
+        : >> /proc/self/comm && echo "its own can be written"
+        """
+    )
+    lines = done.stdout.splitlines()
+    sealed = [line for line in lines if line.startswith(("/sys ", "/sys/", "/proc/sys ", "/proc/sys/"))]
+
+    assert {line.split()[0] for line in sealed} >= {"/sys", "/proc/sys"}
+    last = dict(line.split() for line in sealed)  # of two at one place the later covers the other
+    assert set(last.values()) == {"ro"}
+    assert lines[-1] == "its own can be written"
+    assert "settings can be written" not in lines
+
+
+@NAMESPACES
+@pytest.mark.parametrize("person", ["as we are", "through a user namespace"])
+def test_root_is_root_of_little(run: Run, person: str) -> None:
+    """A program can neither mount, trace nor load anything, nor get such a right back; it still owns its files."""
+    program = (
+        'while read -r name value; do echo "$name$value"; done < /proc/self/status; : > made; chown 0 made && echo owned;'
+        "mount -o remount,rw,bind / 2> /dev/null && echo mounted"
+    )
+    how = Entry(user=person != "as we are")
+    if not rootfs._works(how):
+        pytest.skip(f"NOT TESTED: no userland is entered here {person}")
+    request = json.loads(run.words("/bin/sh", "-c", program)[-1])
+    done = subprocess.run(
+        how.words({name: value for name, value in request.items() if name != "user"}), env={"PATH": "/usr/bin:/bin"},
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    said = dict(line.partition(":")[::2] for line in done.stdout.splitlines())
+
+    allowed = sum(1 << number for number in (0, 1, 3, 4, 5, 6, 7, 10, 18))
+    assert {
+        int(said[name], 16) & ~allowed for name in ("CapEff", "CapPrm", "CapBnd", "CapInh", "CapAmb")
+    } == {0}
+    assert (said["NoNewPrivs"], "owned" in said, "mounted" in said) == ("1", True, False), done
+
+
+@pytest.mark.parametrize(
+    ("written", "name"), [(b"/a", "/a"), (rb"/a\040gift\0111\134", "/a gift\t1\\"), ("/für".encode(), "/für")]
+)
+def test_mount_points_as_the_kernel_writes_them(written: bytes, name: str) -> None:
+    """Octal digits stand for what would end a field; a digit behind them is the name's own."""
+    assert enter.unescaped(written) == name
 
 
 @NAMESPACES
