@@ -21,8 +21,8 @@ TIME_ZONE = "XYZ-13:45"
 HASH_SEED = "4242"
 UMASK = "077"
 _USERS = (4242, 4243)
-# Of the first build's cache: the resolution, and what was fetched and checked by signature. What zig compiles of its own (C start
-# files, system libraries) is made again: zig would not take it from a cache whose paths are others.
+# Of the first build's cache: the resolution, and what was fetched and checked by signature. Runtimes, zig and what zig compiles of
+# its own (C start files, system libraries) lie in FERRYMAN_HOME, which both builds have.
 KEPT_CACHES = ("index", "libpython", "headers")
 # Where the second build has others: the first one's would take it back to where that was.
 _OTHER_HERE = ("HOME", "USER", "LOGNAME", "TMPDIR", "TEMP", "TMP", "XDG_CACHE_HOME", "XDG_CONFIG_HOME")

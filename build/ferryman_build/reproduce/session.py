@@ -23,6 +23,7 @@ from ferryman_build.reproduce.elsewhere import (
     copy_tool,
     make_elsewhere,
 )
+from ferryman_build.reproduce.rounds import rounds
 from ferryman_build.settings import Collector, RunnerName
 from ferryman_build.source import read_source
 from ferryman_build.targets import Target, host_target
@@ -152,18 +153,18 @@ def _roomy(out: Path) -> Path | None:
 def _build_again(
     request: Request, manifest: Manifest, wanted: Sequence[Artifact], place: Elsewhere, runner: Runner
 ) -> None:
+    """The same artifacts in ``place``, with the promises and collectors that the manifest has of them."""
     project = copy_source(request.project, place.source, runner)
     copy_tool(place.tool)
     copy_caches(request.out / "cache", place.out / "cache")
-    words = [
-        "build", "--project", str(project), "--out", str(place.out), "--dist", str(place.dist), "--plain",
-        "--target", ",".join(dict.fromkeys(artifact.target for artifact in wanted)),
-        "--kind", ",".join(dict.fromkeys(artifact.kind.value for artifact in wanted)), *request.options,
-        *_without_runs(request, wanted),
-    ]  # fmt: skip
     env = place.environment(os.environ, manifest.source.epoch)
-    runner.run(place.command(words), name="build-again", env=env, cwd=place.root, failure=BuildStepError,
-               advice="The log has its lines; what one build needs and the other does not find is often outside of the source.")  # fmt: skip
+    for number, one in enumerate(rounds(wanted)):
+        words = [
+            "build", "--project", str(project), "--out", str(place.out), "--dist", str(place.dist), "--plain",
+            *request.options, *one.words(request.options), *_without_runs(request, wanted),
+        ]  # fmt: skip
+        runner.run(place.command(words), name=f"build-again{number or ''}", env=env, cwd=place.root, failure=BuildStepError,
+                   advice="The log has its lines; what one build needs and the other does not find is often outside of the source.")  # fmt: skip
     again = read_manifest(place.dist / MANIFEST)
     if again.source.digest != manifest.source.digest:
         raise ManifestError(
@@ -188,9 +189,21 @@ def _compare(artifact: Artifact, request: Request, place: Elsewhere) -> Verdict:
     if second == artifact.sha256:
         return Verdict(path=artifact.path, first=second, second=second)
     differ = Differ(places=(str(place.root), str(request.project), str(request.out)))
-    found = differ.differences(one.read_bytes(), two.read_bytes())
+    found = [*_inputs(artifact, place), *differ.differences(one.read_bytes(), two.read_bytes())]
     _keep(two, request.out / "reproduced")
     return Verdict(path=artifact.path, first=artifact.sha256, second=second, differences=tuple(found))
+
+
+def _inputs(artifact: Artifact, place: Elsewhere) -> list[Difference]:
+    """What the second build was made of that the first one was not: the cause of all that follows."""
+    listed = read_manifest(place.dist / MANIFEST).artifacts if (place.dist / MANIFEST).is_file() else ()
+    other = next((one for one in listed if one.path == artifact.path), artifact)
+    names = ("collector", "python", "runtime", "promise")
+    return [
+        Difference((), f"made with another {name}: {getattr(artifact, name)!r} and {getattr(other, name)!r}")
+        for name in names
+        if getattr(artifact, name) != getattr(other, name)
+    ]
 
 
 def _keep(path: Path, folder: Path) -> None:

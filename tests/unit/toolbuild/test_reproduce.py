@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from ferryman_build.artifacts import Artifact, Kind, Manifest, ProjectInfo
@@ -226,12 +227,13 @@ class Recorder(Runner):
         super().__init__()
         self.manifest = manifest
         self.words: list[str] = []
-        self.env: dict[str, str] = {}
+        self.calls: list[list[str]] = []
 
     def run(self, args: Sequence[str | Path], **options: object) -> None:  # type: ignore[override]
-        self.words, self.env = [str(word) for word in args], dict(options["env"])  # type: ignore[call-overload]
+        self.words = [str(word) for word in args]
+        self.calls.append(self.words)
         place = Path(self.after("--dist"))
-        place.mkdir()
+        place.mkdir(exist_ok=True)
         (place / "manifest.json").write_bytes(self.manifest)
 
     def after(self, option: str) -> str:
@@ -242,7 +244,8 @@ class Recorder(Runner):
 def test_the_second_build(first: Request, tmp_path: Path, collector: str, runs: bool) -> None:
     """From the copies, with copied tool, into a folder of its own; runners only where one takes part in the making."""
     manifest = session._manifest(first)
-    wanted = [artifact("lamp.tar.gz", b""), artifact("far.pyz", b"", collector)]
+    wanted = [artifact("lamp.pyz", b""), artifact("far.pyz", b"", collector)]
+    wanted[0] = msgspec.structs.replace(wanted[0], collector=collector)
     root = tmp_path / "again"
     root.mkdir()
     place = make_elsewhere(root)
@@ -257,11 +260,47 @@ def test_the_second_build(first: Request, tmp_path: Path, collector: str, runs: 
         str(place.processors),
     ]
     assert runner.after("--target") == f"{HOST},linux-s390x"
-    assert runner.after("--kind") == "archive,pyz"
+    assert runner.after("--kind") == "pyz"
+    assert runner.after("--collector") == collector
+    assert len(runner.calls) == 1
     assert Path(runner.after("--project")) == place.source
     assert ("--runner" not in runner.words) is runs
     assert (place.source / "lamp.py").read_text() == (first.project / "lamp.py").read_text()
     assert (place.tool / "ferryman_build" / "cli.py").is_file()
+
+
+def test_promises_are_kept_by_the_second_build(first: Request, tmp_path: Path) -> None:
+    """What was built for this very machine is not built for the oldest one of its kind, nor what has another promise."""
+    promise = {"glibc": "2.36", "cpu": parse_target("host").cpu}
+    wanted = [
+        msgspec.structs.replace(artifact("lamp.pyz", b"", "pip"), promise=promise),
+        artifact("far.pyz", b"", "pip"),
+    ]
+    (tmp_path / "again").mkdir()
+    runner = Recorder((first.dist / "manifest.json").read_bytes())
+    session._build_again(first, session._manifest(first), wanted, make_elsewhere(tmp_path / "again"), runner)
+    floors = {words[words.index("--target") + 1]: "--floor" in words for words in runner.calls}
+
+    assert floors == {HOST: True, "linux-s390x": False}
+    assert runner.calls[0][runner.calls[0].index("--floor") + 1] == "glibc 2.36"
+
+
+def test_what_it_was_made_of_is_said_first(first: Request, second: Callable[..., list[Elsewhere]]) -> None:
+    """Another runtime or promise is the cause of all other differences, and its name says what to hand on."""
+    manifest = session._manifest(first)
+    other = [msgspec.structs.replace(one, runtime="another one") for one in manifest.artifacts]
+    place = make_elsewhere(first.project.parent)
+    place.dist.mkdir()
+    (place.dist / "manifest.json").write_bytes(
+        manifest_bytes(msgspec.structs.replace(manifest, artifacts=tuple(other)))
+    )
+    (place.dist / "lamp.pyz").write_bytes(b"lamp.pyX")
+    verdict = session._compare(
+        next(one for one in manifest.artifacts if one.path == "lamp.pyz"), first, place
+    )
+
+    assert verdict.differences[0].what == "made with another runtime: '' and 'another one'"
+    assert len(verdict.differences) == 2
 
 
 def test_a_copy_that_is_another_source(first: Request, tmp_path: Path) -> None:
