@@ -50,7 +50,9 @@ NET_BIND_SERVICE, SYS_CHROOT = 10, 18
 LEFT = (CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL, SETGID, SETUID, NET_BIND_SERVICE, SYS_CHROOT)
 MOST_CAPABILITIES = 64
 
-libc = ctypes.CDLL(None, use_errno=True)
+libc: Any = (
+    ctypes.CDLL(None, use_errno=True) if os.name == "posix" else None
+)  # so that it can be read anywhere
 
 
 def check(answer: int, what: str) -> None:

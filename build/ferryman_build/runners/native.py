@@ -2,7 +2,8 @@
 
 They are read-only and noexec where the platform has mount namespaces (Linux, as root or through a user namespace): a small
 tmpfs covers each of them, for the program and its children alone. `unshare` and `sh` replace themselves by the program,
-so it keeps the process id that signals are sent to.
+so it keeps the process id that signals are sent to. The working folder is mounted on itself: by that the program's children
+are known, whatever they have left (smoke/process.py).
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ for folder in $denied; do
   "$mount" -o remount,bind,ro,nosuid,nodev,noexec "$folder"
 done
 unset IFS
+"$mount" --rbind "$cwd" "$cwd"
 cd "$cwd"
 exec "$@"
 """

@@ -1,11 +1,16 @@
 """A program under test while it runs: its output goes to a file, its group can be ended, nothing of it may stay.
 
 How it is started and asked to stop is the place's business (runners/base.py).
+
+Who belongs to it is found in three ways, each of which reaches further: its group and session; its HOME, which nobody else
+has; and its mounts, which a child cannot leave by forgetting session and variables: a place that makes a mount namespace
+for every program (native, rootfs, qemu) mounts the program's working folder there, and that folder is its own.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import threading
@@ -40,7 +45,7 @@ class Child:
         """``pace``: how many times as slow as this machine the place is; processes get so much longer to go."""
         self._echo, self._name, self._runner, self._output = echo, name, runner, output
         self._place, self._settle = place, _SETTLE_SECONDS * pace
-        self._home = command.env.get("HOME", "")
+        self._home, self._folder = command.env.get("HOME", ""), str(command.cwd)
         # A file and not a pipe: a grandchild that keeps it open cannot make us wait.
         with output.open("wb") as file:
             self.process = runner.start(
@@ -114,14 +119,13 @@ class Child:
             self._pump.join(_DRAIN_SECONDS)
 
     def _survivors(self) -> list[int]:
-        """Living processes of the program's session or group, or with its home: nobody else has that folder."""
+        """Living processes of the program's session or group, with its home, or with its folder mounted."""
         leader = self.process.pid
         alive = self.process.returncode is None
-        return [
-            pid
-            for pid in _all_pids()
-            if not (alive and pid == leader) and (_belongs(pid, leader) or _has_home(pid, self._home))
-        ]
+        return [pid for pid in _all_pids() if not (alive and pid == leader) and self._owns(pid, leader)]
+
+    def _owns(self, pid: int, leader: int) -> bool:
+        return _belongs(pid, leader) or _has_home(pid, self._home) or _has_mount(pid, self._folder)
 
     def output(self) -> str:
         """What the program has written until now, without secrets."""
@@ -165,6 +169,30 @@ def _has_home(pid: int, home: str) -> bool:
     except OSError:
         return False
     return bool(home) and f"HOME={home}".encode() in variables
+
+
+def _has_mount(pid: int, folder: str) -> bool:
+    """Whether ``folder`` is a mount point of its own in another namespace than ours; of zombies the kernel tells none."""
+    try:
+        if Path(f"/proc/{pid}/ns/mnt").readlink() == _our_mounts():
+            return False
+    except OSError:
+        pass  # not ours to ask; its mounts may be read all the same
+    try:
+        rows = Path(f"/proc/{pid}/mountinfo").read_bytes().splitlines()
+    except OSError:
+        return False
+    # proc(5): id, parent, device, root, mount point, options
+    return any(row.split(b" ", 5)[4] == _as_mounted(folder) for row in rows)
+
+
+def _as_mounted(folder: str) -> bytes:
+    """As the kernel writes it there: what would end a field, and the backslash itself, as octal digits."""
+    return re.sub(rb"[\\ \t\n]", lambda found: b"\\%03o" % ord(found[0]), os.fsencode(folder))
+
+
+def _our_mounts() -> Path:
+    return Path("/proc/self/ns/mnt").readlink()
 
 
 def _command_name(pid: int) -> str:

@@ -134,18 +134,32 @@ def test_a_process_that_stays_is_found(set_up: SetUp, try_out: Try, person: str,
 
 # --- C libraries ------------------------------------------------------------------------------------------------------
 
+# Its grandchild leaves the session, the variables and the working folder; nothing of it is ours but its mounts.
+DAEMON = """#include <unistd.h>
+#include <sys/wait.h>
+int main(void) {
+  char *words[] = {"sleep", "600", 0}, *none[] = {0};
+  if (fork() == 0) {
+    setsid();
+    if (fork() == 0) { if (chdir("/") == 0) execve("/bin/sleep", words, none); }
+    _exit(0);
+  }
+  wait(0);
+  return 0;
+}
+"""
 PROGRAM = '#include <stdio.h>\nint main(void) { puts("runs"); return 0; }\n'
 
 
 @pytest.fixture(scope="module")
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """A dynamic C program for one of zig's triples."""
     folder = tmp_path_factory.mktemp("compiled")
     works = Works.open(ROOT / ".cache" / "launcher", folder, folder)
 
-    def compile_for(triple: str) -> Path:
-        output = folder / triple
-        (folder / "program.c").write_text(PROGRAM, encoding="utf-8")
+    def compile_for(triple: str, source: str = PROGRAM) -> Path:
+        output = folder / f"{triple}-{len(source)}"
+        (folder / "program.c").write_text(source, encoding="utf-8")
         words = [
             works.toolchain.zig,
             "cc",
@@ -171,6 +185,14 @@ def test_an_old_promise_is_kept_or_not(set_up: SetUp, try_out: Try, compiled: Ca
         result = try_out(program, Kind.EXECUTABLE, HOST.id, set_up("rootfs", HOST.id), floor=PROMISE)
         assert result.status is status, result
     assert "cannot be started in this userland: No such file or directory" in result.checks[0].detail
+
+
+def test_a_daemon_is_found(set_up: SetUp, try_out: Try, compiled: Callable[..., Path], person: str) -> None:
+    """Though it has left its group and forgotten its variables: it cannot leave the userland."""
+    program = compiled(f"{HOST.machine[0]}-linux-gnu.2.17", DAEMON)
+    result = try_out(program, Kind.EXECUTABLE, HOST.id, set_up("rootfs", HOST.id), floor=PROMISE)
+
+    assert result.checks[0].detail.startswith("still running after it: sleep ("), result
 
 
 def test_musl(set_up: SetUp, try_out: Try, compiled: Callable[[str], Path], person: str) -> None:

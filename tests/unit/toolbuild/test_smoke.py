@@ -21,6 +21,7 @@ from ferryman_build.project import Project
 from ferryman_build.runners.native import NO_ISOLATION, Here, Isolation, probe
 from ferryman_build.settings import Service, Settings, SmokeSettings
 from ferryman_build.smoke import raise_for_failure, smoke_artifact
+from ferryman_build.smoke.process import _as_mounted
 from ferryman_build.smoke.run import fill
 from ferryman_build.smoke.sandbox import cache_folder, make_sandbox
 from ferryman_build.targets import host_target, parse_target
@@ -555,6 +556,40 @@ def test_a_service_that_leaves_a_process(mode: str, tmp_path: Path, project: Pro
     assert re.match(r"still running after the stop: \S+ \(\d+\)\n", failed.detail)
     assert "child waits" in failed.detail
     assert processes_with(str(tmp_path / "work")) == []
+
+
+@pytest.mark.skipif(
+    probe() == NO_ISOLATION, reason="NOT TESTED: this machine lets us make no mount namespace"
+)
+def test_who_forgets_everything_is_found_by_its_mounts(
+    tmp_path: Path, project: Project, runner: Runner
+) -> None:
+    """A grandchild in a session of its own, with no variable left and another working folder: named, and ended."""
+    text = """
+import os
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        os.chdir("/")
+        os.execve("/bin/sleep", ["sleep", "600"], {})
+    os._exit(0)
+os.wait()
+"""
+    result = smoke(pyz(tmp_path, text), Kind.PYZ, project, runner)
+    found = re.match(r"still running after it: sleep \((\d+)\)", result.checks[0].detail)
+
+    assert result.status is Smoke.FAILED
+    assert found, result
+    assert not Path(f"/proc/{found[1]}").exists() or " Z " in Path(f"/proc/{found[1]}/stat").read_text()
+
+
+@pytest.mark.parametrize(
+    ("folder", "written"),
+    [("/a b", rb"/a\040b"), ("/a\\\n\tb", rb"/a\134\012\011b"), ("/für", "/für".encode())],
+)
+def test_folders_as_the_kernel_writes_them(folder: str, written: bytes) -> None:
+    """So that a folder with a blank in its name is found among the mounts."""
+    assert _as_mounted(folder) == written
 
 
 def test_litter_in_tmp(tmp_path: Path, project: Project, runner: Runner) -> None:
