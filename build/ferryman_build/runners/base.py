@@ -127,6 +127,25 @@ class Inhabited(Protocol):
         ...
 
 
+@runtime_checkable
+class Lending(Protocol):
+    """A runner whose places to try in may have a Python, although nobody made them to build in: an image of one's own."""
+
+    @property
+    def may_have_python(self) -> bool:
+        """Whether that can be so now."""
+        ...
+
+
+@runtime_checkable
+class Asked(Protocol):
+    """A place that has to be asked whether it has a Python."""
+
+    def find_python(self, runner: Runner) -> Path | None:
+        """Its path, to be spelled as it is; None when there is none."""
+        ...
+
+
 class RunnerKind(Protocol):
     """One way to run programs. Nothing is installed by anything but :meth:`setup`."""
 

@@ -4,7 +4,8 @@
     FERRYMAN_ENGINE_ARGS   further arguments for every `run` ("--cgroups=disabled --ulimit nofile=1024:1024")
     FERRYMAN_IMAGE         an image; else one that is imported from the userlands of the runners rootfs and qemu
 
-Each program gets a container of its own, with a read-only root and this machine's network, and is its first process. The
+Each program gets a container of its own, with a read-only root and this machine's network, is its first process, and runs
+as whoever builds: a program refuses a cache that belongs to another, and what it writes has to be removed again. The
 engine's client is what was started here: it hands on streams, SIGTERM and the exit code. Ending the client alone would
 leave the container running, so containers have names, and none outlives its place.
 """
@@ -39,12 +40,15 @@ _REPOSITORY = "localhost/ferryman"
 _ANSWER_SECONDS = 30.0
 _IMPORT_SECONDS = 1800.0
 _END_SECONDS = 60.0
+_WHERE = "import sys; print(sys.executable)"
 _TRY_SECONDS = 120.0  # an image of another processor may be unpacked first
 _GET = "Install docker or podman (Debian: apt-get install podman), or name one with FERRYMAN_ENGINE."
 _REFUSED = (
     "See that this user may use it and, for docker, that its daemon runs; what it has to be told for every container belongs "
     "into FERRYMAN_ENGINE_ARGS, such as --cgroups=disabled."
 )
+# What `info` is asked for, by whether it is podman: one answers true or false, the other with a list of words.
+_ROOTLESS = {True: "{{.Host.Security.Rootless}}", False: "{{.SecurityOptions}}"}
 _TMPFS = "ro,noexec,nosuid,nodev,size=1m,mode=1777"
 # An engine's own exit codes, as `docker run` documents them; what a program answers may be the same number.
 _NO_PROGRAM = 127
@@ -57,12 +61,21 @@ _OWN_WORDS = re.compile(r"(?m)^(Error: |docker: |Error response from daemon)")
 
 
 class Engine(msgspec.Struct, frozen=True):
-    """A command line that answers, the images that it has, and what every run is given besides."""
+    """A command line that answers, the images that it has, and what every run is given besides.
+
+    ``rootless``: it runs in a user namespace of an ordinary user, who is root there unless the engine is told otherwise.
+    """
 
     words: tuple[str, ...]
     args: tuple[str, ...]
     title: str
     images: frozenset[str]
+    rootless: bool = False
+
+    @property
+    def is_podman(self) -> bool:
+        """The two differ in some words."""
+        return "podman" in self.title.lower()
 
 
 _TRIED: set[tuple[Engine, str]] = set()
@@ -105,7 +118,13 @@ def _ask(words: tuple[str, ...], args: tuple[str, ...]) -> Engine:
         return [line.strip() for line in done.output.splitlines() if line.strip()]
 
     images = said("images", "--format", "{{.Repository}}:{{.Tag}}")
-    return Engine(words, args, said("--version")[-1], frozenset(images))
+    known = Engine(words, args, said("--version")[-1], frozenset(images))
+    if os.geteuid() == 0:
+        return known
+    about = said("info", "--format", _ROOTLESS[known.is_podman])
+    return msgspec.structs.replace(
+        known, rootless=any(word in " ".join(about) for word in ("true", "rootless"))
+    )
 
 
 def forget() -> None:
@@ -118,6 +137,11 @@ class ContainerRunner:
     """Linux programs in containers; to build in one needs the userland that its image was made from."""
 
     name: ClassVar[RunnerName] = RunnerName.CONTAINER
+
+    @property
+    def may_have_python(self) -> bool:
+        """See base.Lending: an image of one's own."""
+        return bool(os.environ.get(IMAGE))
 
     def runs(self, target: Target, host: Target) -> bool:
         return target.os is Os.LINUX and host.os is Os.LINUX
@@ -233,11 +257,7 @@ def _import(root: Root, known: Engine, runner: Runner, say: Callable[[str], None
         return
     say(f"{image}: importing {root.recipe.title}")
     arch = {"armv7": "arm"}.get(root.recipe.arch, root.recipe.arch)
-    machine = (
-        ["--arch", arch, "--os", "linux"]
-        if "podman" in known.title.lower()
-        else ["--platform", f"linux/{arch}"]
-    )
+    machine = ["--arch", arch, "--os", "linux"] if known.is_podman else ["--platform", f"linux/{arch}"]
     runner.run([*known.words, "import", *machine, root.tar, image], name="image-import", failure=ToolMissingError,
                timeout=_IMPORT_SECONDS, advice=_REFUSED)  # fmt: skip
 
@@ -305,7 +325,7 @@ class ContainerPlace:
         return Command(
             words=(
                 which("env"), f"HOME={client.get('HOME', '/')}", *self._engine.words, "run", "--rm", "--interactive",
-                "--name", name, "--pull=never", "--read-only", *self._network(), *self._engine.args,
+                "--name", name, "--pull=never", "--read-only", *self._network(), *self._person(), *self._engine.args,
                 *_pairs("--tmpfs", (f"{path}:{_TMPFS}" for path in denied)),
                 *_pairs("--volume", (_volume(path, mode) for path, mode in mounts)),
                 "--workdir", str(cwd), *self._variables(name, env), self._image, *spelled,
@@ -315,8 +335,23 @@ class ContainerPlace:
 
     def _network(self) -> tuple[str, ...]:
         """This machine's, so that a program's port can be asked here; unless the user says another."""
-        said = any(word.split("=")[0] in ("--network", "--net") for word in self._engine.args)
-        return () if said else ("--network=host",)
+        return () if self._said("--network", "--net") else ("--network=host",)
+
+    def _person(self) -> tuple[str, ...]:
+        """Whoever builds, in the engine's count, whatever the image says; unless the user says another.
+
+        A rootless docker knows only its root, who is that person outside.
+        """
+        if self._said("--user", "-u", "--userns"):
+            return ()
+        if self._engine.rootless and not self._engine.is_podman:
+            return ("--user=0:0",)
+        mapped = ("--userns=keep-id",) if self._engine.rootless else ()
+        return (*mapped, f"--user={os.geteuid()}:{os.getegid()}")
+
+    def _said(self, *options: str) -> bool:
+        """Whether FERRYMAN_ENGINE_ARGS has one of these."""
+        return any(word.split("=")[0] in options for word in self._engine.args)
 
     def _variables(self, name: str, env: Mapping[str, str]) -> list[str]:
         """A file, which no list of processes shows; it has a line for each, so text with line breaks goes another way."""
@@ -350,6 +385,16 @@ class ContainerPlace:
                 advice=_REFUSED,
             )
         _TRIED.add((self._engine, self._image))
+
+    def find_python(self, runner: Runner) -> Path | None:
+        """The Python that the image's own PATH has, as the container names it; None when there is none."""
+        command = self.command(["python3", "-I", "-c", _WHERE], cwd=self._work, env={})
+        done = runner.run(
+            command.words, name="container-python", cwd=command.cwd, env=command.env, ok=range(256),
+            timeout=_TRY_SECONDS,
+        )  # fmt: skip
+        found = done.output.strip()
+        return Path(found) if done.returncode == 0 and found.startswith("/") else None
 
     def stop(self, child: Child) -> None:
         """SIGTERM by the engine: words in front of it ("sudo docker") need not hand signals on."""

@@ -3,6 +3,6 @@
 :func:`smoke_artifact` gives a result and never hides one: what cannot run here is untested, with the reason.
 """
 
-from ferryman_build.smoke.through import raise_for_failure, smoke_artifact
+from ferryman_build.smoke.through import purpose_of, raise_for_failure, smoke_artifact
 
-__all__ = ["raise_for_failure", "smoke_artifact"]
+__all__ = ["purpose_of", "raise_for_failure", "smoke_artifact"]

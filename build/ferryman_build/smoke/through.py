@@ -14,7 +14,7 @@ from ferryman_build.cmd import Runner
 from ferryman_build.errors import BuildStepError, SmokeError, ToolMissingError
 from ferryman_build.project import Project
 from ferryman_build.runners import KINDS, pace
-from ferryman_build.runners.base import Place, Purpose, RunnerKind
+from ferryman_build.runners.base import Asked, Lending, Place, Purpose, RunnerKind
 from ferryman_build.runners.native import Here, Isolation
 from ferryman_build.settings import RunnerName
 from ferryman_build.smoke.programs import Unusable
@@ -26,11 +26,15 @@ _VERSION_SECONDS = 60.0
 
 
 class _Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What one runner came to; ``reason`` why it was not run, else ``checks`` and ``facts``."""
+    """What one runner came to; ``reason`` why it was not run, else ``checks`` and ``facts``.
+
+    ``lost``: it said that it was ready and was not; another time it may be.
+    """
 
     name: RunnerName
     label: str
     reason: str = ""
+    lost: ToolMissingError | None = None
     checks: tuple[SmokeCheck, ...] = ()
     facts: tuple[str, ...] = ()
 
@@ -46,10 +50,22 @@ class _Session(msgspec.Struct, frozen=True, kw_only=True):
     floor: Mapping[str, str]
     isolation: Isolation | None
 
-    @property
-    def purpose(self) -> Purpose:
-        """A .pyz needs a Python, and only a place to build in has one."""
-        return Purpose.BUILD if self.specimen.kind is Kind.PYZ else Purpose.TRY
+    def purpose(self, kind: RunnerKind) -> Purpose:
+        """What a place of ``kind`` is opened for."""
+        return purpose_of(kind, self.specimen.kind)
+
+    def ready(self, kind: RunnerKind) -> bool:
+        """Whether ``kind`` says that it can run the artifact."""
+        return kind.ready(self.specimen.target, self.purpose(kind), self.floor).ready
+
+
+def purpose_of(kind: RunnerKind, artifact: Kind) -> Purpose:
+    """What a place of ``kind`` has to be for, so that an ``artifact`` can be tried in it.
+
+    A .pyz needs a Python, which a place to build in has, and maybe an image of one's own.
+    """
+    lends = isinstance(kind, Lending) and kind.may_have_python
+    return Purpose.BUILD if artifact is Kind.PYZ and not lends else Purpose.TRY
 
 
 def smoke_artifact(
@@ -87,7 +103,13 @@ def smoke_artifact(
 
     Returns:
         A result that is passed, failed, or untested with the reason. With several runners every check is named after its
-        own, and one that fails is enough. Only interruption and a full disk raise.
+        own, and one that fails is enough. A ``reason`` beside checks names runners that were ready before and could not be
+        opened: such a result is true of now and is not to be kept.
+
+    Raises:
+        ToolMissingError: no runner ran it, and one that was ready before could not be opened: its engine went away, its
+            userland is damaged. Nobody shall be told, nor remember, that the artifact cannot be tried here.
+        SpaceError: the disk is full.
     """
     if kinds is None:
         kinds = (KINDS[RunnerName.NATIVE],) if target.id == host.id else ()
@@ -102,6 +124,7 @@ def smoke_artifact(
 
 def _through(session: _Session, kind: RunnerKind) -> _Outcome:
     """The artifact through one runner."""
+    ready = session.ready(kind)
     untested = _Outcome(name=kind.name, label=kind.name.value)
     shutil.rmtree(session.base, ignore_errors=True)
     session.base.mkdir(parents=True)
@@ -110,7 +133,8 @@ def _through(session: _Session, kind: RunnerKind) -> _Outcome:
             seen = _in_place(session, kind, place)
             return msgspec.structs.replace(seen, label=place.label)
     except ToolMissingError as error:
-        return msgspec.structs.replace(untested, reason=f"{error} {error.advice}".strip())
+        reason = f"{error} {error.advice}".strip()
+        return msgspec.structs.replace(untested, reason=reason, lost=error if ready else None)
     except BuildStepError as error:  # the place itself failed or hung, and was ended with its children
         check = SmokeCheck(
             name="the runner starts",
@@ -132,7 +156,7 @@ def _opened(session: _Session, kind: RunnerKind) -> Iterator[Place]:
         return
     target, folder = session.specimen.target, session.base / "place"
     folder.mkdir()
-    with kind.open(target, session.purpose, session.floor, folder, session.runner) as place:
+    with kind.open(target, session.purpose(kind), session.floor, folder, session.runner) as place:
         yield place
 
 
@@ -141,9 +165,14 @@ def _in_place(session: _Session, kind: RunnerKind, place: Place) -> _Outcome:
     speed = pace(kind.name, session.specimen.target, session.host)
     python = session.python
     if session.specimen.kind is Kind.PYZ and kind.name is not RunnerName.NATIVE:
-        if reason := _python_problem(session, place, speed):
+        its = (
+            place.find_python(session.runner)
+            if isinstance(place, Asked) and not place.python
+            else place.python
+        )
+        if reason := _python_problem(session, place, its, speed):
             return msgspec.structs.replace(found, reason=reason)
-        python = place.python or python
+        python = its or python
     log = (
         str(session.specimen.kind)
         if kind.name is RunnerName.NATIVE
@@ -158,13 +187,13 @@ def _in_place(session: _Session, kind: RunnerKind, place: Place) -> _Outcome:
     return msgspec.structs.replace(found, checks=seen.checks, facts=seen.facts)
 
 
-def _python_problem(session: _Session, place: Place, speed: float) -> str:
-    """Why a .pyz cannot be run in ``place``; '' when it can."""
-    if place.python is None:
+def _python_problem(session: _Session, place: Place, python: Path | None, speed: float) -> str:
+    """Why a .pyz cannot be run by ``python`` in ``place``; '' when it can."""
+    if python is None:
         return f"{place.label} has no Python to run a .pyz with"
     wanted = session.runner.run([session.python, "-I", "-c", _VERSION], name="python-version").output.strip()
     command = place.command(
-        [place.python, "-I", "-c", _VERSION], cwd=session.base,
+        [python, "-I", "-c", _VERSION], cwd=session.base,
         env={"HOME": place.spell(session.base), "LC_ALL": "C.UTF-8", "PATH": ""}, folders=[session.base],
     )  # fmt: skip
     done = session.runner.run(command.words, name=f"python-version-{place.label}", cwd=command.cwd, env=command.env,
@@ -181,6 +210,9 @@ def _joined(outcomes: Sequence[_Outcome]) -> SmokeResult:
     """One result; what is not to be confused carries the label of its place."""
     ran = [outcome for outcome in outcomes if not outcome.reason]
     skipped = [outcome for outcome in outcomes if outcome.reason]
+    lost = [outcome for outcome in skipped if outcome.lost]
+    if not ran and lost and lost[0].lost:
+        raise lost[0].lost
     if not ran:
         return SmokeResult(status=Smoke.UNTESTED, reason="; ".join(one.reason for one in skipped))
     checks = tuple(
@@ -195,7 +227,8 @@ def _joined(outcomes: Sequence[_Outcome]) -> SmokeResult:
     passed = all(outcome.checks and all(check.passed for check in outcome.checks) for outcome in ran)
     return SmokeResult(
         status=Smoke.PASSED if passed else Smoke.FAILED, runner=", ".join(outcome.name for outcome in ran),
-        environment=(*facts, *notes), checks=checks,
+        reason="; ".join(f"{one.label}: not run: {one.reason}" for one in lost), environment=(*facts, *notes),
+        checks=checks,
     )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from ferryman_build.artifacts import Kind
 from ferryman_build.cmd import Runner
 from ferryman_build.errors import BuildStepError, ToolMissingError
 from ferryman_build.runners import container, roots
@@ -22,6 +23,7 @@ from ferryman_build.runners.base import Purpose
 from ferryman_build.runners.container import ContainerPlace, ContainerRunner
 from ferryman_build.runners.roots import Root
 from ferryman_build.settings import RunnerName
+from ferryman_build.smoke import purpose_of
 from ferryman_build.targets import parse_target
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="the engine is a shell script")
@@ -37,6 +39,7 @@ case "$1" in
   images) cat "$here/images.txt" 2>/dev/null || exit 0 ;;
   import) for word in "$@"; do last=$word; done; echo "$last" >> "$here/images.txt" ;;
   pull) echo "$2" >> "$here/images.txt" ;;
+  info) cat "$here/rootless" 2>/dev/null || echo false ;;
   ps) cat "$here/running" 2>/dev/null || exit 0 ;;
 esac
 """
@@ -269,6 +272,74 @@ def test_the_users_own_arguments_are_in_every_run(
     assert values(words, "--ulimit") == ["nofile=1024:1024"]
     assert "--label=a b" in words
     assert "--network=host" not in words
+
+
+ORDINARY = (1001, 1002)
+
+
+@pytest.mark.parametrize(
+    ("title", "says", "person", "words"),
+    [
+        ("podman", "false", (0, 0), ["--user=0:0"]),
+        ("podman", "true", ORDINARY, ["--userns=keep-id", "--user=1001:1002"]),
+        ("podman", "false", ORDINARY, ["--user=1001:1002"]),
+        ("Docker", "[name=seccomp,profile=builtin name=cgroupns]", ORDINARY, ["--user=1001:1002"]),
+        ("Docker", "[name=seccomp,profile=builtin name=rootless]", ORDINARY, ["--user=0:0"]),
+        ("Docker", "[]", (0, 0), ["--user=0:0"]),
+    ],
+)
+def test_a_program_runs_as_whoever_builds(
+    engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, title: str, says: str, person: tuple[int, int],
+    words: list[str],
+) -> None:  # fmt: skip
+    """In the engine's count: else a program finds its folders to be another's, and leaves files that we cannot remove."""
+    (engine / "podman").write_text(ENGINE.replace("podman version", f"{title} version"))
+    (engine / "rootless").write_text(f"{says}\n")
+    for name, value in zip(("geteuid", "getegid"), person, strict=True):
+        monkeypatch.setattr(os, name, lambda value=value: value)
+    place = ContainerPlace(container.engine(), "image", None, tmp_path, "x")
+    given = words_of(place, tmp_path)
+
+    assert [word for word in given if word.startswith("--user")] == words
+    assert given.index(words[-1]) < given.index("image")
+    assert ("<info>" in asked(engine)) is (person == ORDINARY)
+
+
+@pytest.mark.parametrize("said", ["--user=7", "-u 7", "--userns=auto"])
+def test_another_user_may_be_named(
+    engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str
+) -> None:
+    """In FERRYMAN_ENGINE_ARGS, and then only there."""
+    monkeypatch.setenv(container.ENGINE_ARGS, said)
+    place = ContainerPlace(container.engine(), "image", None, tmp_path, "x")
+    users = [word for word in words_of(place, tmp_path) if word.startswith(("--user", "-u"))]
+
+    assert users == [said.split(maxsplit=1)[0]]
+
+
+@pytest.mark.parametrize(
+    ("answer", "found"),
+    [
+        ("echo /usr/local/bin/python3.11", Path("/usr/local/bin/python3.11")),
+        ("echo 'Error: executable file not found'; exit 127", None),
+        ("echo what; exit 0", None),
+    ],
+)
+def test_an_image_of_ones_own_may_have_a_python(
+    engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str, found: Path | None
+) -> None:
+    """Then a .pyz can be tried in it; an imported userland has its own, and lends none."""
+    assert purpose_of(ContainerRunner(), Kind.PYZ) is Purpose.BUILD
+    monkeypatch.setenv(container.IMAGE, "agent:1")
+    (engine / IMAGES).write_text("agent:1\n")
+    (engine / "podman").write_text(
+        ENGINE.replace("  ps)", f'  run) case "$*" in *sys.executable*) {answer} ;; esac ;;\n  ps)')
+    )
+    purpose = purpose_of(ContainerRunner(), Kind.PYZ)
+    with ContainerRunner().open(AMD64, purpose, {}, tmp_path / "work", Runner()) as place:
+        assert place.find_python(Runner()) == found
+        assert place.spell(Path("/usr/local/bin/python3.11")) == "/usr/local/bin/python3.11"
+    assert [purpose_of(ContainerRunner(), kind) for kind in Kind] == [Purpose.TRY] * 3
 
 
 def test_variables_are_in_a_file_that_only_we_read(place: ContainerPlace, tmp_path: Path) -> None:

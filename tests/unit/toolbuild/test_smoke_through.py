@@ -85,7 +85,7 @@ class Elsewhere:
     def __init__(
         self, name: str, *, label: str = "", before: Sequence[str] = (), pipes: bool = False, denies: bool = False,
         drive: str = "", python: Path | None = None, error: Exception | None = None,
-        place: Callable[[Elsewhere], Place] = Place,
+        place: Callable[[Elsewhere], Place] = Place, ready: bool = True, lends: bool = False,
     ) -> None:  # fmt: skip
         self.name = RunnerName(name)  # type: ignore[misc]
         self.label, self.before, self.pipes, self.denies, self.drive = (
@@ -96,6 +96,9 @@ class Elsewhere:
             drive,
         )
         self.python, self.error, self.place = python, error, place
+        self.is_ready, self.may_have_python = ready, lends
+        self.lent: Path | None = None
+        self.drive_folder = Path()
         self.asked: list[dict[str, Any]] = []
         self.opened: list[tuple[Purpose, Mapping[str, str]]] = []
         self.stopped = 0
@@ -104,7 +107,7 @@ class Elsewhere:
         return True
 
     def ready(self, target: object, purpose: Purpose, floor: Mapping[str, str]) -> Readiness:
-        return Readiness(ready=True)
+        return Readiness(ready=self.is_ready)
 
     def setup(self, target: object, runner: Runner, say: Callable[[str], None]) -> None:
         raise AssertionError("nothing is installed without being asked")
@@ -122,7 +125,7 @@ class Elsewhere:
 
 def smoke(
     tmp_path: Path, *kinds: RunnerKind, text: str = "echo fine", target: Any = ARM, path: Path | None = None,
-    kind: Kind = Kind.EXECUTABLE, **settings: Any,
+    kind: Kind = Kind.EXECUTABLE, keeps_cache: bool = False, **settings: Any,
 ) -> SmokeResult:  # fmt: skip
     """Try a shell script, or the artifact at ``path``, through these runners."""
     if path is None:
@@ -137,7 +140,7 @@ def smoke(
     )  # fmt: skip
     result = smoke_artifact(
         path, kind, target, project, host=host_target(), runner=Runner(tmp_path / "logs"), python=Path(sys.executable),
-        work=tmp_path / "work", kinds=kinds, floor={"glibc": "2.31"},
+        work=tmp_path / "work", kinds=kinds, floor={"glibc": "2.31"}, keeps_cache=keeps_cache,
     )  # fmt: skip
     assert list((tmp_path / "work").iterdir()) == []
     return result
@@ -233,6 +236,29 @@ def test_a_place_that_knows_more(tmp_path: Path) -> None:
     assert result.checks[0].detail.startswith("still running after it: services.exe (8)")
 
 
+class Lodged(Place):
+    """A place with a user of its own."""
+
+    @property
+    def user(self) -> Path:
+        return self.kind.drive_folder
+
+
+def test_a_place_with_a_user_keeps_the_cache(tmp_path: Path) -> None:
+    """In that user's folder, which nobody else can write to, spelled as the place does; it is gone after the run."""
+    wine = Elsewhere("wine", drive="Z:", place=Lodged)
+    wine.drive_folder = tmp_path / "drive_c/users/me"
+    wine.drive_folder.mkdir(parents=True)
+    text = 'echo unpacked > "${FERRYMAN_CACHE#Z:}/tree"'
+    result = smoke(tmp_path, wine, text=text, keeps_cache=True)
+    cache = wine.drive_folder / "cache"
+
+    assert result.status is Smoke.PASSED, result
+    assert wine.asked[0]["env"]["FERRYMAN_CACHE"] == f"Z:{cache}"
+    assert cache in wine.asked[0]["folders"]
+    assert not cache.exists()
+
+
 # --- slow and hanging -------------------------------------------------------------------------------------------------
 
 
@@ -281,7 +307,8 @@ def test_a_runner_that_fails_to_start(tmp_path: Path) -> None:
     result = smoke(tmp_path, Elsewhere("wine", error=broken))
     assert (result.status, result.checks[0].name) == (Smoke.FAILED, "the runner starts")
     assert result.checks[0].detail == f"{broken}\nerr: x"
-    result = smoke(tmp_path, Elsewhere("qemu", error=ToolMissingError("No QEMU.", advice="Run setup.")))
+    missing = Elsewhere("qemu", error=ToolMissingError("No QEMU.", advice="Run setup."), ready=False)
+    result = smoke(tmp_path, missing)
     assert (result.status, result.reason, result.checks) == (Smoke.UNTESTED, "No QEMU. Run setup.", ())
 
 
@@ -321,13 +348,30 @@ def test_one_failure_is_enough(tmp_path: Path) -> None:
 
 def test_what_was_not_run_is_told(tmp_path: Path) -> None:
     """One that ran is enough to pass, under its plain names; the other's reason stays in the manifest."""
-    missing = Elsewhere("rootfs", error=ToolMissingError("It is damaged.", advice="Set it up."))
+    missing = Elsewhere("rootfs", error=ToolMissingError("It is damaged.", advice="Set it up."), ready=False)
     result = smoke(tmp_path, Elsewhere("qemu"), missing)
 
     assert (result.status, result.runner) == (Smoke.PASSED, "qemu")
     assert [check.name for check in result.checks] == ["agent --version"]
     assert "rootfs: not run: It is damaged. Set it up." in result.environment
+    assert result.reason == ""
     assert smoke(tmp_path, missing, missing).reason == "It is damaged. Set it up.; It is damaged. Set it up."
+
+
+def test_what_was_ready_and_could_not_be_opened(tmp_path: Path) -> None:
+    """That is no answer about the artifact: alone it is an error, and beside others it is told, so that nobody keeps it."""
+    gone = ToolMissingError("The engine does not answer.", advice="Start it.")
+    lost = Elsewhere("container", error=gone)
+    missing = Elsewhere("rootfs", error=ToolMissingError("No userland.", advice="Set it up."), ready=False)
+    for kinds in ((lost,), (missing, lost), (lost, missing)):
+        with pytest.raises(ToolMissingError, match="The engine does not answer") as caught:
+            smoke(tmp_path, *kinds)
+        assert caught.value is gone
+    result = smoke(tmp_path, Elsewhere("qemu"), lost, missing)
+
+    assert (result.status, result.runner) == (Smoke.PASSED, "qemu")
+    assert result.reason == "container: not run: The engine does not answer. Start it."
+    assert "rootfs: not run: No userland. Set it up." in result.environment
 
 
 def test_an_archive_that_cannot_be_unpacked(tmp_path: Path) -> None:
@@ -409,6 +453,29 @@ def test_a_pyz_without_a_python(tmp_path: Path, pyz: Path) -> None:
     result = smoke(tmp_path, Elsewhere("qemu", label="bullseye"), path=pyz, kind=Kind.PYZ)
 
     assert (result.status, result.reason) == (Smoke.UNTESTED, "bullseye has no Python to run a .pyz with")
+
+
+class Unbuilt(Place):
+    """A place that has to be asked for its Python."""
+
+    def find_python(self, runner: Runner) -> Path | None:
+        return self.kind.lent
+
+
+def test_a_pyz_and_a_place_that_has_to_be_asked(tmp_path: Path, pyz: Path) -> None:
+    """An image of one's own is opened for trying, and its Python runs the .pyz; without one it is untested."""
+    python = script(tmp_path, f'exec {sys.executable} "$@"')
+    kind = Elsewhere("container", place=Unbuilt, lends=True)
+    kind.lent = python
+    result = smoke(tmp_path, kind, path=pyz, kind=Kind.PYZ)
+
+    assert result.status is Smoke.PASSED, result
+    assert kind.opened[0][0] is Purpose.TRY
+    assert [asked["words"][0] for asked in kind.asked] == [python, python]
+    kind.lent = None
+    assert (
+        smoke(tmp_path, kind, path=pyz, kind=Kind.PYZ).reason == "container has no Python to run a .pyz with"
+    )
 
 
 def test_a_python_that_hangs(tmp_path: Path, pyz: Path, monkeypatch: pytest.MonkeyPatch) -> None:
