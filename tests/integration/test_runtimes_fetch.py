@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,12 +23,23 @@ from ferryman_build.runtimes.mirror import add, archive_name
 from ferryman_build.runtimes.prepared import prepare
 from ferryman_build.targets import parse_target
 from support.runtimes.fake import posix, tar
-from support.runtimes.server import Answer, Server, file, redirect, serving, silent, status, trickling
+from support.runtimes.server import (
+    Answer,
+    Server,
+    certificate,
+    file,
+    redirect,
+    serving,
+    silent,
+    status,
+    trickling,
+)
 
 CONTENT = tar(posix(prefix="python/"))
 SHA = hashlib.sha256(CONTENT).hexdigest()
 NAME = "cpython-3.11.9%2B1.tar.gz"
 LINE = Line(silence=0.4, window=0.3, slowest=1000)
+PATIENT = Line(silence=20, window=20)
 PAGE = b"<!DOCTYPE html><html><body>Please log in</body></html>"
 LINUX = parse_target("linux-amd64")
 
@@ -85,6 +97,42 @@ def test_password_goes_in_a_header_and_into_no_message(home: Path) -> None:
     assert "s3cret" not in f"{caught.value}{caught.value.advice}"
 
 
+def with_password(server: Server) -> str:
+    return f"{server.address.replace('//', '//me:s3cret@')}/{NAME}"
+
+
+def test_password_stays_with_its_server(home: Path) -> None:
+    """A mirror that redirects elsewhere does not hand user and password on; to another path of its own they go along."""
+    with (
+        serving({"there": file(CONTENT)}) as store,
+        serving({NAME: redirect(f"{store.address}/there")}) as mirror,
+    ):
+        fetch(row(None, with_password(mirror)), archives(home), LINE)
+    with serving({NAME: redirect("/there"), "there": file(CONTENT)}) as own:
+        fetch(row(None, with_password(own)), archives(home) / "own", LINE)
+
+    secret = f"Basic {base64.b64encode(b'me:s3cret').decode()}"
+    assert (mirror.asked, store.asked) == ([(NAME, secret)], [("there", "")])
+    assert own.asked == [(NAME, secret), ("there", secret)]
+
+
+@pytest.mark.parametrize("scheme", ["http", "ftp"])
+def test_https_is_not_left(scheme: str, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A redirect from https to what anybody in between can read is refused, and the second server is not asked."""
+    made = certificate(tmp_path)
+    if made is None:
+        pytest.skip("NOT RUN: no openssl to make a certificate with")
+    monkeypatch.setenv("SSL_CERT_FILE", str(made[1]))
+    with serving({NAME: file(CONTENT)}) as plain:
+        there = redirect(f"{plain.address}/{NAME}".replace("http:", f"{scheme}:"))
+        answers = {NAME: there, "ok": redirect("/whole"), "whole": file(CONTENT)}
+        with serving(answers, made[0]) as secure:
+            assert fetch(row(secure, "ok"), archives(home), LINE).read_bytes() == CONTENT
+            with pytest.raises(FerrymanError, match=f"leads from https to {scheme}:") as caught:
+                fetch(row(secure), archives(home) / "other", LINE)
+    assert (caught.value.exit_code, plain.asked) == (6, [])
+
+
 def test_proxy_is_used(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """HTTP_PROXY: the proxy is asked for the whole address."""
     address = "http://far.invalid/cpython.tar.gz"
@@ -101,6 +149,8 @@ BAD: dict[str, tuple[Answer, int, str]] = {
     "forbidden": (status(403), 6, "answers 403"),
     "a fault of the server": (status(503), 13, "answers 503"),
     "truncated": (file(CONTENT[:-100], length=len(CONTENT)), 13, "ended after"),
+    "a size that is no number": (file(CONTENT + b"x", length="many"), 6, "SHA-256 is another"),
+    "a size below nothing": (file(CONTENT + b"x", length="-1"), 6, "SHA-256 is another"),
     "silent": (silent(1.5), 13, "sent nothing for 0.4 s"),
     "slow": (trickling(CONTENT, 0.02), 13, "is too slow"),
     "going round in circles": (redirect(f"/{NAME}"), 6, "answers 302"),
@@ -118,6 +168,40 @@ def test_bad_days(answer: Answer, code: int, sentence: str, home: Path) -> None:
     assert "127.0.0.1" in str(caught.value)
     assert caught.value.advice
     assert left(home) == []
+
+
+def test_a_whole_file_has_a_limit(home: Path) -> None:
+    """A server that sends just enough in every window does not keep a build for ever."""
+    line = Line(silence=1.0, window=0.1, slowest=1, longest=0.3, share=1_000_000)
+    with (
+        serving({NAME: trickling(CONTENT, 0.02)}) as server,
+        pytest.raises(FerrymanError, match="is too slow") as caught,
+    ):
+        fetch(row(server), archives(home), line)
+    assert caught.value.exit_code == 13
+    assert Line().limit(40_000_000) == 1800 + 400
+    assert left(home) == []
+
+
+@pytest.mark.parametrize("answer", [silent(1.0), trickling(CONTENT, 0.02)], ids=["silent", "trickling"])
+def test_ctrl_c_ends_a_download(answer: Answer, home: Path) -> None:
+    """At once, whatever the server does; the exit code is that of Ctrl-C, and nothing is left."""
+    began = time.monotonic()
+    with serving({NAME: answer}) as server:
+        with pytest.raises(FerrymanError, match="was broken off") as caught:
+            fetch(row(server), archives(home), PATIENT, stopped=lambda: bool(server.asked))
+        assert time.monotonic() - began < 0.9
+    assert caught.value.exit_code == 130
+    assert left(home) == []
+
+
+def test_a_build_that_goes_on_gets_its_file(home: Path) -> None:
+    """A download that may be stopped, and is not, is the same as any other; so are its failures."""
+    with serving({NAME: file(CONTENT)}) as server:
+        found = fetch(row(server), archives(home), LINE, stopped=lambda: False)
+        with pytest.raises(FerrymanError, match="answers 404"):
+            fetch(row(server, "gone", "0" * 64), archives(home), LINE, stopped=lambda: False)
+    assert found.read_bytes() == CONTENT
 
 
 def test_a_server_that_is_down(home: Path) -> None:

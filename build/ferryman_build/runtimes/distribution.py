@@ -10,13 +10,15 @@ Layouts that are understood, each at the folder itself, in `python/`, in `python
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
+from ferryman_build.cache import file_digest
 from ferryman_build.errors import BlockedError
 from ferryman_build.inspect.native import Native, Reason, higher, version_key
+from ferryman_build.runtimes.index import release
 from ferryman_build.runtimes.libraries import reachable, read_file
 from ferryman_build.runtimes.places import resolve_inside
 from ferryman_build.settings import OLDEST_PYTHON
@@ -68,7 +70,7 @@ class Distribution(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def floor_text(self) -> str:
         """The floor for people: ``glibc 2.17``."""
-        return ", ".join(f"{system} {reason.version}" for system, reason in sorted(self.floor.items()))
+        return _floor_text(self.floor)
 
     @property
     def headers_folder(self) -> Path | None:
@@ -79,6 +81,43 @@ class Distribution(msgspec.Struct, frozen=True, kw_only=True):
     def headers_defines(self) -> tuple[str, ...]:
         """What its build defines, for the same."""
         return ("Py_GIL_DISABLED",) if self.free else ()
+
+
+HEADERS = ("cpython/initconfig.h", "patchlevel.h")
+"""The headers that the launcher's object files depend on."""
+
+
+class Summary(msgspec.Struct, frozen=True, kw_only=True):
+    """What later steps and their keys need of a distribution; with it none of its files has to be there.
+
+    ``headers`` are the digests of :data:`HEADERS`, none where it has no headers; ``defines`` belong to them. The rest is
+    as in :class:`Distribution`. It is plain JSON for msgspec.
+    """
+
+    version: str
+    library_name: str
+    floor: dict[str, Reason]
+    headers: tuple[str, ...]
+    defines: tuple[str, ...]
+
+    @property
+    def floor_text(self) -> str:
+        """The floor for people: ``glibc 2.17``."""
+        return _floor_text(self.floor)
+
+
+def summary(distribution: Distribution) -> Summary:
+    """What a step keeps as its result."""
+    folder = distribution.headers_folder
+    return Summary(
+        version=distribution.version, library_name=distribution.library_name, floor=distribution.floor,
+        headers=() if folder is None else tuple(file_digest(folder / name) for name in HEADERS if (folder / name).is_file()),
+        defines=distribution.headers_defines,
+    )  # fmt: skip
+
+
+def _floor_text(floor: Mapping[str, Reason]) -> str:
+    return ", ".join(f"{system} {reason.version}" for system, reason in sorted(floor.items()))
 
 
 class _Layout(msgspec.Struct, frozen=True, kw_only=True):
@@ -233,7 +272,7 @@ def _version(root: Path, layout: _Layout, native: Native) -> str:
     found = re.findall(rb"\0(%s\.\d+(?:(?:a|b|rc)\d+)?)\+?\0" % re.escape(short).encode(), place.read_bytes())
     if not found:
         raise _blocked(root, f"does not say which CPython {short} it is")
-    return _supported(root, max((one.decode() for one in found), key=version_key))
+    return _supported(root, max((one.decode() for one in found), key=release))
 
 
 def _supported(root: Path, version: str) -> str:
@@ -277,7 +316,7 @@ def _extension_natives(root: Path, layout: _Layout) -> Iterator[Native]:
                 yield found
 
 
-def floor_problems(distribution: Distribution, target: Target) -> tuple[str, ...]:
+def floor_problems(distribution: Distribution | Summary, target: Target) -> tuple[str, ...]:
     """One sentence for each system whose version the runtime needs is above what ``target`` promises; both are named.
 
     ``target.floor`` is the promise, after `floor` of the project.
@@ -295,12 +334,23 @@ def floor_problems(distribution: Distribution, target: Target) -> tuple[str, ...
     return tuple(found)
 
 
-def floor_cure(distribution: Distribution) -> str:
+def floor_cure(distribution: Distribution | Summary) -> str:
     """What a person can do about :func:`floor_problems`."""
     return (
         f'Write floor = "{distribution.floor_text}" if no customer has an older system, or use a runtime that was built '
         "on an older one (docs/runtimes.md)."
     )
+
+
+def check_floor(distribution: Distribution | Summary, target: Target) -> None:
+    """Compare with what ``target`` promises.
+
+    Raises:
+        BlockedError: it needs more; see :func:`floor_problems`.
+    """
+    if problems := floor_problems(distribution, target):
+        sentence = "; ".join(problems)
+        raise BlockedError(f"{sentence[0].upper()}{sentence[1:]}.", advice=floor_cure(distribution))
 
 
 def check_magic(distribution: Distribution, magic: bytes, python: str = "") -> None:

@@ -17,10 +17,12 @@ import os
 import shutil
 import socket
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import unquote, urlsplit, urlunsplit
@@ -29,24 +31,47 @@ import msgspec
 
 from ferryman_build.cache import file_digest
 from ferryman_build.cmd import Redactor
-from ferryman_build.errors import ConfigError, FerrymanError, PackageIndexError, ResolutionError, SpaceError
+from ferryman_build.errors import (
+    ConfigError,
+    FerrymanError,
+    InterruptedBuildError,
+    PackageIndexError,
+    ResolutionError,
+    SpaceError,
+)
 from ferryman_build.runtimes.index import Runtime
 
 _LARGEST_LIST = 5_000_000  # bytes; an error page must not fill the memory
 _DRAFT_SECONDS = 24 * 3600
+_LOOK_SECONDS = 0.1
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_NOT_OURS = (errno.EACCES, errno.EPERM, errno.EROFS)
 _CHECK_NETWORK = "Check the network, HTTPS_PROXY and SSL_CERT_FILE; "
 _ELSEWHERE = (
     "`ferryman runtimes mirror DIR` on a machine that reaches it makes a folder that --runtimes takes."
 )
 
 
+Stopped = Callable[[], bool]
+"""Whether the build is being ended; asked often."""
+
+
 class Line(msgspec.Struct, frozen=True, kw_only=True):
-    """How long a server may take: ``silence`` seconds without a byte, and ``slowest`` bytes in each ``window`` seconds."""
+    """How long a server may take.
+
+    ``silence`` seconds without a byte, ``slowest`` bytes in each ``window`` seconds, and for a whole file ``longest`` seconds,
+    with one more for each ``share`` bytes of it.
+    """
 
     silence: float = 30.0
     window: float = 30.0
     slowest: int = 30_000
+    longest: float = 1800.0
+    share: int = 100_000
+
+    def limit(self, size: int) -> float:
+        """Seconds that a file of ``size`` bytes may take."""
+        return self.longest + size / self.share
 
 
 def archives(home: Path) -> Path:
@@ -71,7 +96,11 @@ def _kept(runtime: Runtime, folder: Path) -> Path:
 
 
 def fetch(
-    runtime: Runtime, folder: Path, line: Line | None = None, say: Callable[[str], None] | None = None
+    runtime: Runtime,
+    folder: Path,
+    line: Line | None = None,
+    say: Callable[[str], None] | None = None,
+    stopped: Stopped | None = None,
 ) -> Path:
     """The archive of ``runtime``, or its folder where the row names one.
 
@@ -79,9 +108,11 @@ def fetch(
         folder: where what comes through the network is kept, by its hash: :func:`archives` of the home.
         line: how patient to be.
         say: told once before something is downloaded.
+        stopped: ends a download, also while the server is silent.
 
     Raises:
         ConfigError: the row names a path where nothing is, or a folder with a hash.
+        InterruptedBuildError: ``stopped`` says so.
         ResolutionError: the address has no such file, or what it has is not what the row says.
         PackageIndexError: the server is down or too slow.
         SpaceError: no space for it.
@@ -96,7 +127,7 @@ def fetch(
     with explained_space(folder):
         folder.mkdir(parents=True, exist_ok=True)
         sweep_drafts(folder)
-        download(runtime.address, kept, runtime.sha256, line or Line())
+        download(runtime.address, kept, runtime.sha256, line or Line(), stopped)
     return kept
 
 
@@ -143,32 +174,72 @@ def read_small(address: str, line: Line | None = None) -> bytes:
     return b"".join(pieces)
 
 
-def download(address: str, into: Path, sha256: str, line: Line) -> None:
+def download(address: str, into: Path, sha256: str, line: Line, stopped: Stopped | None = None) -> None:
     """Write what is at ``address`` to ``into`` if its hash is the one; ``into`` is there afterwards or never was.
 
     Raises:
-        ResolutionError, PackageIndexError, SpaceError: as :func:`fetch`.
+        InterruptedBuildError, ResolutionError, PackageIndexError, SpaceError: as :func:`fetch`.
     """
     handle, name = tempfile.mkstemp(prefix=".draft-", dir=into.parent)
     draft = Path(name)
-    try:
+
+    def write() -> tuple[str, int]:
         with os.fdopen(handle, "wb") as file, _answer(address, line) as answer:
-            found, size = _copy(address, answer, file, into.parent, line)
+            return _copy(address, answer, file, into.parent, line, stopped or _never)
+
+    try:
+        found, size = write() if stopped is None else _unless(stopped, address, write)
         if found != sha256:
             raise wrong_hash(f"What {shown(address)} has", sha256, found, size)
         draft.chmod(0o644)
         draft.replace(into)
     finally:
-        draft.unlink(missing_ok=True)
+        with contextlib.suppress(
+            PermissionError
+        ):  # Windows, where a thread that was left alone still has it open
+            draft.unlink(missing_ok=True)
 
 
-def _copy(address: str, answer: Any, file: IO[bytes], folder: Path, line: Line) -> tuple[str, int]:
+def _never() -> bool:
+    return False
+
+
+def _unless(stopped: Stopped, address: str, do: Callable[[], tuple[str, int]]) -> tuple[str, int]:
+    """``do()``, left alone when ``stopped`` says so: nothing else ends a wait for a silent server at once.
+
+    Raises:
+        InterruptedBuildError: it was stopped; whatever ``do`` still does, it ends by itself when the server does or a piece comes.
+    """
+    done: Future[tuple[str, int]] = Future()
+
+    def work() -> None:
+        try:
+            done.set_result(do())
+        except BaseException as error:  # noqa: BLE001 - raised where it is waited for
+            done.set_exception(error)
+
+    threading.Thread(target=work, name="fetch", daemon=True).start()
+    while not wait([done], timeout=_LOOK_SECONDS).done:
+        if stopped():
+            raise _broken_off(address)
+    return done.result()
+
+
+def _broken_off(address: str) -> InterruptedBuildError:
+    return InterruptedBuildError(f"Fetching {shown(address)} was broken off, since the build is being ended.")
+
+
+def _copy(
+    address: str, answer: Any, file: IO[bytes], folder: Path, line: Line, stopped: Stopped
+) -> tuple[str, int]:
     """(SHA-256, size) of what came."""
-    expected = int(answer.headers.get("Content-Length") or 0)
+    expected = _announced(answer)
     if expected > shutil.disk_usage(folder).free:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     sums, size = hashlib.sha256(), 0
     for piece in _pieces(address, answer, line):
+        if stopped():
+            raise _broken_off(address)
         if not size and _is_text(piece, answer):
             raise _web_page(address)
         sums.update(piece)
@@ -182,9 +253,16 @@ def _copy(address: str, answer: Any, file: IO[bytes], folder: Path, line: Line) 
     return sums.hexdigest(), size
 
 
+def _announced(answer: Any) -> int:
+    """The size that the server announces; 0 when it says none, or nonsense."""
+    said = str(answer.headers.get("Content-Length") or "").strip()
+    return int(said) if said.isascii() and said.isdigit() else 0
+
+
 def _pieces(address: str, answer: Any, line: Line) -> Iterator[bytes]:
     """What comes, as it comes; a server that trickles is left alone."""
-    started, came = time.monotonic(), 0
+    began = started = time.monotonic()
+    came = total = 0
     while True:
         try:
             piece = answer.read1(1 << 18)
@@ -193,14 +271,22 @@ def _pieces(address: str, answer: Any, line: Line) -> Iterator[bytes]:
         if not piece:
             return
         came += len(piece)
-        if (now := time.monotonic()) - started > line.window:
+        total += len(piece)
+        now = time.monotonic()
+        if now - began > line.limit(max(total, _announced(answer))):
+            raise _too_slow(address, total, now - began)
+        if now - started > line.window:
             if came < line.slowest:
-                raise PackageIndexError(
-                    f"{shown(address)} is too slow: {came} bytes in {now - started:.0f} s.",
-                    advice=f"Try again later, or use a mirror: {_ELSEWHERE}",
-                )
+                raise _too_slow(address, came, now - started)
             started, came = now, 0
         yield piece
+
+
+def _too_slow(address: str, came: int, seconds: float) -> PackageIndexError:
+    return PackageIndexError(
+        f"{shown(address)} is too slow: {came} bytes in {seconds:.0f} s.",
+        advice=f"Try again later, or use a mirror: {_ELSEWHERE}",
+    )
 
 
 def _is_text(piece: bytes, answer: Any) -> bool:
@@ -220,7 +306,7 @@ def _web_page(address: str) -> ResolutionError:
 def _answer(address: str, line: Line) -> Iterator[Any]:
     try:
         # urlopen keeps the proxies of its first call.
-        answer = urllib.request.build_opener().open(_request(address), timeout=line.silence)
+        answer = urllib.request.build_opener(_Redirects).open(_request(address), timeout=line.silence)
     except urllib.error.HTTPError as error:
         error.close()  # it is the answer, and holds the connection
         raise _refused(address, error) from error
@@ -230,19 +316,48 @@ def _answer(address: str, line: Line) -> Iterator[Any]:
         yield answer
 
 
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows as urllib does, but never out of https, nor to another scheme; secrets stay with the server that they are for."""
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
+    ) -> urllib.request.Request | None:
+        before, after = urlsplit(req.full_url), urlsplit(newurl)
+        if after.scheme not in ("https", before.scheme):
+            fp.close()
+            raise ResolutionError(
+                f"{shown(req.full_url)} leads from {before.scheme} to {shown(newurl)}, which is not followed.",
+                advice="Tell whoever runs that server, or write the address that it leads to if that is meant.",
+            )
+        new = super().redirect_request(req, fp, code, msg, headers, newurl)
+        if new is not None:
+            new.headers.pop("Proxy-authorization", None)  # its handler adds it anew where a proxy is asked
+            secret = req.unredirected_hdrs.get("Authorization")
+            if secret and (before.scheme, before.netloc) == (after.scheme, after.netloc):
+                new.add_unredirected_header("Authorization", secret)
+        return new
+
+
 def _request(address: str) -> urllib.request.Request:
-    """urllib takes no user and password in an address; a mirror that wants them gets them in a header."""
+    """urllib takes no user and password in an address; a mirror that wants them gets them in a header.
+
+    In one that is for this server alone: whoever it redirects to (a store, mostly) is not to learn them.
+    """
     parts = urlsplit(address)
-    headers = {"User-Agent": "ferryman", "Accept-Encoding": "identity"}
+    secret = ""
     if parts.username is not None:
         words = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-        headers["Authorization"] = f"Basic {base64.b64encode(words.encode()).decode()}"
+        secret = f"Basic {base64.b64encode(words.encode()).decode()}"
         parts = parts._replace(netloc=parts.netloc.rpartition("@")[2])
     if parts.scheme not in ("http", "https"):
         raise ConfigError(
             f"{shown(address)} is no http(s) address.", advice="Runtimes are fetched by http or https."
         )
-    return urllib.request.Request(urlunsplit(parts), headers=headers)  # noqa: S310 - the scheme was looked at
+    headers = {"User-Agent": "ferryman", "Accept-Encoding": "identity"}
+    request = urllib.request.Request(urlunsplit(parts), headers=headers)  # noqa: S310 - the scheme was looked at
+    if secret:
+        request.add_unredirected_header("Authorization", secret)
+    return request
 
 
 def _refused(address: str, error: urllib.error.HTTPError) -> FerrymanError:
@@ -276,14 +391,20 @@ def shown(address: str) -> str:
 
 @contextlib.contextmanager
 def explained_space(folder: Path) -> Iterator[None]:
-    """A full disk is said in a sentence that names ``folder``.
+    """A full disk is said in a sentence that names ``folder``, and so is one that cannot be written.
 
     Raises:
+        ConfigError: a file of it is not this user's to read or write.
         SpaceError: no space left there.
     """
     try:
         yield
     except OSError as error:
+        if error.errno in _NOT_OURS:
+            raise ConfigError(
+                f"{error.filename or folder} cannot be used: {error.strerror}.",
+                advice="Correct its rights, or name another place for what is kept with FERRYMAN_HOME.",
+            ) from error
         if error.errno not in _FULL:
             raise
         raise SpaceError(

@@ -1,12 +1,16 @@
 """Unpacking a runtime's archive without believing it: nothing is written outside of the folder, whatever it says.
 
 Every member's name is looked at first; links are made last and only where they lead to a place inside, so that no later
-member can be written through one. Devices, sockets and set-uid bits are not made.
+member can be written through one. Devices, sockets and set-uid bits are not made. What is compressed is read to its very end,
+where its checksum is, also behind the last member.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import gzip
+import lzma
 import posixpath
 import shutil
 import stat
@@ -17,12 +21,13 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from enum import Enum, auto
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Any, Self
 
 import msgspec
 
 from ferryman_build.errors import ResolutionError
 from ferryman_build.runtimes.fetch import explained_space
+from ferryman_build.runtimes.places import resolve_inside
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -30,6 +35,16 @@ else:
     from backports import zstd
 
 _ZSTD = b"\x28\xb5\x2f\xfd"
+_DAMAGES = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    gzip.BadGzipFile,
+    lzma.LZMAError,
+    zlib.error,
+    zstd.ZstdError,
+    EOFError,
+)
+_NO_NAMES = (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ)
 
 
 class _Kind(Enum):
@@ -80,28 +95,54 @@ def _members(source: Path) -> Iterator[Iterable[_Member]]:
             if zipfile.is_zipfile(source):
                 yield _of_zip(stack.enter_context(zipfile.ZipFile(source)))
             else:
-                yield _of_tar(stack.enter_context(_open_tar(source, stack)))
-    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, zstd.ZstdError) as error:
-        raise ResolutionError(
-            f"{source} is damaged or no archive of a runtime: {error}.",
-            advice="A runtime is a .tar.gz, .tar.zst, .tar.xz or .zip, or a folder; remove the file to have it fetched again.",
-        ) from error
+                yield _of_tar(*_open_tar(source, stack))
+    except _DAMAGES as error:
+        raise _damaged(source, error) from error
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise _damaged(source, error) from error  # as bz2 says it, and gzip of a bad head
 
 
-def _open_tar(source: Path, stack: contextlib.ExitStack) -> tarfile.TarFile:
+def _damaged(source: Path, error: Exception) -> ResolutionError:
+    return ResolutionError(
+        f"{source} is damaged or no archive of a runtime: {error}.",
+        advice="A runtime is a .tar.gz, .tar.zst, .tar.xz or .zip, or a folder; remove the file to have it fetched again.",
+    )
+
+
+class _Header(tarfile.TarInfo):
+    """One that is nonsense, or cut off, is an error wherever it stands: tarfile takes it for the end of the archive."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        try:
+            return super().frombuf(buf, encoding, errors)
+        except tarfile.HeaderError as error:
+            if type(error).__name__ in ("InvalidHeaderError", "TruncatedHeaderError"):
+                raise tarfile.ReadError(str(error)) from error
+            raise
+
+
+def _open_tar(source: Path, stack: contextlib.ExitStack) -> tuple[tarfile.TarFile, Any]:
+    """An archive, and what its bytes are read from."""
     with source.open("rb") as file:
         head = file.read(4)
     if head == _ZSTD:
-        return tarfile.open(fileobj=stack.enter_context(zstd.open(source, "rb")), mode="r|")
-    try:
-        return tarfile.open(source, mode="r")
-    except OSError as error:  # gzip and lzma say so of a bad head
-        if error.errno is not None:
-            raise
-        raise tarfile.ReadError(str(error)) from error
+        stream = stack.enter_context(zstd.open(source, "rb"))
+        archive = tarfile.open(fileobj=stream, mode="r|", tarinfo=_Header)  # noqa: SIM115 - the stack closes it
+        return stack.enter_context(archive), stream
+    archive = stack.enter_context(tarfile.open(source, mode="r", tarinfo=_Header))  # noqa: SIM115 - the same
+    return archive, archive.fileobj
 
 
-def _of_tar(archive: tarfile.TarFile) -> Iterator[_Member]:
+def _of_tar(archive: tarfile.TarFile, stream: Any) -> Iterator[_Member]:
+    yield from _members_of_tar(archive)
+    while stream.read(1 << 20):
+        pass
+
+
+def _members_of_tar(archive: tarfile.TarFile) -> Iterator[_Member]:
     for member in archive:
         name, runs = member.name, bool(member.mode & 0o100)
         if member.isreg():
@@ -147,24 +188,46 @@ def _write(members: Iterable[_Member], into: Path, source: Path) -> None:
         name = _inside(member.name, source)
         if not name:
             continue
-        path = into / name
         if member.kind is _Kind.LINK:
             links[name] = member.target
             continue
         written.update((name, *(parent.as_posix() for parent in PurePosixPath(name).parents)))
-        if member.kind is _Kind.FOLDER:
-            path.mkdir(parents=True, exist_ok=True)
-        else:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _write_file(member, path, into, source)
+        with _fitting(source, name):
+            _write_member(member, into / name, into, source)
     for name, target in sorted(links.items()):
         if name in written or any(parent.as_posix() in links for parent in PurePosixPath(name).parents):
             raise _refused(source, name, "is there twice, or lies below a link")
-        _make_link(name, target, into, source)
+        with _fitting(source, name):
+            _make_link(name, target, into, source)
     inside = into.resolve()
-    for name, target in links.items():  # a way that looks harmless may lead out through another link
-        if not (into / name).resolve().is_relative_to(inside):
+    for name, target in links.items():
+        if resolve_inside(into, name) is None:
+            raise _refused(source, name, f"is a link to {target}, which leads back to it")
+        if (
+            not (into / name).resolve().is_relative_to(inside)
+        ):  # a harmless way may lead out through another link
             raise _refused(source, name, f"is a link to {target}, which is outside of its folder")
+
+
+@contextlib.contextmanager
+def _fitting(source: Path, name: str) -> Iterator[None]:
+    """What a disk says of a member that cannot be there becomes a sentence."""
+    try:
+        yield
+    except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
+        raise _refused(source, name, "needs a folder where another is a file") from error
+    except OSError as error:
+        if error.errno not in _NO_NAMES:
+            raise
+        raise _refused(source, name, f"has a name that cannot be written here ({error.strerror})") from error
+
+
+def _write_member(member: _Member, path: Path, into: Path, source: Path) -> None:
+    if member.kind is _Kind.FOLDER:
+        path.mkdir(parents=True, exist_ok=True)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _write_file(member, path, into, source)
 
 
 def _write_file(member: _Member, path: Path, into: Path, source: Path) -> None:
@@ -199,7 +262,12 @@ def _inside(name: str, source: Path) -> str:
 
 def _make_link(name: str, target: str, into: Path, source: Path) -> None:
     way = posixpath.normpath(posixpath.join(posixpath.dirname(name), target))
-    if target.startswith("/") or way == ".." or way.startswith("../") or "\\" in target or ":" in target:
+    if (
+        target.startswith("/")
+        or way == ".."
+        or way.startswith("../")
+        or any(sign in target for sign in "\\:\0")
+    ):
         raise _refused(source, name, f"is a link to {target}, which is outside of its folder")
     path = into / name
     path.parent.mkdir(parents=True, exist_ok=True)

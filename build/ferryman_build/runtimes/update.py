@@ -13,7 +13,7 @@ from urllib.parse import quote
 from ferryman_build.errors import ResolutionError, UsageError
 from ferryman_build.inspect.native import version_key
 from ferryman_build.runtimes.fetch import read_small
-from ferryman_build.runtimes.index import Runtime, is_remote, local_path
+from ferryman_build.runtimes.index import Runtime, is_remote, local_path, release
 from ferryman_build.settings import OLDEST_PYTHON
 from ferryman_build.targets import all_targets
 
@@ -81,7 +81,7 @@ def rows_of_release(text: str, address: str) -> tuple[Runtime, ...]:
             origin=f"{ORIGIN} {tag}",
         )
         known = newest.get((short, target))
-        if known is None or version_key(python) > version_key(known.python):
+        if known is None or release(python) > release(known.python):
             newest[short, target] = row
     if not newest:
         raise ResolutionError(
@@ -104,7 +104,7 @@ def updated(rows: Iterable[Runtime], newer: Iterable[Runtime]) -> tuple[Runtime,
         replacement = fresh.get((row.short, row.target))
         if not row.origin.startswith(ORIGIN) or replacement is None:
             kept.append(row)
-        elif version_key(row.python) > version_key(replacement.python):
+        elif release(row.python) > release(replacement.python):
             kept.append(row)
             del fresh[row.short, row.target]
     return ordered((*kept, *fresh.values()))
@@ -114,7 +114,7 @@ def ordered(rows: Iterable[Runtime]) -> tuple[Runtime, ...]:
     """By minor version, then as targets.toml has them."""
     places: Mapping[str, int] = {target.id: place for place, target in enumerate(all_targets())}
     return tuple(
-        sorted(rows, key=lambda row: (version_key(row.short), places[row.target], version_key(row.python)))
+        sorted(rows, key=lambda row: (version_key(row.short), places[row.target], release(row.python)))
     )
 
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import http.server
+import shutil
+import ssl
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 Handler = http.server.BaseHTTPRequestHandler
 Answer = Callable[[Handler], None]
@@ -23,8 +27,8 @@ class Server:
 
 
 @contextlib.contextmanager
-def serving(answers: Mapping[str, Answer]) -> Iterator[Server]:
-    """A server until the end of the block; a path that is not named is 404."""
+def serving(answers: Mapping[str, Answer], tls: ssl.SSLContext | None = None) -> Iterator[Server]:
+    """A server until the end of the block; a path that is not named is 404. With ``tls`` it speaks https as localhost."""
     server = Server(answers)
 
     class Answering(Handler):
@@ -42,6 +46,9 @@ def serving(answers: Mapping[str, Answer]) -> Iterator[Server]:
     listening = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answering)
     listening.daemon_threads = True
     server.address = f"http://127.0.0.1:{listening.server_port}"
+    if tls is not None:
+        listening.socket = tls.wrap_socket(listening.socket, server_side=True)
+        server.address = f"https://localhost:{listening.server_port}"
     thread = threading.Thread(target=listening.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
@@ -52,7 +59,7 @@ def serving(answers: Mapping[str, Answer]) -> Iterator[Server]:
         thread.join()
 
 
-def file(content: bytes, kind: str = "application/octet-stream", length: int | None = None) -> Answer:
+def file(content: bytes, kind: str = "application/octet-stream", length: int | str | None = None) -> Answer:
     """The content; ``length`` is what the head says of its size, where that is a lie."""
 
     def answer(handler: Handler) -> None:
@@ -79,6 +86,22 @@ def redirect(to: str) -> Answer:
         handler.end_headers()
 
     return answer
+
+
+def certificate(folder: Path) -> tuple[ssl.SSLContext, Path] | None:
+    """(what a server on localhost speaks TLS with, the file that SSL_CERT_FILE has to name); None without openssl."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        return None
+    key, made = folder / "key.pem", folder / "localhost.pem"
+    subprocess.run(
+        [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1",
+         "-keyout", key, "-out", made, "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(made, key)
+    return context, made
 
 
 def silent(seconds: float) -> Answer:

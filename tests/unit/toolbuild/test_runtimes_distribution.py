@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import os
 import re
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from ferryman_build.errors import BlockedError, ResolutionError
+from ferryman_build.cache import file_digest, tree_digest
+from ferryman_build.errors import BlockedError, ConfigError, ResolutionError
 from ferryman_build.runtimes.distribution import (
+    HEADERS,
     Distribution,
+    Summary,
+    check_floor,
     check_magic,
     floor_cure,
     floor_problems,
     read_distribution,
+    summary,
 )
 from ferryman_build.runtimes.index import Runtime
-from ferryman_build.runtimes.prepared import prepare, prepared, runtime_key
+from ferryman_build.runtimes.prepared import _STAMP, prepare, prepared, runtime_key
 from ferryman_build.targets import parse_target
 from support.runtimes import fake
 from support.runtimes.fake import ARM64, darwin, posix, tar, windows, write
@@ -174,13 +184,111 @@ def test_archive_is_unpacked_once(tmp_path: Path) -> None:
     """The second time, the same is answered from what was kept, and nothing but results is left."""
     runtime, home = archived(tmp_path), tmp_path / "home"
     first = prepare(runtime, LINUX, home)
-    marker = first.root / "marker"
-    marker.touch()
+    before = first.root.stat().st_ino
+    (first.root / "python/lib/__pycache__").mkdir()  # as a CPython for Windows writes when Wine runs it
 
     assert prepared(runtime, LINUX, home) == first
-    assert marker.exists()
+    assert first.root.stat().st_ino == before
     assert [path.name for path in (home / "runtimes").rglob(".draft*")] == []
     assert runtime_key(runtime) == runtime.sha256
+
+
+def lose(root: Path) -> None:
+    (root / "python/lib/python3.11/json/decoder.py").unlink()
+
+
+def change(root: Path) -> None:
+    (root / "python/lib/python3.11/os.py").write_bytes(b"raise SystemExit")
+
+
+def change_in_place(root: Path) -> None:
+    path = root / "python/lib/python3.11/LICENSE.txt"
+    path.write_bytes(bytes(reversed(path.read_bytes())))
+
+
+def add(root: Path) -> None:
+    (root / "python/lib/python3.11/more.py").touch()
+
+
+def forget(root: Path) -> None:
+    (root / _STAMP).unlink()
+
+
+@pytest.mark.parametrize("damage", [lose, change, change_in_place, add, forget, shutil.rmtree])
+def test_what_was_unpacked_is_not_believed_for_ever(damage: Callable[[Path], None], tmp_path: Path) -> None:
+    """A folder of which a file went, changed or came is put aside, and the archive is unpacked anew."""
+    runtime, home = archived(tmp_path), tmp_path / "home"
+    first = prepare(runtime, LINUX, home)
+    before = tree_digest(first.root, packed(first.root))
+    damage(first.root)
+
+    again = prepare(runtime, LINUX, home)
+    assert again == first
+    assert tree_digest(again.root, packed(again.root)) == before
+    assert sorted(path.name for path in again.root.parent.iterdir()) == [again.root.name]
+
+
+def packed(root: Path) -> list[Path]:
+    return [path for path in root.rglob("*") if path.is_file() and path.name != _STAMP]
+
+
+@pytest.mark.parametrize(
+    ("code", "passed"), [(errno.ENOTEMPTY, True), (errno.EEXIST, True), (errno.EIO, False)]
+)
+def test_only_a_quicker_process_is_passed_over(
+    code: int, passed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder that came meanwhile has the same content; any other failure of the disk is told."""
+
+    def rename(path: Path, to: Path) -> Path:
+        if path.name == "content" and to.parent.name == "unpacked":
+            shutil.copytree(path, to, symlinks=True)
+            raise OSError(code, os.strerror(code))
+        os.replace(path, to)  # noqa: PTH105 - Path.rename is what is stood in for
+        return to
+
+    monkeypatch.setattr(Path, "rename", rename)
+    with contextlib.nullcontext() if passed else pytest.raises(OSError, match="output error"):
+        assert prepare(archived(tmp_path), LINUX, tmp_path / "home").version == "3.11.9"
+
+
+def test_a_home_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sentence with the folder and FERRYMAN_HOME, and not a traceback."""
+
+    def refuse(*arguments: object, **named: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "home"))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(ConfigError, match="home cannot be used: Permission denied") as caught:
+        prepare(archived(tmp_path), LINUX, tmp_path / "home")
+    assert "FERRYMAN_HOME" in caught.value.advice
+
+
+def test_summary_stands_for_it(tmp_path: Path) -> None:
+    """A step keeps it as JSON, and answers from it what the distribution would say, with no file of it there."""
+    found = prepare(archived(tmp_path), LINUX, tmp_path / "home")
+    kept = msgspec.json.decode(msgspec.json.encode(summary(found)), type=Summary)
+    folder = found.headers_folder
+    assert folder is not None
+
+    assert (kept.version, kept.library_name, kept.floor_text) == (
+        "3.11.9",
+        "libpython3.11.so.1.0",
+        "glibc 2.17",
+    )
+    assert kept.headers == tuple(file_digest(folder / name) for name in HEADERS)
+    low = msgspec.structs.replace(LINUX, floor={"glibc": "2.12"})
+    assert floor_problems(kept, low) == floor_problems(found, low) != ()
+
+
+def test_floor_above_the_promise_blocks(tmp_path: Path) -> None:
+    """Exit code 5, with both versions and what to write; a promise that is kept says nothing."""
+    found = prepare(archived(tmp_path), LINUX, tmp_path / "home")
+    check_floor(found, LINUX)
+    with pytest.raises(BlockedError, match=r"^The runtime CPython 3\.11\.9 needs glibc 2\.17") as caught:
+        check_floor(found, msgspec.structs.replace(LINUX, floor={"glibc": "2.12"}))
+    assert caught.value.exit_code == 5
+    assert 'floor = "glibc 2.17"' in caught.value.advice
 
 
 def test_a_row_that_lies_about_its_version_is_refused(tmp_path: Path) -> None:

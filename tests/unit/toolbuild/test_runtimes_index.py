@@ -122,6 +122,17 @@ def test_newest_patch_is_taken() -> None:
 
 
 @pytest.mark.parametrize(
+    "versions", [("3.14.0rc3", "3.14.0", "3.14.0a7"), ("3.14.0a7", "3.14.0rc3", "3.14.0")]
+)
+def test_a_release_goes_before_its_candidates(versions: tuple[str, ...]) -> None:
+    """Whatever the order of the list is; where there are only candidates, the last one."""
+    rows = [row(version) for version in versions]
+
+    assert find_runtime(rows, AMD64, "3.14").python == "3.14.0"
+    assert find_runtime([one for one in rows if one.python != "3.14.0"], AMD64, "3.14").python == "3.14.0rc3"
+
+
+@pytest.mark.parametrize(
     ("rows", "there"),
     [([row("3.12.1"), row("3.9.1")], "the list has 3.9.1, 3.12.1"), ([], "nor of any other")],
 )
@@ -204,6 +215,15 @@ def test_update_keeps_what_is_not_its_own() -> None:
     newer = [row("3.11.5", origin=ours), row("3.12.3", origin=ours), row("3.13.0", origin=ours)]
 
     assert [one.python for one in updated(rows, newer)] == ["3.10.1", "3.11.1", "3.11.5", "3.12.9", "3.13.0"]
+
+
+def test_update_replaces_a_candidate_by_its_release() -> None:
+    """3.14.0rc3 is older than 3.14.0, and 3.14.1rc1 is not."""
+    ours = "python-build-standalone 1"
+    newer = [row("3.14.0", origin=ours)]
+
+    assert [one.python for one in updated([row("3.14.0rc3", origin=ours)], newer)] == ["3.14.0"]
+    assert [one.python for one in updated([row("3.14.1rc1", origin=ours)], newer)] == ["3.14.1rc1"]
 
 
 def test_release_is_an_address() -> None:

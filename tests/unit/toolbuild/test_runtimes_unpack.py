@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import errno
 import io
+import random
+import stat
+import sys
 import tarfile
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -15,6 +19,11 @@ from ferryman_build.runtimes.places import resolve_inside
 from ferryman_build.runtimes.unpack import unpack
 from support.runtimes.archive import write_archive
 from support.runtimes.fake import tar, zipped
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 FILES = {"python/bin/x": b"run", "python/lib/a.txt": b"text", "bin/y": b"set-uid"}
 
@@ -67,6 +76,16 @@ def test_hard_links_are_files(tmp_path: Path) -> None:
     assert (root / "b").read_bytes() == b"abc"
 
 
+def link_zip(target: str) -> bytes:
+    """A .zip with a symbolic link."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        info = zipfile.ZipInfo("link")
+        info.external_attr = (stat.S_IFLNK | 0o777) << 16
+        archive.writestr(info, target)
+    return content.getvalue()
+
+
 HOSTILE = {
     "an absolute name": tar({"/etc/evil": b""}),
     "a name that leads upwards": tar({"a/../../evil": b""}),
@@ -77,6 +96,13 @@ HOSTILE = {
     "a zip that leads upwards": zipped({"../evil": b""}),
     "a link and a file of one name": tar({"a": b""}, {"a": "b"}),
     "a link below a link": tar({}, {"a": ".", "a/b/c/d": "../../.."}),
+    "links that go round": tar({}, {"a": "b", "b": "a"}),
+    "a link into itself": tar({}, {"a": "a/b"}),
+    "a file and a folder of one name": tar({"a": b"1", "a/b/c": b"2"}),
+    "a folder and a file of one name": tar({"a/b": b"1", "a": b"2"}),
+    "a link below a file": tar({"a": b"1"}, {"a/b": "c"}),
+    "a name that no disk takes": tar({"a" * 300: b""}),
+    "a link with a zero in it": link_zip("a\0b"),
     "a link that leads out through another": tar(
         {"deep/er/x": b""}, {"deep/er/up": "../..", "m": "deep/er/up/.."}
     ),
@@ -118,6 +144,37 @@ def test_damaged_archives_are_named(content: bytes, tmp_path: Path) -> None:
     with pytest.raises(ResolutionError, match="damaged or no archive") as caught:
         unpack(source, tmp_path / "into")
     assert str(source) in str(caught.value)
+    assert not (tmp_path / "into").exists()
+
+
+NOISE = {"python/lib/noise": random.Random(4).randbytes(400_000)}
+
+
+def flipped(content: bytes, place: int) -> bytes:
+    """With one byte that a disk or a line has changed; a negative place counts from the end."""
+    changed = bytearray(content)
+    changed[place] ^= 0xFF
+    return bytes(changed)
+
+
+DAMAGED = {
+    "gz, in the middle": flipped(tar(NOISE), 200_000),
+    "gz, its checksum": flipped(tar(NOISE), -6),
+    "xz, in the middle": flipped(tar(NOISE, mode="w:xz"), 200_000),
+    "xz, its end": flipped(tar(NOISE, mode="w:xz"), -30),
+    "bz2, in the middle": flipped(tar(NOISE, mode="w:bz2"), 200_000),
+    "zstd, cut off behind the last member": zstd.compress(tar(NOISE, mode="w"))[:-9],
+    "tar, a later header": flipped(tar({"a": b"x" * 600, "b": b"y"}, mode="w"), 1540),
+    "tar, within a later header": tar({"a": b"x" * 600, "b": b"y"}, mode="w")[:1700],
+    "zip, in the middle": flipped(zipped(NOISE), 200_000),
+}
+
+
+@pytest.mark.parametrize("content", DAMAGED.values(), ids=list(DAMAGED))
+def test_flipped_bytes_are_seen_without_a_hash(content: bytes, tmp_path: Path) -> None:
+    """An archive that nobody has pinned is checked by its own checksums, to the last one."""
+    with pytest.raises(ResolutionError, match="damaged or no archive"):
+        unpack(packed(tmp_path, content), tmp_path / "into")
     assert not (tmp_path / "into").exists()
 
 
