@@ -26,7 +26,7 @@ NAMES = [path.stem for path in WORKFLOWS]
 # Who may do more than read the repository, and what.
 WRITERS = {("release", "attest"): {"id-token": "write", "attestations": "write", "contents": "read"}}
 # What starts a workflow; pull_request_target and workflow_run would run other people's code with our rights.
-EVENTS = {"push", "pull_request", "workflow_call", "workflow_dispatch"}
+EVENTS = {"push", "pull_request", "schedule", "workflow_call", "workflow_dispatch"}
 # The one line that is no command: a job cannot fail without one.
 NOT_A_COMMAND = {("ci", "gate"): ["exit 1"]}
 
@@ -277,6 +277,36 @@ def test_plan_is_the_matrix() -> None:
     assert used == {"target", "runner", "kinds", "collector", "smoke", "image"}
 
 
+@pytest.mark.parametrize(
+    ("leg", "pulled"),
+    [({"smoke": "container", "image": "alpine:3"}, True), ({"smoke": "native", "image": ""}, False)],
+)
+def test_the_image_of_a_leg_is_there_before_it_is_needed(leg: Mapping[str, str], pulled: bool) -> None:
+    """Ferryman pulls nothing by itself: without this step nothing would be tried, and the job would be green."""
+    steps = {step["name"]: step for step in workflow("build")["jobs"]["build"]["steps"]}
+    image, names = steps["Image"], list(steps)
+
+    assert names.index("Prepare") < names.index("Image") < names.index("Build")
+    assert (
+        condition(image["if"], Scope(contexts={"matrix": leg}, functions={"success": lambda: True})) is pulled
+    )
+    assert image["run"].split(" -- ")[1] == 'runners setup container --target "$TARGET"'
+    assert image["env"] == {name: steps["Build"]["env"][name] for name in ("TARGET", "FERRYMAN_IMAGE")}
+
+
+def test_build_runs_unasked() -> None:
+    """What changes the products starts it, and so does every week: images and machines change without us."""
+    events = workflow("build")["on"]
+    paths = events["push"]["paths"]
+
+    assert events["push"]["branches"] == ["main"]
+    assert set(paths) >= {"build/**", "agent_src/**", ".github/**"}
+    assert [pattern for pattern in paths if not (ROOT / pattern.removesuffix("/**")).exists()] == []
+    assert [re.fullmatch(r"\d+ \d+ \* \* [0-6]", row["cron"]) is not None for row in events["schedule"]] == [
+        True
+    ]
+
+
 def test_caches_follow_the_locks() -> None:
     """The key of the downloads has every lock file in it, so that a new lock begins a new cache."""
     (cache_step,) = [step for step in load(ACTIONS[0])["runs"]["steps"] if "actions/cache@" in step["uses"]]
@@ -285,8 +315,12 @@ def test_caches_follow_the_locks() -> None:
     locks = {*(ROOT / "locks").glob("*.txt"), *(ROOT / "build/ferryman_build/resources/locks").glob("*.txt")}
 
     assert locks <= hashed
-    assert cache_step["if"] == "${{ inputs.cache == 'true' }}"
     assert "restore-keys" not in cache_step["with"]
+    kept = {said: condition(cache_step["if"], Scope(contexts={"inputs": {"cache": said}}, functions={"success": lambda: True}))
+            for said in ("true", "", "false")}  # fmt: skip
+    assert kept == {"true": True, "": True, "false": False}, (
+        "nothing is said where no inputs are, as by a push"
+    )
 
 
 def test_release_keeps_nothing() -> None:
