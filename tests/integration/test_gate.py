@@ -140,7 +140,7 @@ def test_avx512_behind_a_choice(compiled: Compile, tmp_path: Path) -> None:
     root = tree(tmp_path / "t", compiled("libchoosing.so", CHOOSING, *AMD64))
     (note,) = gate(root)
     assert (note.code, note.severity) == ("cpu-at-run-time", Severity.NOTE)
-    assert "up to x86-64-v4, chosen at run time (executes CPUID)" in note.message
+    assert "up to x86-64-v4, chosen at run time (executes CPUID): avx512f in " in note.message
     raise_for_findings([note], parse_target("linux-amd64"))
     assert "up to x86-64-v4, chosen at run time" in render(describe(root / "libchoosing.so"))
 
@@ -198,6 +198,27 @@ def test_an_executable_stack(compiled: Compile, tmp_path: Path) -> None:
     (root / "libstack.so").write_bytes(content)
     error = refused(root, "executable-stack", "libstack.so", "PT_GNU_STACK asks for it")
     assert "noexecstack" in error.cure
+
+
+def test_a_search_path_of_the_machine_that_builds(compiled: Compile, tmp_path: Path) -> None:
+    """Each file that looks there is refused; one that looks beside itself is not."""
+    leaking = compiled("libleaking.so", OTHER, *AMD64, "-Wl,-rpath,/home/builder/lib")
+    root = tree(tmp_path / "t", leaking)
+    assert "--remove-rpath" in refused(root, "search-path", leaking.name, "/home/builder/lib").cure
+    beside = compiled("libbeside.so", OTHER, *AMD64, "-Wl,-rpath,$ORIGIN")
+    assert gate(tree(tmp_path / "u", beside)) == ()
+
+
+@pytest.mark.parametrize("kept", [0, 3, 20, 200])
+def test_a_library_that_is_cut_off(compiled: Compile, kept: int, tmp_path: Path) -> None:
+    """What a download left behind when it broke off, wherever it did; the same content under a name of data is no matter."""
+    root = tree(tmp_path / "t", compiled("libcut.so", OTHER, *AMD64))
+    content = (root / "libcut.so").read_bytes()
+    (root / "libcut.so").write_bytes(content[:kept])
+    (error,) = [one for one in gate(root) if one.severity is Severity.ERROR]
+    refused(root, "unreadable", "libcut.so", error.what)
+    (root / "libcut.so").rename(root / "cut.bin")
+    assert not [one for one in gate(root) if one.severity is Severity.ERROR]
 
 
 def test_macos_signatures(compiled: Compile, tmp_path: Path) -> None:

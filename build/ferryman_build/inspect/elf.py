@@ -17,7 +17,7 @@ from elftools.common.exceptions import ELFError
 from elftools.construct import ConstructError
 from elftools.elf.elffile import ELFFile
 
-from ferryman_build.inspect.native import Format, Native, Reason, Trait, higher
+from ferryman_build.inspect.native import NOT_READABLE, Format, Native, Reason, Trait, higher
 
 # (e_machine, bits, little endian) → Go's name of the architecture
 ARCHITECTURES = {
@@ -52,7 +52,7 @@ def read_elf(name: str, file: BinaryIO) -> Native:
     except (ELFError, ConstructError, struct.error, UnicodeDecodeError, LookupError, OverflowError,
             AttributeError, TypeError, AssertionError) as error:  # fmt: skip
         # pyelftools meets a damaged file with whatever its parser stumbles over.
-        raise ValueError(f"not readable as ELF: {str(error) or type(error).__name__}") from error
+        raise ValueError(f"{NOT_READABLE}ELF: {str(error) or type(error).__name__}") from error
 
 
 def _read(name: str, elf: Any) -> Native:

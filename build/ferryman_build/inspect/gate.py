@@ -6,8 +6,8 @@ against each is the table :data:`CODES`; docs/gate.md explains them.
 
 from __future__ import annotations
 
-import fnmatch
 import posixpath
+import re
 from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
@@ -31,7 +31,8 @@ def judge(survey: Survey, target: Target, allow: Sequence[str] = ()) -> tuple[Fi
     Args:
         survey: of a tree, made with ``refuse_foreign=False``, or of a .pyz.
         target: with the promise put in (:func:`ferryman_build.targets.with_promise`).
-        allow: patterns ``code:path`` of what is known and accepted; such a finding becomes a note.
+        allow: ``code:path`` of what is known and accepted, where ``*`` is any text and nothing else has a meaning of its
+            own; such a finding becomes a note.
     """
     rules = (_machines, _floors, _libraries, gate_cpu.findings, gate_files.findings)
     found = dict.fromkeys(_accepted(one, allow) for rule in rules for one in rule(survey, target))
@@ -75,9 +76,16 @@ def _other_cures(errors: Sequence[Finding]) -> list[tuple[Code, str]]:
 
 
 def _accepted(one: Finding, allow: Sequence[str]) -> Finding:
-    if not any(fnmatch.fnmatchcase(f"{one.code}:{one.path}", pattern) for pattern in allow):
+    if not any(_like(f"{one.code}:{one.path}", pattern) for pattern in allow):
         return one
     return msgspec.structs.replace(one, severity=Severity.NOTE, message=f"{one.message} (allowed)")
+
+
+def _like(text: str, pattern: str) -> bool:
+    """Names of files have brackets and question marks: what a cure prints must fit the file that it is about."""
+    return (
+        re.fullmatch(".*".join(re.escape(part) for part in pattern.split("*")), text, re.DOTALL) is not None
+    )
 
 
 def _machines(survey: Survey, target: Target) -> Iterator[Finding]:
@@ -90,9 +98,7 @@ def _machines(survey: Survey, target: Target) -> Iterator[Finding]:
             text = f"{native.name}: {machine(native)} in a tree for {target}; it will not run there"
             yield finding(Code.FOREIGN_DATA, native.name, machine(native), text, target)
         elif native.format is FORMATS[target.os]:
-            for note in native.notes:
-                code = Code.PRIVATE_SYMBOL if "GLIBC_PRIVATE" in note else Code.UNREADABLE
-                yield finding(code, native.name, note, f"{native.name}: {note}", target)
+            yield from gate_files.noted(native, target)
 
 
 def _floors(survey: Survey, target: Target) -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from enum import StrEnum
 
@@ -59,7 +60,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _LEAVE_OUT = "leave the module out with `exclude-modules`"
-_KNOWN = 'accept it with `allow = ["{code}:{path}"]`'
+_KNOWN = "accept it with `allow = [{allow}]`"
 _FLOOR = '`floor = "{what}"` in [tool.ferryman.target.{target}]'
 
 CODES: Mapping[Code, tuple[Severity, str]] = {
@@ -120,11 +121,19 @@ CODES: Mapping[Code, tuple[Severity, str]] = {
     ),
     Code.BYTECODE_SOURCE: (Severity.NOTE, "Only tracebacks show it."),
     Code.BUILD_FOLDER: (Severity.NOTE, "Compile with -ffile-prefix-map, or look for a configured prefix."),
-    Code.SEARCH_PATH: (Severity.NOTE, "Whoever can write there decides what is loaded; cut it with `patchelf --remove-rpath`."),
+    Code.SEARCH_PATH: (
+        Severity.ERROR,
+        ("Whoever can write there decides what is loaded. Link it without -rpath, cut it out of the file (`patchelf"
+        f" --remove-rpath`, `install_name_tool -delete_rpath`), or, when the folder is only yours to write to, {_KNOWN}."),
+    ),
     Code.LINK: (Severity.NOTE, "On another machine it leads elsewhere: ship the file itself."),
-    Code.UNREADABLE: (Severity.NOTE, "See that the file is whole; what it needs is not known."),
+    Code.UNREADABLE: (
+        Severity.ERROR,
+        ("What it needs is not known. See that the file is whole (its wheel, its download, a pointer of git-lfs in its"
+        f" place), or {_LEAVE_OUT}. One that no program loads: {_KNOWN}."),
+    ),
 }  # fmt: skip
-"""Code → whether it is an error, and the way out; ``{what}``, ``{path}``, ``{code}`` and ``{target}`` are filled in."""
+"""Code → whether it is an error, and the way out; ``{what}``, ``{allow}`` and ``{target}`` are filled in."""
 
 
 def finding(
@@ -139,7 +148,8 @@ def finding(
 ) -> Finding:
     """A finding with the table's severity and cure; ``floor`` is the promise that would do."""
     usual, cure = CODES[code]
-    filled = {"{what}": floor or what, "{path}": path, "{code}": code.value, "{target}": target.id}
+    allow = json.dumps(f"{code}:{path}", ensure_ascii=False)  # TOML writes such a text as JSON does
+    filled = {"{what}": floor or what, "{allow}": allow, "{target}": target.id}
     for word, value in filled.items():
         cure = cure.replace(word, value)
     return Finding(code=code, path=path, what=what, message=message, cure=cure, severity=severity or usual)

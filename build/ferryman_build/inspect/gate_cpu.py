@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from ferryman_build.inspect.cpu import LEVELS, allowed, level_text
+from ferryman_build.inspect.cpu import LEVELS, allowed, level_of, level_text
 from ferryman_build.inspect.gate_codes import Code, Finding, finding
 from ferryman_build.inspect.native import Cpu, Native, Reason
 from ferryman_build.inspect.survey import Survey
@@ -52,7 +52,7 @@ def _of_file(
     early = {name: reason for name, reason in cpu.early.items() if name not in promise}
     needed = level_text(target.arch, cpu.features)
     if _chooses(cpu, promise):
-        yield _note(native, cpu, needed, target)
+        yield _note(native, cpu, needed, beyond, target)
         return
     shown = _highest(target.arch, early or beyond)
     message = (
@@ -62,10 +62,19 @@ def _of_file(
     yield finding(Code.CPU, native.name, shown.symbol, message, target, floor=enough)
 
 
-def _note(native: Native, cpu: Cpu, needed: str, target: Target) -> Finding:
+def _note(native: Native, cpu: Cpu, needed: str, beyond: Iterable[str], target: Target) -> Finding:
     asked = ", ".join(cpu.chosen)
-    message = f"{native.name} has code for up to {needed}, chosen at run time ({asked})"
+    message = f"{native.name} has code for up to {needed}, chosen at run time ({asked}){_held(target.arch, cpu, beyond)}"
     return finding(Code.CPU_AT_RUN_TIME, native.name, needed, message, target)
+
+
+def _held(arch: str, cpu: Cpu, beyond: Iterable[str]) -> str:
+    """Which functions have the newest code: whether the choice is about them is for a person to see."""
+    order = list(LEVELS[arch])
+    newest = max(beyond, key=lambda name: order.index(level) if (level := level_of(arch, name)) else -1)
+    names = cpu.holders.get(newest, ())
+    shown = [name for name in names if not name.startswith("0x")] or names[:1]
+    return f": {newest} in {', '.join(shown)}{' …' if len(names) > len(shown) else ''}" if shown else ""
 
 
 def _why(cpu: Cpu, early: Mapping[str, Reason]) -> str:

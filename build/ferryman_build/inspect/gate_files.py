@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import posixpath
+import re
 import stat
 from collections.abc import Iterator, Mapping
 
 from ferryman_build.inspect.gate_codes import Code, Finding, Severity, finding, several
-from ferryman_build.inspect.native import Native, Trait
+from ferryman_build.inspect.native import NOT_MEASURED, NOT_READABLE, Native, Trait
 from ferryman_build.inspect.survey import Survey
 from ferryman_build.targets import Os, Target
 
@@ -21,12 +23,49 @@ _SENTENCES: Mapping[Trait, tuple[Code, str]] = {
 }
 
 
+_LOADED = re.compile(r"\.(so|pyd|dll|dylib|exe|[0-9]+)$")  # python3.11, libx.so.1
+_SUFFIXES: Mapping[Os, tuple[str, ...]] = {
+    Os.LINUX: (".so",), Os.WINDOWS: (".dll", ".pyd"), Os.DARWIN: (".so", ".dylib"),
+}  # fmt: skip
+# Folders that only the administrator of a machine writes to, and where its loader looks without being told.
+_SYSTEM: Mapping[Os, tuple[str, ...]] = {
+    Os.LINUX: ("/lib", "/lib64", "/usr/lib", "/usr/lib64"), Os.WINDOWS: (), Os.DARWIN: ("/usr/lib", "/System/Library"),
+}  # fmt: skip
+
+
 def findings(survey: Survey, target: Target) -> Iterator[Finding]:
     """What files are and what they give away."""
     for native in survey.natives:
         yield from _traits(native, target)
+    yield from _misnamed(survey, target)
     yield from _modes(survey, target)
     yield from _paths(survey, target)
+    yield from _searched(survey, target)
+
+
+def noted(native: Native, target: Target) -> Iterator[Finding]:
+    """What a reader says of a file of the target's own format: damage stops a build where a loader may meet the file."""
+    for note in native.notes:
+        text = f"{native.name}: {note}"
+        if "GLIBC_PRIVATE" in note:
+            yield finding(Code.PRIVATE_SYMBOL, native.name, note, text, target)
+        elif note.startswith(NOT_MEASURED) or (note.startswith(NOT_READABLE) and loaded_by_name(native.name)):
+            yield finding(Code.UNREADABLE, native.name, note, text, target)
+        else:
+            yield finding(Code.UNREADABLE, native.name, note, text, target, severity=Severity.NOTE)
+
+
+def loaded_by_name(path: str) -> bool:
+    """Whether loaders, or whoever starts programs, take a file of that name for native code; others have it as data."""
+    name = posixpath.basename(path).lower()
+    return "." not in name or _LOADED.search(name) is not None
+
+
+def _misnamed(survey: Survey, target: Target) -> Iterator[Finding]:
+    for path in survey.found.misnamed:
+        if path.lower().endswith(_SUFFIXES[target.os]):
+            text = f"{path} is called a library, but is no native code"
+            yield finding(Code.UNREADABLE, path, "no native code", text, target)
 
 
 def _traits(native: Native, target: Target) -> Iterator[Finding]:
@@ -86,12 +125,27 @@ def _paths(survey: Survey, target: Target) -> Iterator[Finding]:
         source = found.compiled_in[others[0]]
         message = f"{several(others)}: compiled from {source}"
         yield finding(Code.BYTECODE_SOURCE, others[0], source, message, target)
-    for folder, users in survey.leaks.items():
-        what = folder or "the working directory"
-        message = f"{several(list(users))}: looking for libraries in {what!r}, which is outside of the tree"
-        yield finding(Code.SEARCH_PATH, users[0], what, message, target)
     for path in found.links:
         yield finding(Code.LINK, path, "link", f"{path}: the link leads out of the tree", target)
+
+
+def _searched(survey: Survey, target: Target) -> Iterator[Finding]:
+    """Folders outside of the tree. Those of the system itself, and the tree's own neighbours, are for a person to look at."""
+    for folder, users in survey.leaks.items():
+        what = folder or "the working directory"
+        sentence = f"looking for libraries in {what!r}, which is outside of the tree"
+        if folder.startswith(("$ORIGIN", "${ORIGIN}", "@")) or _of_system(folder, target):
+            text = f"{several(list(users))}: {sentence}"
+            yield finding(Code.SEARCH_PATH, users[0], what, text, target, severity=Severity.NOTE)
+        else:  # one for each file: what is allowed for one is not for the others
+            yield from (
+                finding(Code.SEARCH_PATH, user, what, f"{user}: {sentence}", target) for user in users
+            )
+
+
+def _of_system(folder: str, target: Target) -> bool:
+    plain = posixpath.normpath(folder) if folder else ""
+    return any(plain == own or plain.startswith(f"{own}/") for own in _SYSTEM[target.os])
 
 
 def _by_value(items: Mapping[str, str]) -> dict[str, list[str]]:

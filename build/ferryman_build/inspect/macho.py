@@ -12,7 +12,7 @@ from typing import BinaryIO
 import msgspec
 
 from ferryman_build.inspect.macho_signature import signature
-from ferryman_build.inspect.native import Format, Native, Reason, Trait, higher
+from ferryman_build.inspect.native import NOT_READABLE, Format, Native, Reason, Trait, higher
 
 _THIN = {
     b"\xfe\xed\xfa\xce": ">",
@@ -53,7 +53,7 @@ def read_macho(name: str, file: BinaryIO) -> Native:
         parts = [_part(name, *part) for part in slices(file.read())]
         return _join(name, parts)
     except (struct.error, UnicodeDecodeError, OverflowError, LookupError) as error:
-        raise ValueError(f"not readable as Mach-O: {error}") from error
+        raise ValueError(f"{NOT_READABLE}Mach-O: {error}") from error
 
 
 def _join(name: str, parts: list[Native]) -> Native:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import struct
 from collections.abc import Callable, Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
 
 import msgspec
 from elftools.common.exceptions import ELFError
 from elftools.construct import ConstructError
 from elftools.elf.elffile import ELFFile
 
-from ferryman_build.cache import Blobs, digest
+from ferryman_build.cache import Blobs, digest, file_digest
 from ferryman_build.inspect import arm, elf_isa, x86
 from ferryman_build.inspect.bytecode import is_bytecode, source_path
 from ferryman_build.inspect.code import Code
@@ -20,11 +23,10 @@ from ferryman_build.inspect.elf_code import elf_code, imports_that_ask
 from ferryman_build.inspect.formats import MAGICS, read_native
 from ferryman_build.inspect.macho import slices
 from ferryman_build.inspect.macho_code import macho_code
-from ferryman_build.inspect.native import Cpu, Format, Native, Reason
+from ferryman_build.inspect.native import NOT_MEASURED, Cpu, Format, Native, Reason
 from ferryman_build.inspect.pe_code import pe_code
 
-# Raise it when the same bytes are described differently: the cache is shared by all versions.
-_RECIPE = "2"
+_LIBRARIES = ("pyelftools", "iced-x86")
 _DAMAGED = (
     ELFError, ConstructError, struct.error, UnicodeDecodeError, LookupError, OverflowError, AttributeError, TypeError,
     AssertionError, ValueError,
@@ -40,7 +42,7 @@ def measure(name: str, content: bytes) -> Native | None:
     try:
         return msgspec.structs.replace(native, cpu=_CPUS[native.format](content, native.architectures))
     except _DAMAGED as error:
-        note = f"instructions not measured: {str(error) or type(error).__name__}"
+        note = f"{NOT_MEASURED}{str(error) or type(error).__name__}"
         return msgspec.structs.replace(native, notes=(*native.notes, note))
 
 
@@ -97,7 +99,7 @@ def facts_once(
         return facts(name, read(), folders)
     content = b"" if sha256 else read()
     sums = sha256 or hashlib.sha256(content).hexdigest()
-    key = digest({"facts": sums, "recipe": _RECIPE, "folders": list(folders)})
+    key = digest({"facts": sums, "recipe": recipe(), "folders": list(folders)})
     known = blobs.find(key)
     if known is not None:
         try:
@@ -108,6 +110,13 @@ def facts_once(
     found = facts(name, content or read(), folders)
     blobs.put(key, msgspec.json.encode(found))
     return found
+
+
+@functools.cache
+def recipe() -> str:
+    """Changes with the code that reads: all of this package, and the libraries that it reads with."""
+    sources = {path.name: file_digest(path) for path in sorted(Path(__file__).parent.glob("*.py"))}
+    return digest([sources, {name: metadata.version(name) for name in _LIBRARIES}])
 
 
 def renamed(native: Native | None, name: str) -> Native | None:

@@ -7,6 +7,10 @@ from typing import BinaryIO, Protocol
 
 import msgspec
 
+MOST_HOLDERS = 5
+NOT_READABLE, NOT_MEASURED = "not readable as ", "instructions not measured: "
+"""How notes begin that say that a file is damaged, or that its instructions could not be read."""
+
 
 class Format(StrEnum):
     """Containers of machine code that Ferryman can read."""
@@ -46,7 +50,8 @@ class Cpu(msgspec.Struct, frozen=True, kw_only=True):
     instruction, ``symbol`` the function. ``early`` are those in functions that the loader or the interpreter calls
     before anything can be asked. ``required`` is the level that a note in the file makes the loader insist on.
     ``chosen`` says how the file learns what the processor has; empty: it does not ask. ``whole`` is true when its
-    vector code is in the newer encoding throughout, so that nothing can have been chosen.
+    vector code is in the newer encoding throughout, so that nothing can have been chosen. ``holders`` has the names of
+    the first functions with each feature, at most :data:`MOST_HOLDERS`; an address stands for one without a name.
     """
 
     features: dict[str, Reason] = {}
@@ -54,6 +59,7 @@ class Cpu(msgspec.Struct, frozen=True, kw_only=True):
     required: str = ""
     chosen: tuple[str, ...] = ()
     whole: bool = False
+    holders: dict[str, tuple[str, ...]] = {}
 
 
 class Native(msgspec.Struct, frozen=True, kw_only=True):

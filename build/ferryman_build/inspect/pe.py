@@ -9,7 +9,7 @@ import struct
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from ferryman_build.inspect.native import Format, Native, Reason, Trait
+from ferryman_build.inspect.native import NOT_READABLE, Format, Native, Reason, Trait
 
 _MACHINES = {0x8664: "amd64", 0xAA64: "arm64", 0x14C: "386", 0x1C4: "armv7"}
 _PE32, _PE32_PLUS = 0x10B, 0x20B
@@ -35,7 +35,7 @@ def read_pe(name: str, file: BinaryIO) -> Native:
     try:
         return _read(name, file)
     except (struct.error, UnicodeDecodeError, OverflowError) as error:
-        raise ValueError(f"not readable as PE: {error}") from error
+        raise ValueError(f"{NOT_READABLE}PE: {error}") from error
 
 
 def _read(name: str, file: BinaryIO) -> Native:

@@ -21,6 +21,10 @@ from ferryman_build.targets import Libc, Os, Target
 
 FORMATS: Mapping[Os, Format] = {Os.LINUX: Format.ELF, Os.WINDOWS: Format.PE, Os.DARWIN: Format.MACHO}
 _ORIGIN = re.compile(r"(\$ORIGIN|\$\{ORIGIN\}|@loader_path)(?=/|$)")
+_LIBRARIES = (".so", ".pyd", ".dll", ".dylib")
+_LD_SCRIPT = (
+    b"/* G"  # "/* GNU ld script": text in place of a library, which linkers take and no loader is asked to
+)
 _MOST_DETAILS = 20
 _ODD_MODE = stat.S_ISUID | stat.S_ISGID | stat.S_IWOTH
 
@@ -49,7 +53,8 @@ class Found(msgspec.Struct, kw_only=True):
 
     ``names`` (lower case) are those that a library may be found by, ``links`` lead out of the tree, ``modes`` are the
     permission bits that no file of a product should have, ``built_in`` and ``compiled_in`` are folders of the build and
-    absolute paths of sources by file, ``bytecode`` are those of the files that are compiled Python.
+    absolute paths of sources by file, ``bytecode`` are those of the files that are compiled Python, ``misnamed`` have the
+    name of a library and are none.
     """
 
     natives: list[Native] = []
@@ -59,6 +64,7 @@ class Found(msgspec.Struct, kw_only=True):
     built_in: dict[str, str] = {}
     compiled_in: dict[str, str] = {}
     bytecode: set[str] = set()
+    misnamed: list[str] = []
 
 
 class Survey(msgspec.Struct, frozen=True, kw_only=True):
@@ -133,6 +139,7 @@ def survey_members(
     ]
     leaks = _leaks(ours)
     warnings = [*_link_warnings(found), *_leak_sentences(leaks)]
+    warnings += [f"{name}: called a library, but is no native code" for name in found.misnamed]
     for native in found.natives:
         warnings += (
             _warnings(native, target) if target else [f"{native.name}: {note}" for note in native.notes]
@@ -173,16 +180,25 @@ def _look_at(member: Member, blobs: Blobs | None, folders: Sequence[str], found:
     with member.open() as file:
         head = file.read(4)
         if not worth_reading(head):
+            _look_at_name(member.name, head, found)
             return
         facts = facts_once(member.name, lambda: head + file.read(), blobs, member.sha256, folders)
     if facts.native is not None:
         found.natives.append(facts.native)
+    else:
+        _look_at_name(member.name, head, found)
     if facts.bytecode:
         found.bytecode.add(member.name)
     if facts.built_in:
         found.built_in[member.name] = facts.built_in
     if facts.compiled_in:
         found.compiled_in[member.name] = facts.compiled_in
+
+
+def _look_at_name(name: str, head: bytes, found: Found) -> None:
+    """A library that was cut off at its first bytes, or has something else in its place, is native code by its name only."""
+    if name.lower().endswith(_LIBRARIES) and head != _LD_SCRIPT:
+        found.misnamed.append(name)
 
 
 def scan(files: Iterable[Member]) -> tuple[list[Native], set[str], list[str]]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import tomllib
+
 import msgspec
 import pytest
 
@@ -10,7 +13,7 @@ from ferryman_build.errors import InspectError
 from ferryman_build.inspect.cpu import LEVELS, allowed, level_of, level_text
 from ferryman_build.inspect.gate import CODES, Code, Finding, Severity, judge, raise_for_findings
 from ferryman_build.inspect.libraries import policies
-from ferryman_build.inspect.native import Cpu, Format, Native, Reason, Trait
+from ferryman_build.inspect.native import NOT_MEASURED, NOT_READABLE, Cpu, Format, Native, Reason, Trait
 from ferryman_build.inspect.survey import Found, Survey
 from ferryman_build.targets import CPU_LEVELS, all_targets, parse_target, with_promise
 
@@ -56,7 +59,15 @@ CASES = {
     "a note for the loader": (elf(cpu={"amd64": Cpu(required="x86-64-v3")}), "linux-amd64", [("error", "cpu")]),
     "a note that says nothing": (elf(cpu={"amd64": Cpu(required="x86-64-v1")}), "linux-amd64", []),
     "GLIBC_PRIVATE": (elf(notes=["uses GLIBC_PRIVATE"]), "linux-amd64", [("note", "private-symbol")]),
-    "damage": (elf(notes=["cut off"]), "linux-amd64", [("note", "unreadable")]),
+    "something odd": (elf(notes=["built for iOS"]), "linux-amd64", [("note", "unreadable")]),
+    "damage": (elf(loadable=False, notes=[f"{NOT_READABLE}ELF: cut off"]), "linux-amd64", [("error", "unreadable")]),
+    "damage of a module": (elf("m.abi3.so", loadable=False, notes=[f"{NOT_READABLE}ELF: x"]), "linux-amd64", [("error", "unreadable")]),
+    "damage with a version": (elf("x/l.so.1.2", loadable=False, notes=[f"{NOT_READABLE}ELF: x"]), "linux-amd64", [("error", "unreadable")]),
+    "damage of a program": (elf("bin/tool", loadable=False, notes=[f"{NOT_READABLE}ELF: x"]), "linux-amd64", [("error", "unreadable")]),
+    "damage of a program with a version": (elf("bin/python3.11", loadable=False, notes=[f"{NOT_READABLE}ELF: x"]), "linux-amd64", [("error", "unreadable")]),
+    "damage of data": (elf("tests/bad.elf", loadable=False, notes=[f"{NOT_READABLE}ELF: x"]), "linux-amd64", [("note", "unreadable")]),
+    "damage of another format": (elf("a.so", loadable=False, notes=[f"{NOT_READABLE}ELF: x"]), "darwin-arm64", []),
+    "not measured": (elf("tool.bin", notes=[f"{NOT_MEASURED}x"]), "linux-amd64", [("error", "unreadable")]),
     "text relocations": (elf(traits={Trait.TEXT_RELOCATIONS: "f"}), "linux-amd64", [("error", "text-relocations")]),
     "executable stack": (elf(traits={Trait.EXECUTABLE_STACK: "x"}), "linux-amd64", [("error", "executable-stack")]),
     "no ASLR": (elf(traits={Trait.NO_ASLR: "x"}), "windows-amd64", [("note", "aslr")]),
@@ -100,6 +111,7 @@ def test_one_file(native: Native, target: str, wanted: list[tuple[str, str]]) ->
         ("api-ms-win-core-memory-l1-1-6.dll", "windows-amd64", [("error", "library")]),
         ("api-ms-win-core-memory-l1-1-6.dll", "windows-arm64", []),
         ("VCRUNTIME140.dll", "windows-amd64", [("error", "library")]),
+        ("ext-ms-win-ntuser-window-l1-1-0.dll", "windows-amd64", [("note", "library-sometimes")]),
         ("OPENGL32.dll", "windows-amd64", [("note", "library-sometimes")]),
         ("/usr/lib/libSystem.B.dylib", "darwin-arm64", []),
         ("/System/Library/Frameworks/CoreFoundation.framework/Versions/A/CoreFoundation", "darwin-arm64", []),
@@ -160,6 +172,37 @@ def test_what_is_allowed_becomes_a_note() -> None:
         assert judge(survey(native), target, [allow])[0].severity is Severity.ERROR
 
 
+@pytest.mark.parametrize(
+    "name", ["a[1].so", "x/[abc]/b.so", "what?.so", "a*b.so", '"x".so', "back\\slash.so", "new\nline.so"]
+)
+def test_what_a_cure_prints_is_accepted(name: str) -> None:
+    """Brackets and question marks are letters of a name; only the star stands for others."""
+    target = parse_target("linux-amd64")
+    (error,) = judge(survey(elf(name, cpu={"amd64": Cpu(features=V4)})), target)
+    (line,) = re.findall("`(allow = .*)`", error.cure)
+    (pattern,) = tomllib.loads(line)["allow"]
+    (again,) = judge(survey(elf(name, cpu={"amd64": Cpu(features=V4)})), target, [pattern])
+    assert again.severity is Severity.NOTE
+    (other,) = judge(
+        survey(elf("c.so", cpu={"amd64": Cpu(features=V4)})), target, [pattern, "cpu:[abc].so", "cpu:?.so"]
+    )
+    assert other.severity is Severity.ERROR
+
+
+def test_a_note_names_the_functions_of_the_newest_code() -> None:
+    """Those with names; where there are none, one address."""
+    features = {**V4, **V2, "aes": Reason("", "", "aesenc", "crypt")}
+    for held, words in {
+        ("sum", "0x10", "dot"): ": avx512f in sum, dot …",
+        ("0x10", "0x20"): ": avx512f in 0x10 …",
+        ("sum",): ": avx512f in sum",
+    }.items():
+        cpu = Cpu(features=features, chosen=("executes CPUID",), holders={"avx512f": held, "aes": ("crypt",)})
+        (note,) = judge(survey(elf(cpu={"amd64": cpu})), parse_target("linux-amd64"))
+        assert note.code is Code.CPU_AT_RUN_TIME
+        assert note.message.endswith(f"chosen at run time (executes CPUID){words}")
+
+
 def test_files_that_nobody_should_have() -> None:
     """Modes, paths of this machine, search paths, links: each file is named."""
     found = Found(
@@ -175,8 +218,64 @@ def test_files_that_nobody_should_have() -> None:
         ("setuid", "a", "mode 4755"), ("world-writable", "b", "mode 0666"), ("setuid", "c", "mode 2777"),
         ("world-writable", "c", "mode 2777"), ("bytecode-path", "m.pyc", "/work/x"), ("build-folder", "lib.so", "/work/x"),
         ("bytecode-source", "o.pyc", "/elsewhere/o.py"), ("search-path", "p.so", "/build/lib"),
-        ("search-path", "r.so", "the working directory"), ("link", "away", "link"),
+        ("search-path", "q.so", "/build/lib"), ("search-path", "r.so", "the working directory"), ("link", "away", "link"),
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("folder", "target", "severity"),
+    [
+        ("/home/me/lib", "linux-amd64", "error"),
+        ("/opt/conda/lib", "linux-amd64", "error"),
+        ("", "linux-amd64", "error"),
+        ("lib", "linux-amd64", "error"),
+        ("$LIB/x", "linux-amd64", "error"),
+        ("/usr/local/lib", "linux-amd64", "error"),
+        ("/usr/library", "linux-amd64", "error"),
+        ("/usr/lib/../../home", "linux-amd64", "error"),
+        ("/usr/lib/x86_64-linux-gnu", "linux-amd64", "note"),
+        ("/lib64/", "linux-arm64", "note"),
+        ("$ORIGIN/../../..", "linux-amd64", "note"),
+        ("/usr/lib/swift", "darwin-arm64", "note"),
+        ("/lib64", "darwin-arm64", "error"),
+        ("/opt/homebrew/lib", "darwin-arm64", "error"),
+        ("@loader_path/../..", "darwin-arm64", "note"),
+    ],
+)
+def test_search_paths(folder: str, target: str, severity: str) -> None:
+    """A folder of the machine that builds stops the build, file by file; one of the system, or beside the tree, does not."""
+    promised = parse_target(target)
+    whole = survey(leaks={folder: ("a.so", "b.so")})
+    found = judge(whole, promised)
+    assert {one.severity for one in found} == {severity}
+    if severity == "error":
+        assert [one.path for one in found] == ["a.so", "b.so"]
+        assert "--remove-rpath" in found[0].cure
+        known = judge(whole, promised, ["search-path:a.so"])
+        assert [(one.path, one.severity) for one in known] == [("b.so", "error"), ("a.so", "note")]
+
+
+@pytest.mark.parametrize(
+    ("name", "target", "wanted"),
+    [
+        ("x/_core.cpython-311-x86_64-linux-gnu.so", "linux-amd64", ["unreadable"]),
+        ("x/core.pyd", "windows-amd64", ["unreadable"]),
+        ("x/Core.DLL", "windows-amd64", ["unreadable"]),
+        ("libx.dylib", "darwin-arm64", ["unreadable"]),
+        ("libx.dylib", "linux-amd64", []),
+        ("core.pyd", "linux-amd64", []),
+        ("_core.so", "windows-amd64", []),
+    ],
+)
+def test_a_library_by_its_name_only(name: str, target: str, wanted: list[str]) -> None:
+    """Cut off at its first bytes, or a pointer in its place: of the target's own kind an error, of others no matter."""
+    found = judge(survey(found=Found(misnamed=[name])), parse_target(target))
+    assert [one.code for one in found] == wanted
+    assert all(one.severity is Severity.ERROR and name in one.message for one in found)
+    assert judge(survey(found=Found(misnamed=[name])), parse_target(target), [f"unreadable:{name}"]) == tuple(
+        msgspec.structs.replace(one, severity=Severity.NOTE, message=f"{one.message} (allowed)")
+        for one in found
+    )
 
 
 def test_windows_takes_no_modes_from_an_archive() -> None:

@@ -89,6 +89,25 @@ def test_modes_of_folder_tar_and_zip(root: Path, tmp_path: Path) -> None:
         assert look(members(place)).modes == wanted
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "wanted"),
+    [
+        ("empty.so", b"", True),
+        ("pointer.pyd", b"version https://git-lfs", True),
+        ("cut.dll", b"MZ", True),
+        ("script.so", b"/* GNU ld script\nINPUT(x) */", False),
+        ("lib.so", make_library(), False),
+        ("text.txt", b"", False),
+    ],
+)
+def test_libraries_by_name_only(tmp_path: Path, name: str, content: bytes, wanted: bool) -> None:
+    """What has a library's name and is none is noticed; a linker's script of that name is text for linkers."""
+    (tmp_path / name).write_bytes(content)
+    survey = survey_tree(tmp_path, LINUX)
+    assert (survey.found.misnamed == [name]) is wanted
+    assert any("no native code" in warning for warning in survey.warnings) is wanted
+
+
 def test_what_a_tree_knows_counts(root: Path) -> None:
     """The mode that a file is shipped with is the tree's; on disk it is a link to the cache with any."""
     (root / "note.txt").chmod(0o666)

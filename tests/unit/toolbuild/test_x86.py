@@ -78,6 +78,12 @@ def test_the_reason_names_function_instruction_and_level() -> None:
     assert measured(ZMM + RET, symbols=()).features["avx512f"].symbol == "0x1000"
 
 
+def test_the_first_functions_with_a_feature_are_named() -> None:
+    """Five of them, each once, whatever was found before them."""
+    cpu = measured(RET, ZMM + ZMM + RET, POPCNT + RET, *[ZMM + RET] * 6, POPCNT + RET)
+    assert cpu.holders == {"avx512f": ("f1", "f3", "f4", "f5", "f6"), "popcnt": ("f2", "f9")}
+
+
 def test_asking() -> None:
     """CPUID and XGETBV are found in any function, and added to what the headers tell."""
     assert measured(ZMM + RET).chosen == ()
