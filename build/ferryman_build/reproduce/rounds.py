@@ -19,15 +19,21 @@ _COLLECTORS = frozenset(Collector)
 
 
 class Round(msgspec.Struct, frozen=True, kw_only=True):
-    """One call: for ``targets`` (ids) the same ``kinds``, ``collector`` ("" when no tree is made) and ``floor``.
+    """One call: for ``targets`` (ids) the same ``kinds``, ``collector`` ("" when no tree is made), ``floor`` and ``runtime``.
 
-    ``floor`` maps glibc, macos, windows, and "cpu" with its architecture ("cpu amd64"), to what is promised.
+    ``runtime`` is the one that a setting names, "" where none does. ``floor`` maps glibc, macos, windows, and "cpu" with its architecture ("cpu amd64"), to what is promised.
     """
 
     targets: tuple[str, ...]
     kinds: tuple[Kind, ...]
     collector: str
     floor: Mapping[str, str]
+    runtime: str = ""
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """What there is no option for."""
+        return {"FERRYMAN_RUNTIME": self.runtime} if self.runtime else {}
 
     def words(self, given: Iterable[str]) -> tuple[str, ...]:
         """Of the command line; what is ``given`` already is not said again."""
@@ -42,11 +48,12 @@ class Round(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-def rounds(wanted: Sequence[Artifact]) -> tuple[Round, ...]:
-    """As few calls as the promises allow, in the order of ``wanted``."""
+def rounds(wanted: Sequence[Artifact], runtimes: Mapping[str, str] | None = None) -> tuple[Round, ...]:
+    """As few calls as the promises allow, in the order of ``wanted``; ``runtimes`` maps ids to what their settings name."""
     found: list[Round] = []
     for target in dict.fromkeys(artifact.target for artifact in wanted):
-        one = _of_target(target, [artifact for artifact in wanted if artifact.target == target])
+        own = [artifact for artifact in wanted if artifact.target == target]
+        one = _of_target(target, own, (runtimes or {}).get(target, ""))
         at = next((at for at, other in enumerate(found) if _fit(one, other)), None)
         if at is None:
             found.append(one)
@@ -55,12 +62,13 @@ def rounds(wanted: Sequence[Artifact]) -> tuple[Round, ...]:
     return tuple(found)
 
 
-def _of_target(target: str, artifacts: Sequence[Artifact]) -> Round:
+def _of_target(target: str, artifacts: Sequence[Artifact], runtime: str) -> Round:
     collectors = [one.collector for one in artifacts if one.collector in _COLLECTORS]
     promise = next((one.promise for one in artifacts if one.promise), {})
     return Round(
         targets=(target,), kinds=tuple(dict.fromkeys(one.kind for one in artifacts)),
         collector=collectors[0] if collectors else "", floor=_floor(target, promise),
+        runtime=runtime,
     )  # fmt: skip
 
 
@@ -79,7 +87,7 @@ def _fit(one: Round, other: Round) -> bool:
     collectors = {one.collector, other.collector} - {""}
     shared = one.floor.keys() & other.floor.keys()
     return (
-        one.kinds == other.kinds
+        (one.kinds, one.runtime) == (other.kinds, other.runtime)
         and len(collectors) < 2
         and bool(one.floor) == bool(other.floor)
         and all(one.floor[name] == other.floor[name] for name in shared)
@@ -98,5 +106,5 @@ def _processors(one: Round, other: Round) -> dict[str, str]:
 def _joined(one: Round, other: Round) -> Round:
     return Round(
         targets=(*one.targets, *other.targets), kinds=one.kinds, collector=one.collector or other.collector,
-        floor={**one.floor, **other.floor},
+        floor={**one.floor, **other.floor}, runtime=one.runtime,
     )  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -42,6 +42,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
         names: files of ``dist``, by name or path; () is all.
         targets: only those; () is all.
         options: further words for `ferryman build`, as the first one had them.
+        runtimes: id of a target → the runtime that its settings name: an absolute path or a URL.
     """
 
     project: Path
@@ -50,6 +51,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     names: tuple[str, ...] = ()
     targets: tuple[Target, ...] = ()
     options: tuple[str, ...] = ()
+    runtimes: Mapping[str, str] = {}
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -158,12 +160,12 @@ def _build_again(
     copy_tool(place.tool)
     copy_caches(request.out / "cache", place.out / "cache")
     env = place.environment(os.environ, manifest.source.epoch)
-    for number, one in enumerate(rounds(wanted)):
+    for number, one in enumerate(rounds(wanted, request.runtimes)):
         words = [
             "build", "--project", str(project), "--out", str(place.out), "--dist", str(place.dist), "--plain",
             *request.options, *one.words(request.options), *_without_runs(request, wanted),
         ]  # fmt: skip
-        runner.run(place.command(words), name=f"build-again{number or ''}", env=env, cwd=place.root, failure=BuildStepError,
+        runner.run(place.command(words), name=f"build-again{number or ''}", env={**env, **one.environment}, cwd=place.root, failure=BuildStepError,
                    advice="The log has its lines; what one build needs and the other does not find is often outside of the source.")  # fmt: skip
     again = read_manifest(place.dist / MANIFEST)
     if again.source.digest != manifest.source.digest:

@@ -18,10 +18,11 @@ import pytest
 
 from ferryman_build.artifacts import Artifact, Kind, Manifest, ProjectInfo
 from ferryman_build.cmd import Runner
-from ferryman_build.commands.reproduce import _options
+from ferryman_build.commands.reproduce import _options, _runtimes
 from ferryman_build.errors import InspectError, ManifestError, UsageError
 from ferryman_build.manifest import manifest_bytes
 from ferryman_build.project import load_project
+from ferryman_build.provenance import effective
 from ferryman_build.reproduce import again, elsewhere, session
 from ferryman_build.reproduce.elsewhere import (
     Circumstance,
@@ -507,3 +508,36 @@ def test_what_the_first_build_was_told(
     assert list(_options(args, load_project(tmp_path))) == [
         word.format(cwd=Path.cwd(), project=tmp_path) for word in wanted
     ]
+
+
+@pytest.mark.parametrize(
+    ("settings", "variables", "wanted"),
+    [
+        ("", {}, {}),
+        ('runtime = "../rt"', {}, dict.fromkeys(["linux-arm64", "windows-amd64"], "{project}/../rt")),
+        ('[tool.ferryman.target.linux-arm64]\nruntime = "rt.tar"', {}, {"linux-arm64": "{project}/rt.tar"}),
+        ('[tool.ferryman.target.linux-arm64]\nruntime = "https://a/rt"', {}, {"linux-arm64": "https://a/rt"}),
+        ('[tool.ferryman.target.linux-arm64]\nruntime = "/a"', {"FERRYMAN_RUNTIME": "/b"},
+         dict.fromkeys(["linux-arm64", "windows-amd64"], "/b")),
+    ],
+)  # fmt: skip
+def test_runtimes_of_targets(
+    tmp_path: Path, settings: str, variables: dict[str, str], wanted: dict[str, str]
+) -> None:
+    """As the first build's settings had them, from where the first build's project is."""
+    write_one_module(tmp_path, "lamp", "def main(): ...\n", settings)
+    found = _runtimes(effective(load_project(tmp_path), variables, {}).project)
+
+    assert {name: found[name] for name in ("linux-arm64", "windows-amd64") if name in found} == {
+        name: value.format(project=tmp_path) for name, value in wanted.items()
+    }
+
+
+def test_places_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A relative one means a folder beside whoever calls; the second build runs elsewhere."""
+    write_one_module(tmp_path, "lamp", "def main(): ...\n", "")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    project = effective(load_project(tmp_path), {"FERRYMAN_RUNTIMES": "mine"}, {}).project
+
+    assert _options(argparse.Namespace(), project) == ("--runtimes", str(tmp_path / "mine"))

@@ -77,6 +77,15 @@ def test_every_target_gets_its_own_promise_again(artifacts: list[Artifact], want
             assert {**again.floor, "cpu": again.cpu} == first.promise
 
 
+def test_a_target_with_a_runtime_of_its_own() -> None:
+    """It is named for that target alone, by the variable that stands for the setting."""
+    found = rounds([made(LINUX), made(ARM), made(WINDOWS)], {ARM: "/rt/arm.tar.zst"})
+
+    assert [(one.targets, dict(one.environment)) for one in found] == [
+        ((LINUX, WINDOWS), {}), ((ARM,), {"FERRYMAN_RUNTIME": "/rt/arm.tar.zst"}),
+    ]  # fmt: skip
+
+
 def test_what_was_said_already() -> None:
     """The person's own words hold, and none is said twice."""
     one = Round(targets=(LINUX,), kinds=(Kind.PYZ,), collector="standalone", floor={"glibc": "2.31"})
