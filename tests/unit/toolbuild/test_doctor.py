@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,12 +18,41 @@ from ferryman_build.doctor import PROGRAMS, Finding, Program, State, examine, pr
 from ferryman_build.errors import ConfigError, ToolMissingError
 from ferryman_build.interpreter import Headers, Interpreter
 from ferryman_build.runners import Outlook
+from ferryman_build.runners.base import Readiness
 from ferryman_build.settings import Bundler, RunnerName
-from ferryman_build.targets import host_target
+from ferryman_build.targets import Target, all_targets, host_target, parse_target
 
 PYTHON = Interpreter(
     path=Path("/x/python"), version="3.11.2", tag="t", identity="i", libpython=Path("/x/libpython.so")
 )
+
+
+USUAL = [target for target in all_targets() if target.tier == 1]
+ARM, WINDOWS = parse_target("linux-arm64"), parse_target("windows-amd64")
+
+
+def row(target: str, python: str = f"3.{sys.version_info.minor}.9") -> Any:
+    """A line of a list of runtimes."""
+    return SimpleNamespace(target=target, python=python, short=python.rpartition(".")[0])
+
+
+class Kinds:
+    """A runner that runs some targets, and is ready for some of them; ``advice`` is for the others."""
+
+    def __init__(
+        self, name: RunnerName, *, runs: Sequence[Target] = (ARM,), ready: Sequence[Target] = (ARM,), found: str = "it is here",
+        advice: str = "set it up",
+    ) -> None:  # fmt: skip
+        self.name, self._runs, self._ready, self._found, self._advice = name, runs, ready, found, advice
+
+    def runs(self, target: Target, host: Target) -> bool:
+        return target in self._runs
+
+    def ready(self, target: Target, purpose: object, floor: object) -> Readiness:
+        ready = target in self._ready
+        return Readiness(
+            ready=ready, found=self._found, advice="" if ready else f"{self._advice} for {target}"
+        )
 
 
 def project(
@@ -31,7 +61,13 @@ def project(
 ) -> Any:  # fmt: skip
     """As much of a project as the doctor looks at."""
     settings = SimpleNamespace(
-        kinds=kinds or tuple(Kind), python=python, bundle=bundle, targets=targets, runner=runner, floor=""
+        kinds=kinds or tuple(Kind),
+        python=python,
+        bundle=bundle,
+        targets=targets,
+        runner=runner,
+        floor="",
+        runtimes="",
     )
     return SimpleNamespace(root=Path("/x/agent"), settings=settings, for_target=lambda _: settings)
 
@@ -43,6 +79,9 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     monkeypatch.setattr(doctor.shutil, "which", programs.get)
     monkeypatch.setattr(doctor, "find_interpreter", lambda *_: PYTHON)
     monkeypatch.setattr(doctor, "find_headers", lambda *_: Headers(folder=Path("/x/include")))
+    monkeypatch.setattr(doctor, "KINDS", {RunnerName.QEMU: Kinds(RunnerName.QEMU)})
+    monkeypatch.setattr(doctor, "open_index", lambda place: [row(target.id) for target in USUAL])
+    monkeypatch.setattr(doctor, "_is_here", lambda row: True)
     return programs
 
 
@@ -62,6 +101,9 @@ def test_all_is_there(tmp_path: Path) -> None:
         "pyinstaller",
         "shiv",
         "runner",
+        "runner qemu",
+        "collector pyinstaller",
+        "collector standalone",
         "disk space",
         *(program.name for program in PROGRAMS),
     } == found.keys()
@@ -171,6 +213,87 @@ def test_a_runner_that_cannot_run_the_target(tmp_path: Path, monkeypatch: pytest
     assert (problem.name, problem.found, problem.advice) == (
         "runner", "wine does not run it.", "Set runner to native.",
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kind", "state", "found", "advice"),
+    [
+        (Kinds(RunnerName.QEMU), State.FOUND, "it is here", ""),
+        (
+            Kinds(RunnerName.QEMU, ready=(), found="no QEMU"),
+            State.OPTIONAL,
+            "no QEMU",
+            "set it up for linux-arm64. Debian's packages: mmdebstrap, qemu-user-static, binfmt-support.",
+        ),
+        (
+            Kinds(RunnerName.QEMU, runs=(ARM, WINDOWS), found="it is here", advice="pull"),
+            State.OPTIONAL,
+            "ready for linux-arm64 alone; else: it is here",
+            "pull for windows-amd64.",
+        ),
+        (
+            Kinds(RunnerName.ROOTFS, runs=()),
+            State.OPTIONAL,
+            f"runs nothing on a machine that is {host_target()}",
+            "",
+        ),
+    ],
+    ids=["ready", "missing", "in part", "not for this machine"],
+)
+def test_every_runner_is_explained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: Kinds, state: State, found: str, advice: str
+) -> None:
+    """Also one that no target of this project asks for: the command that gets it, and the packages behind it."""
+    monkeypatch.setattr(doctor, "KINDS", {kind.name: kind})
+    told = examined(tmp_path)[f"runner {kind.name}"]
+
+    assert (told.state, told.found, told.advice) == (state, found, advice)
+
+
+def test_where_pyinstaller_can_analyse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here, and in runners that have a Python; where there is none, the ways to get one."""
+    host = host_target()
+    assert examined(tmp_path)["collector pyinstaller"].found == f"{host} here, linux-arm64 through qemu"
+    kinds = [Kinds(name, runs=(target,), ready=(), advice=f"get {name}")
+             for name, target in ((RunnerName.QEMU, ARM), (RunnerName.WINE, WINDOWS))]  # fmt: skip
+    monkeypatch.setattr(doctor, "KINDS", {kind.name: kind for kind in kinds})
+    told = examined(tmp_path)["collector pyinstaller"]
+
+    assert told.found == f"{host} here"
+    assert told.advice == "For another machine, one of: get qemu for linux-arm64. get wine for windows-amd64."
+
+
+def test_runtimes_of_standalone_trees(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which are here, how to fetch the others before a build does, and that some have none; of the project's Python alone."""
+    mine = f"3.{sys.version_info.minor}"
+    monkeypatch.setattr(
+        doctor,
+        "open_index",
+        lambda place: [row("linux-arm64"), row("windows-amd64"), row("darwin-arm64", "3.9.1")],
+    )
+    monkeypatch.setattr(doctor, "_is_here", lambda row: row.target == "linux-arm64")
+    told = examined(tmp_path)["collector standalone"]
+
+    assert (told.state, told.found) == (State.FOUND, f"CPython {mine} here for linux-arm64")
+    assert "`ferryman runtimes verify --target windows-amd64`" in told.advice
+    assert "None is listed for linux-amd64, " in told.advice
+    assert "darwin-arm64" in told.advice
+
+
+def test_a_list_of_runtimes_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A finding among others, and no end of the report."""
+
+    def refuse(place: str) -> list[Any]:
+        raise ConfigError("There is no list.", advice="Correct `runtimes`.")
+
+    monkeypatch.setattr(doctor, "open_index", refuse)
+    told = examined(tmp_path)["collector standalone"]
+
+    assert (told.state, told.found, told.advice) == (
+        State.OPTIONAL,
+        "There is no list.",
+        "Correct `runtimes`.",
+    )
 
 
 def test_no_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
