@@ -21,7 +21,7 @@ them, is in a row of its own without a promise.
 the same round. 3 counts whole commands: cold is an empty out/ and an empty cache of uv's, with the index at the other end of
 the network; warm is the same command once more.
 
-`--only=tree`, `--only=change` or `--only=plan` measures one of them and keeps nothing.
+`--only=tree`, `--only=change` or `--only=plan` measures one of them and keeps nothing; `--rounds=1` is quicker, and worth less.
 """
 
 from __future__ import annotations
@@ -45,20 +45,12 @@ STANDALONE, PYINSTALLER = ("site", "analyse", "tree"), ("env", "analyse", "tree"
 TREE_SECONDS, TREE_RATIO = 10.0, 0.25
 CHANGE_RATIO = 2.0
 PLAN_COLD, PLAN_WARM = 20.0, 2.0
-TREE_ROUNDS, QEMU_ROUNDS, CHANGE_ROUNDS, PLAN_ROUNDS = 3, 2, 3, 3
+ROUNDS = 3
 # Small, pure, without dependencies; each round takes the next, for both sides.
 PACKAGES = (
-    "six",
-    "colorama",
-    "toml",
-    "click<8.2",
-    "iniconfig",
-    "pluggy",
-    "certifi",
-    "idna",
-    "attrs",
-    "tomli",
-)
+    "six", "colorama", "toml", "iniconfig", "pluggy", "certifi", "wcwidth", "tabulate", "humanize", "pyparsing", "docopt",
+    "termcolor",
+)  # fmt: skip
 
 
 def say(text: str) -> None:
@@ -104,12 +96,12 @@ class Trees:
         return self.standalone(blobs=blobs)
 
 
-def trees(work: Path, env: Mapping[str, str]) -> Iterator[Row]:
+def trees(work: Path, env: Mapping[str, str], rounds: int) -> Iterator[Row]:
     """The first promise."""
     both = Trees(work, env)
     with undisturbed():  # seconds and no ratio: other work on the machine must not count
-        fresh = [both.changed(blobs=False) for _ in range(TREE_ROUNDS)]
-        kept = [both.changed(blobs=True) for _ in range(TREE_ROUNDS)]
+        fresh = [both.changed(blobs=False) for _ in range(rounds)]
+        kept = [both.changed(blobs=True) for _ in range(rounds)]
     yield row(
         "standalone tree, everything compiled anew (s)",
         statistics.median(fresh),
@@ -124,7 +116,7 @@ def trees(work: Path, env: Mapping[str, str]) -> Iterator[Row]:
         both.depend()  # the pair has the same dependencies
         return both.standalone()
 
-    seen = pair(ours, both.pyinstaller, runs=QEMU_ROUNDS, warmup=0)
+    seen = pair(ours, both.pyinstaller, runs=rounds, warmup=0)
     yield row("standalone tree / PyInstaller in QEMU", seen.ratio, TREE_RATIO,
               f"{seen.ours:.1f} s / {seen.theirs:.1f} s, median of {seen.runs} pairs")  # fmt: skip
 
@@ -136,7 +128,7 @@ def _listed(seconds: list[float]) -> str:
 # -- 2: one line -------------------------------------------------------------------------------------------------------
 
 
-def changes(work: Path, env: Mapping[str, str]) -> Iterator[Row]:
+def changes(work: Path, env: Mapping[str, str], rounds: int) -> Iterator[Row]:
     """The second promise."""
     agent = Agent(work, env)
 
@@ -147,12 +139,13 @@ def changes(work: Path, env: Mapping[str, str]) -> Iterator[Row]:
     say("building for all three once ...")
     say(f"  {after_edit(*machine.RUN_HERE):.1f} s")
     ratios, said = [], []
-    for _ in range(CHANGE_ROUNDS):
+    for _ in range(rounds):
         single = {target: after_edit(target) for target in machine.RUN_HERE}
         slowest = max(single, key=single.__getitem__)
         everything = after_edit(*machine.RUN_HERE)
         ratios.append(everything / single[slowest])
         parts = ", ".join(f"{target} {seconds:.1f}" for target, seconds in single.items())
+        say(f"  one round: {everything:.1f} s for all, {single[slowest]:.1f} s for {slowest}")
         said.append(f"{everything:.1f} s / {slowest} {single[slowest]:.1f} s ({parts})")
     yield row("three targets after one line / the slowest single", statistics.median(ratios), CHANGE_RATIO,
               "; ".join(said))  # fmt: skip
@@ -161,10 +154,10 @@ def changes(work: Path, env: Mapping[str, str]) -> Iterator[Row]:
 # -- 3: the plan -------------------------------------------------------------------------------------------------------
 
 
-def plans(work: Path, env: Mapping[str, str]) -> Iterator[Row]:
+def plans(work: Path, env: Mapping[str, str], rounds: int) -> Iterator[Row]:
     """The third promise."""
     agent, cold, warm = Agent(work, env), [], []
-    for number in range(PLAN_ROUNDS):
+    for number in range(rounds):
         command = agent.command("plan", "--all", "--json", out=work / f"out-{number}")
         variables = {"UV_CACHE_DIR": str(work / f"uv-{number}")}
         with undisturbed():
@@ -174,29 +167,35 @@ def plans(work: Path, env: Mapping[str, str]) -> Iterator[Row]:
     yield row("plan --all, 12 targets, warm (s)", statistics.median(warm), PLAN_WARM, _listed(warm))
 
 
-PARTS = {"plan": plans, "tree": trees, "change": changes}
+PARTS = {"plan": plans, "change": changes, "tree": trees}
 
 
-def measure(folder: Path, names: list[str]) -> Iterator[Row]:
+def measure(folder: Path, names: list[str], rounds: int) -> Iterator[Row]:
     """The rows of these parts, each in a folder of its own."""
     env = prepared()
     for name in names:
         work = folder / name
         work.mkdir()
-        yield from PARTS[name](work, env)
+        yield from PARTS[name](work, env, rounds)
 
 
 def main() -> int:
     """Measure, print a table, keep the figures as JSON; 1 when a promise is not kept."""
     parser = argparse.ArgumentParser(description="The matrix: one tree, one line, one plan.")
     parser.add_argument("--only", choices=list(PARTS), help="measure one part and keep nothing")
-    only = parser.parse_args().only
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"of everything (default: {ROUNDS})")
+    options = parser.parse_args()
+    only, rounds = options.only, max(1, options.rounds)
     began, load = time.time(), os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="ferryman-bench-") as folder:
-        rows = show(measure(Path(folder).resolve(), [only] if only else list(PARTS)))
+        rows = show(measure(Path(folder).resolve(), [only] if only else list(PARTS), rounds))
     if only:
         return int(not all(one.held for one in rows))
-    more = {"load": round(load, 1), "see": "out/bench/extension.json has the extension's promises"}
+    more = {
+        "rounds": rounds,
+        "load": round(load, 1),
+        "see": "out/bench/extension.json has the extension's promises",
+    }
     return keep("matrix", rows, time.time() - began, more)
 
 

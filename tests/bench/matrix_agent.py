@@ -46,12 +46,15 @@ class Run:
 
     wall: float
     steps: Mapping[tuple[str, str], float]
+    said: str
 
     def seconds(self, target: str, names: Iterable[str]) -> float:
         """Of these steps together; one that did not run ends the bench, because it would be fast and worth nothing."""
         missing = [name for name in names if (target, name) not in self.steps]
         if missing:
-            raise SystemExit(f"{', '.join(missing)} of {target} did not run, so there is nothing to time")
+            raise SystemExit(
+                f"{', '.join(missing)} of {target} did not run, so there is nothing to time:\n{self.said}"
+            )
         return sum(self.steps[target, name] for name in names)
 
 
@@ -85,9 +88,8 @@ class Agent:
         if done.returncode:
             raise SystemExit(f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr}")
         found = _STEP.finditer(done.stderr)
-        return Run(
-            wall=wall, steps={(one["target"], one["step"]): float(one["seconds"]) for one in found}
-        )  # fmt: skip
+        steps = {(one["target"], one["step"]): float(one["seconds"]) for one in found}
+        return Run(wall=wall, steps=steps, said=done.stderr)
 
     def forget_blobs(self) -> None:
         """Compiled modules and stripped libraries that earlier builds of this project have left."""
