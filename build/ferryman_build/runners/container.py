@@ -47,8 +47,8 @@ _REFUSED = (
     "See that this user may use it and, for docker, that its daemon runs; what it has to be told for every container belongs "
     "into FERRYMAN_ENGINE_ARGS, such as --cgroups=disabled."
 )
-# What `info` is asked for, by whether it is podman: one answers true or false, the other with a list of words.
-_ROOTLESS = {True: "{{.Host.Security.Rootless}}", False: "{{.SecurityOptions}}"}
+# What `info` is asked for, and the word in its answer, by whether it is podman: one answers true or false, the other a list.
+_ROOTLESS = {True: ("{{.Host.Security.Rootless}}", "true"), False: ("{{.SecurityOptions}}", "name=rootless")}
 _TMPFS = "ro,noexec,nosuid,nodev,size=1m,mode=1777"
 # An engine's own exit codes, as `docker run` documents them; what a program answers may be the same number.
 _NO_PROGRAM = 127
@@ -121,10 +121,9 @@ def _ask(words: tuple[str, ...], args: tuple[str, ...]) -> Engine:
     known = Engine(words, args, said("--version")[-1], frozenset(images))
     if os.geteuid() == 0:
         return known
-    about = said("info", "--format", _ROOTLESS[known.is_podman])
-    return msgspec.structs.replace(
-        known, rootless=any(word in " ".join(about) for word in ("true", "rootless"))
-    )
+    question, word = _ROOTLESS[known.is_podman]
+    answer = re.split(r"[\s\[\],]+", " ".join(said("info", "--format", question)))
+    return msgspec.structs.replace(known, rootless=word in answer)
 
 
 def forget() -> None:

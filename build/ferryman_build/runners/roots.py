@@ -24,6 +24,7 @@ import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -448,12 +449,25 @@ def _has(uri: str, recipe: Recipe) -> bool:
         return True
     import urllib.error  # as heavy as everything else here together, and needed for a setup alone
     import urllib.request
+    from urllib.parse import urlsplit
+
+    class Faithful(urllib.request.HTTPRedirectHandler):
+        """Follows, and tells a password to the server that it is for and to no other."""
+
+        def redirect_request(
+            self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
+        ) -> urllib.request.Request | None:
+            new = super().redirect_request(req, fp, code, msg, headers, newurl)
+            if new is not None and urlsplit(req.full_url)[:2] == urlsplit(newurl)[:2]:
+                _tell(new, req.unredirected_hdrs)
+            return new
 
     # Rare machines leave a release before it is dropped, so the release's own file is not enough.
     address, headers = _address(uri, f"dists/{recipe.suite}/main/binary-{recipe.machine.debian}/Release")
-    request = urllib.request.Request(address, headers=headers, method="HEAD")  # noqa: S310 - checked above
+    request = urllib.request.Request(address, method="HEAD")  # noqa: S310 - checked above
+    _tell(request, headers)
     try:
-        with urllib.request.urlopen(request, timeout=_ANSWER_SECONDS):  # noqa: S310 - the same
+        with urllib.request.build_opener(Faithful).open(request, timeout=_ANSWER_SECONDS):
             return True
     except urllib.error.HTTPError as error:
         with error:
@@ -462,6 +476,12 @@ def _has(uri: str, recipe: Recipe) -> bool:
         if uri.startswith("file:"):
             return False
         raise
+
+
+def _tell(request: Any, headers: Mapping[str, str]) -> None:
+    """A user and a password, which urllib is not to hand on to whoever it is sent to."""
+    if "Authorization" in headers:
+        request.add_unredirected_header("Authorization", headers["Authorization"])
 
 
 def _address(uri: str, path: str) -> tuple[str, dict[str, str]]:

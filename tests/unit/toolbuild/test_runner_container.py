@@ -285,6 +285,7 @@ ORDINARY = (1001, 1002)
         ("podman", "false", ORDINARY, ["--user=1001:1002"]),
         ("Docker", "[name=seccomp,profile=builtin name=cgroupns]", ORDINARY, ["--user=1001:1002"]),
         ("Docker", "[name=seccomp,profile=builtin name=rootless]", ORDINARY, ["--user=0:0"]),
+        ("Docker", "[name=trueish,profile=rootless]", ORDINARY, ["--user=1001:1002"]),
         ("Docker", "[]", (0, 0), ["--user=0:0"]),
     ],
 )

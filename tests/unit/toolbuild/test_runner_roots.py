@@ -179,6 +179,36 @@ def test_a_mirror_with_a_password(runner: Runner, monkeypatch: pytest.MonkeyPatc
     ]
 
 
+@pytest.mark.parametrize(("host", "told"), [("127.0.0.1", True), ("localhost", False)])
+def test_a_password_is_for_one_server(
+    runner: Runner, monkeypatch: pytest.MonkeyPatch, host: str, told: bool
+) -> None:
+    """The mirror sends us on: elsewhere on itself it is told again, and another server never learns it."""
+    asked: list[tuple[str, bool]] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            asked.append((self.path.split("/")[1], bool(self.headers["Authorization"])))
+            moved = self.path.startswith("/debian/")
+            self.send_response(302 if moved else 200)
+            if moved:
+                self.send_header("Location", f"http://{host}:{server.server_port}/store{self.path}")
+            self.end_headers()
+
+        do_GET = do_HEAD  # noqa: N815 - http.server calls it so
+
+        def log_message(self, *_: object) -> None: ...
+
+    monkeypatch.setenv("no_proxy", "127.0.0.1,localhost")
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv(MIRROR, f"http://me:secret@127.0.0.1:{server.server_port}/debian")
+        offered([RECIPE], runner)
+        server.shutdown()
+
+    assert asked == [("debian", True), ("store", told)]
+
+
 def test_a_mirror_that_is_down(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
     """Is not taken for one without that release; a password in its address is not told."""
     with socket.socket() as closed:
