@@ -11,9 +11,9 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable, Iterator, Mapping
 
-from ferryman_build.inspect.code import Code, Piece, pieces
+from ferryman_build.inspect.code import Code, Holders, Piece, pieces
 from ferryman_build.inspect.cpu import level_of
-from ferryman_build.inspect.native import MOST_HOLDERS, Cpu, Reason
+from ferryman_build.inspect.native import Cpu, Reason
 
 # feature → (mask, value) of the words that need it
 _WORDS: Mapping[str, tuple[tuple[int, int], ...]] = {
@@ -104,22 +104,23 @@ def measure(code: Code) -> Cpu:
     """What the AArch64 instructions in ``code`` need."""
     found: dict[str, Reason] = {}
     early: dict[str, Reason] = {}
-    holders: dict[str, list[str]] = {}
+    holders = Holders(code)
     asks = set(code.asks)
     for piece in pieces(code):
         hits = list(_hits(piece, sure=piece.sure and not code.mixed))
         if any(not name for _, _, name in hits):
             asks.add("reads the processor's identification registers")
+        for at, _, name in hits:
+            if name:
+                holders.add(name, piece, at)
         reasons = {name: _reason(code, *hit) for *hit, name in reversed(hits) if name}
         for name, reason in reasons.items():
             found.setdefault(name, Reason(level_of("arm64", name), "", reason.label, reason.symbol))
-            if reason.symbol not in holders.setdefault(name, []) and len(holders[name]) < MOST_HOLDERS:
-                holders[name].append(reason.symbol)
             if _called_at_load(piece, code.entries):
                 early.setdefault(name, found[name])
     return Cpu(
         features=dict(sorted(found.items())), early=dict(sorted(early.items())), chosen=tuple(sorted(asks)),
-        holders={name: tuple(symbols) for name, symbols in sorted(holders.items())},
+        holders=holders.listed(),
     )  # fmt: skip
 
 

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 import msgspec
 
+from ferryman_build.inspect.native import MOST_HOLDERS
+
 
 class Symbol(msgspec.Struct, frozen=True, order=True):
     """A function's name and where it is; size 0 where the format does not tell one."""
@@ -79,3 +81,32 @@ def between(starts: list[int], sections: tuple[tuple[int, bytes], ...]) -> tuple
         inside = ordered[bisect.bisect_left(ordered, start) : bisect.bisect_left(ordered, end)]
         found += list(zip(inside, [*inside[1:], end], strict=False))  # an empty list has no end
     return tuple(found)
+
+
+class Holders:
+    """For each feature the first functions that have it; one with a name takes the place of one without."""
+
+    def __init__(self, code: Code) -> None:
+        self._code = code
+        self._found: dict[str, list[str]] = {}
+        self._named: dict[str, int] = {}
+
+    def full(self) -> set[str]:
+        """Features of which no more is wanted."""
+        return {feature for feature, count in self._named.items() if count == MOST_HOLDERS}
+
+    def add(self, feature: str, piece: Piece, address: int) -> None:
+        """``feature`` is needed at ``address`` in ``piece``."""
+        name = self._code.name(address)
+        named = not name.startswith("0x")
+        name = name if named or not piece.sure else f"{piece.address:#x}"
+        found, count = self._found.setdefault(feature, []), self._named.setdefault(feature, 0)
+        if name in found or (count if named else len(found)) >= MOST_HOLDERS:
+            return
+        found.insert(count if named else len(found), name)
+        self._named[feature] += named
+        del found[MOST_HOLDERS:]
+
+    def listed(self) -> dict[str, tuple[str, ...]]:
+        """What was found, those with names first."""
+        return {feature: tuple(found) for feature, found in sorted(self._found.items())}

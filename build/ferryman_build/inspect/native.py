@@ -50,8 +50,8 @@ class Cpu(msgspec.Struct, frozen=True, kw_only=True):
     instruction, ``symbol`` the function. ``early`` are those in functions that the loader or the interpreter calls
     before anything can be asked. ``required`` is the level that a note in the file makes the loader insist on.
     ``chosen`` says how the file learns what the processor has; empty: it does not ask. ``whole`` is true when its
-    vector code is in the newer encoding throughout, so that nothing can have been chosen. ``holders`` has the names of
-    the first functions with each feature, at most :data:`MOST_HOLDERS`; an address stands for one without a name.
+    vector code is in the newer encoding throughout, so that nothing can have been chosen. ``holders`` has at most
+    :data:`MOST_HOLDERS` functions with each feature, those with names first; an address stands for one without.
     """
 
     features: dict[str, Reason] = {}

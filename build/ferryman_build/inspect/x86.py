@@ -16,9 +16,9 @@ import msgspec
 from iced_x86 import Code as Op
 from iced_x86 import CpuidFeature, Decoder, EncodingKind, Instruction, OpCodeInfo, Register
 
-from ferryman_build.inspect.code import Code, Piece, pieces
+from ferryman_build.inspect.code import Code, Holders, Piece, pieces
 from ferryman_build.inspect.cpu import level_of
-from ferryman_build.inspect.native import MOST_HOLDERS, Cpu, Reason
+from ferryman_build.inspect.native import Cpu, Reason
 
 _RENAMED = {"CMPXCHG16B": "cx16", "SSE4_1": "sse4.1", "SSE4_2": "sse4.2", "HLE_OR_RTM": "rtm"}
 _COUNTED = re.compile(
@@ -100,7 +100,7 @@ class _Measure:
         self._wanted = frozenset(self._tables.says)
         self._found: dict[str, Reason] = {}
         self._early: dict[str, Reason] = {}
-        self._holders: dict[str, list[str]] = {}
+        self._holders = Holders(code)
         self._asks: set[str] = set(code.asks)
         self._old = self._new = 0
         self._startup: list[Piece] = []
@@ -119,7 +119,7 @@ class _Measure:
             features=dict(sorted(self._found.items())),
             early=dict(sorted(self._early.items())),
             chosen=tuple(sorted(self._asks)),
-            holders={name: tuple(found) for name, found in sorted(self._holders.items())},
+            holders=self._holders.listed(),
             whole=vector >= _WHOLE_FROM and self._old <= _WHOLE_SHARE * vector,
         )
 
@@ -154,7 +154,7 @@ class _Measure:
         if self._code.mixed and piece.sure and _is_startup(piece):
             self._startup.append(piece)
         entered = piece.sure and self._is_entry(piece) and ops.isdisjoint(self._tables.asks)
-        known = self._asks | {name for name, holders in self._holders.items() if len(holders) == MOST_HOLDERS}
+        known = self._asks | self._holders.full()
         if not entered and all(known.issuperset(self._tables.says[op]) for op in ops & self._wanted):
             return
         instructions: Iterable[Instruction] = Decoder(64, piece.data, ip=piece.address)
@@ -164,17 +164,12 @@ class _Measure:
             if one.code in self._tables.asks and piece not in self._startup:
                 self._asks.add(self._tables.asks[one.code])
             for name in self._tables.needs.get(one.code, ()):
-                self._held(name, one.ip)
+                self._holders.add(name, piece, one.ip)
                 if name not in self._found or (entered and name not in self._early):
                     reason = Reason(level_of("amd64", name), "", str(one), self._code.name(one.ip))
                     self._found.setdefault(name, reason)
                     if entered:
                         self._early[name] = reason
-
-    def _held(self, feature: str, address: int) -> None:
-        holders = self._holders.setdefault(feature, [])
-        if len(holders) < MOST_HOLDERS and (name := self._code.name(address)) not in holders:
-            holders.append(name)
 
     def _is_entry(self, piece: Piece) -> bool:
         return any(piece.address <= entry < piece.address + len(piece.data) for entry in self._code.entries)

@@ -84,6 +84,16 @@ def test_the_first_functions_with_a_feature_are_named() -> None:
     assert cpu.holders == {"avx512f": ("f1", "f3", "f4", "f5", "f6"), "popcnt": ("f2", "f9")}
 
 
+def test_functions_with_names_come_first() -> None:
+    """Other files may call them: of a stripped file only such names are left. One without a name is its first address."""
+    size = len(b"\x90" + ZMM + RET)
+    names = tuple(Symbol(0x1000 + size * at, size, f"f{at}") for at in (6, 8))
+    cpu = measured(*[b"\x90" + ZMM + RET] * 10, symbols=names)
+    assert cpu.holders == {
+        "avx512f": ("f6", "f8", "0x1000", f"{0x1000 + size:#x}", f"{0x1000 + 2 * size:#x}")
+    }
+
+
 def test_asking() -> None:
     """CPUID and XGETBV are found in any function, and added to what the headers tell."""
     assert measured(ZMM + RET).chosen == ()
