@@ -52,7 +52,8 @@ class Entry(msgspec.Struct, frozen=True, order=True):
 class Analysis(msgspec.Struct, frozen=True, kw_only=True):
     """``hooks`` are run before the program, in order; ``missing`` are modules that nobody found (mostly optional).
 
-    ``notes`` are sentences for people: what was left out although somebody might look for it.
+    ``notes`` are sentences for people: what was left out although somebody might look for it. ``paths`` are places of the
+    tree that belong on sys.path behind its top, in this order.
     """
 
     entries: tuple[Entry, ...]
@@ -60,6 +61,7 @@ class Analysis(msgspec.Struct, frozen=True, kw_only=True):
     missing: tuple[str, ...]
     tools: dict[str, str]
     notes: tuple[str, ...] = ()
+    paths: tuple[str, ...] = ()
 
 
 class Origins(msgspec.Struct, frozen=True, kw_only=True):

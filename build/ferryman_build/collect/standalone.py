@@ -21,17 +21,22 @@ import msgspec
 from ferryman_build.collect.analysis import Analysis, Entry, EntryKind, Origin, Origins
 from ferryman_build.collect.standalone_parts import Cut, covers, cut
 from ferryman_build.collect.standalone_site import (
+    Site,
     entries_below,
     entry_of,
     files_below,
     module_name,
-    pth_files,
+    read_site,
 )
 from ferryman_build.runtimes.distribution import Distribution
 from ferryman_build.runtimes.libraries import library_files, of_c_library, read_file, real_path
 from ferryman_build.targets import Os, Target
 
 _INSTALLED = ("site-packages", "dist-packages")
+LICENCE = "LICENSE-Python.txt"
+"""Where a tree has the interpreter's licence, and in the folder those of the libraries that came with it."""
+LICENCES = "LICENSES-Python"
+_LICENCES = ("LICENSE.txt", "LICENSE")
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,8 +88,8 @@ def collect(request: Request) -> Analysis:
         ConfigError: keep-parts names what is no part.
     """
     gone = cut(request.keep_parts, request.keep_modules)
-    dependencies = entries_below(request.site, Origin.SITE)
-    packages = [*entries_below(request.app, Origin.APP), *_without(dependencies, request.exclude_modules)]
+    sites = [_site(request, request.app, Origin.APP), _site(request, request.site, Origin.SITE)]
+    packages = [*sites[0].entries, *_without(sites[1].entries, request.exclude_modules, sites[1].paths)]
     shelf = _Shelf(request.distribution, request.target)
     own = {posixpath.basename(entry.dest).lower() for entry in packages if entry.kind is EntryKind.NATIVE}
     shelf.take_for(_natives_of(request, packages), own)
@@ -92,13 +97,21 @@ def collect(request: Request) -> Analysis:
         *_without(_stdlib(request.distribution, gone), request.exclude_modules),
         *_extensions(request, gone, shelf),
         *_kept_data(request, gone),
+        *_licences(request.distribution),
     ]
     installed = _without(_installed(request.distribution, gone), request.exclude_modules)
     found = _joined([runtime, packages, _project_data(request), shelf.entries(), installed])
     return Analysis(
-        entries=tuple(sorted(found.values())), hooks=(), missing=tuple(sorted(shelf.missing)), notes=tuple(_notes(request, shelf)),
+        entries=tuple(sorted(found.values())), hooks=(), missing=tuple(sorted(shelf.missing)),
+        notes=(*(note for site in sites for note in site.notes), *_notes(shelf)),
+        paths=tuple(dict.fromkeys(path for site in sites for path in site.paths)),
         tools={"cpython": " ".join(filter(None, (request.distribution.version, request.origin)))},
     )  # fmt: skip
+
+
+def _site(request: Request, root: Path, origin: Origin) -> Site:
+    magic, windows = request.distribution.magic, request.target.os is Os.WINDOWS
+    return read_site(root, origin, magic=magic, windows=windows)
 
 
 def _joined(groups: Iterable[Iterable[Entry]]) -> dict[str, Entry]:
@@ -114,9 +127,9 @@ def _stdlib(distribution: Distribution, gone: Cut) -> Iterator[Entry]:
     root = distribution.root
     inner = posixpath.relpath(distribution.extensions, distribution.stdlib)
     for path in files_below(root, distribution.stdlib, gone.stdlib):
-        if path.startswith((f"{inner}/", *(f"{folder}/" for folder in _INSTALLED))):
+        if path == "LICENSE.txt" or path.startswith((f"{inner}/", *(f"{folder}/" for folder in _INSTALLED))):
             continue
-        entry = entry_of(root / distribution.stdlib, path, Origin.RUNTIME)
+        entry = entry_of(root / distribution.stdlib, path, Origin.RUNTIME, distribution.magic)
         source = real_path(root, f"{distribution.stdlib}/{path}")
         if entry is not None and source:
             yield msgspec.structs.replace(entry, path=source)
@@ -176,19 +189,39 @@ def _project_data(request: Request) -> Iterator[Entry]:
         yield Entry(dest, EntryKind.DATA, Origin.PROJECT, path)
 
 
-def _without(entries: Iterable[Entry], excluded: tuple[str, ...]) -> Iterator[Entry]:
-    """Less the modules that are excluded, and whatever lies in the folder of a package that is."""
-    folders = tuple(f"{name.replace('.', '/')}/" for name in excluded)
+def _without(
+    entries: Iterable[Entry], excluded: tuple[str, ...], paths: tuple[str, ...] = ()
+) -> Iterator[Entry]:
+    """Less the modules that are excluded, and whatever lies in the folder of a package that is.
+
+    A module below one of ``paths`` is known by its name from there, too.
+    """
+    tops = ("", *(f"{path}/" for path in paths))
+    folders = tuple(f"{top}{name.replace('.', '/')}/" for top in tops for name in excluded)
     for entry in entries:
-        code = entry.kind in (EntryKind.MODULE, EntryKind.NATIVE)
-        if not entry.dest.startswith(folders) and not (code and covers(excluded, module_name(entry.dest))):
+        code = entry.kind in (EntryKind.MODULE, EntryKind.NATIVE) or entry.dest.endswith(".pyc")
+        names = (module_name(entry.dest.removeprefix(top)) for top in tops if entry.dest.startswith(top))
+        if not entry.dest.startswith(folders) and not (
+            code and any(covers(excluded, name) for name in names)
+        ):
             yield entry
 
 
-def _notes(request: Request, shelf: _Shelf) -> Iterator[str]:
-    for root in (request.site, request.app):
-        for name in pth_files(root):
-            yield f"{name} is not followed: a tree runs no .pth files"
+def _licences(distribution: Distribution) -> Iterator[Entry]:
+    """The interpreter's licence, and those of the libraries in it where its makers have put them beside it."""
+    root, prefix = distribution.root, distribution.prefix
+    for name in (f"{distribution.stdlib}/LICENSE.txt", *(posixpath.join(prefix, name) for name in _LICENCES)):
+        source = real_path(root, name)
+        if source and (root / source).is_file():
+            yield Entry(LICENCE, EntryKind.DATA, Origin.RUNTIME, source)
+            break
+    folder = posixpath.join(prefix, "licenses")
+    if (root / folder).is_dir():
+        for path in files_below(root, folder):
+            yield Entry(f"{LICENCES}/{path}", EntryKind.DATA, Origin.RUNTIME, f"{folder}/{path}")
+
+
+def _notes(shelf: _Shelf) -> Iterator[str]:
     for module, library in sorted(shelf.missing.items()):
         yield f"{module} is left out: it needs {library}, which the runtime does not have"
 

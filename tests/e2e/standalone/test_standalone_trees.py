@@ -102,8 +102,8 @@ def on_windows(works: Works) -> Iterator[Case]:
         shutil.copyfile(works.one_file(made), folder / "one.exe")
         programs = {"tree": folder / "tree" / f"{NAME}.exe", "one": folder / "one.exe"}
 
-        def start(program: str, *words: str) -> Ended:
-            env = {"FERRYMAN_CACHE": machine.path(folder / "cache")}
+        def start(program: str, *words: str, interpreter: str = "") -> Ended:
+            env = {"FERRYMAN_CACHE": machine.path(folder / "cache"), "FERRYMAN_INTERPRETER": interpreter}
             ran = machine.run(programs[program], *words, env=env)
             return Ended(ran.code, ran.out.decode(), ran.err.decode())
 
@@ -159,6 +159,31 @@ def test_program_runs_with_its_dependencies(case: Case, program: str) -> None:
     assert (found["sqlite"], found["ssl"], found["zlib"], found["ctypes"]) == (42, "OpenSSL", "skua", 8)
     assert found["data"] == "great skua"
     assert set(found["distributions"]) == {"aiohttp", "msgspec", "psutil", "PyYAML", "multidict", "yarl"}
+
+
+WIN32API = (
+    "import sys, pywintypes, win32api; print(win32api.GetCurrentProcessId() > 0, hasattr(sys, 'frozen'))"
+)
+
+
+@BOTH
+def test_pywin32_is_found_as_its_pth_file_says(case: Case, program: str) -> None:
+    """In a program, and in its interpreter; the licences that have to come along are there."""
+    if case.made.target.os != "windows":
+        assert case.report(program)["windows"] is None
+        return
+    own, close, place = case.report(program)["windows"]
+    assert (own, close) == (True, 16)
+    assert case.report(program)["prefix"] in place
+    ended = case.start(program, "-c", WIN32API, interpreter="1")
+    assert (ended.code, ended.out.split()[0]) == (0, "True"), ended.err
+
+
+def test_licences_come_along(case: Case) -> None:
+    """The interpreter's, and that of every dependency that ships one."""
+    assert "PYTHON SOFTWARE FOUNDATION" in (case.made.contents / "LICENSE-Python.txt").read_text("utf-8")
+    for name in ("aiohttp", "msgspec", "psutil"):
+        assert [*case.made.contents.glob(f"{name}-*.dist-info/**/LICENSE*")], name
 
 
 def test_markers_are_the_targets(case: Case) -> None:

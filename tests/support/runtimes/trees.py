@@ -40,6 +40,7 @@ ENTRY = "skua.command:main"
 # One that only Windows wants and one that only Linux wants.
 DEPENDENCIES = (
     "aiohttp", "msgspec", "psutil", "PyYAML", "colorama; sys_platform == 'win32'", "distro; sys_platform == 'linux'",
+    "pywin32; sys_platform == 'win32'",
 )  # fmt: skip
 
 
@@ -183,7 +184,7 @@ def _start_entries(analysis: Analysis, distribution: Distribution, into: Path) -
     """What the launcher reads, and the main script."""
     launch = Launch(
         name=NAME, version=VERSION, python=PYTHON, library=distribution.library_name, optimize=1, interpreter=True,
-        path=search_path((entry.dest for entry in analysis.entries), PYTHON),
+        path=(*search_path((entry.dest for entry in analysis.entries), PYTHON), *analysis.paths),
     )  # fmt: skip
     (into / "launch").write_text(launch_text(launch), encoding="utf-8", newline="\n")
     (into / "main.py").write_text(main_script(ENTRY, ()), encoding="utf-8", newline="\n")

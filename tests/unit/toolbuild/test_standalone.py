@@ -18,6 +18,8 @@ from ferryman_build.targets import parse_target
 from ferryman_build.wrap.launch import search_path
 from support.elf_factory import make_library
 from support.ferryman import ROOT
+from support.plover.files import pe
+from support.runtimes import fake
 from support.runtimes.fake import darwin, posix, windows, write
 
 LINUX = parse_target("linux-amd64")
@@ -33,6 +35,10 @@ APP = {
     "skua/__init__.py": b"", "skua/main.py": b"", "skua/words.txt": b"", "skua-1.0.dist-info/METADATA": b"Name: skua",
     "skua-1.0.dist-info/WHEEL": b"",
 }  # fmt: skip
+
+
+def without(files: dict[str, bytes], name: str) -> dict[str, bytes]:
+    return {key: content for key, content in files.items() if key != name}
 
 
 def request(folder: Path, runtime: dict[str, bytes] | None = None, target: str = "linux-amd64") -> Request:
@@ -61,7 +67,7 @@ def test_whole_tree_of_linux(tmp_path: Path) -> None:
     found = collect(request(tmp_path))
 
     assert dests(found, Origin.RUNTIME) == {
-        "os.pyc", "json/__init__.pyc", "json/decoder.pyc", "importlib/_bootstrap_external.pyc", "email/__init__.pyc", "LICENSE.txt",
+        "os.pyc", "json/__init__.pyc", "json/decoder.pyc", "importlib/_bootstrap_external.pyc", "email/__init__.pyc", "LICENSE-Python.txt",
         "python3.11/lib-dynload/_ssl.cpython-311-x86_64-linux-gnu.so", "python3.11/lib-dynload/_socket.cpython-311-x86_64-linux-gnu.so",
         "libpython3.11.so.1.0", "libssl.so.3", "libcrypto.so.3",
     }  # fmt: skip
@@ -71,13 +77,13 @@ def test_whole_tree_of_linux(tmp_path: Path) -> None:
 
 
 def test_packages_and_project(tmp_path: Path) -> None:
-    """Every module, library and data file of wheels; no stubs, sources, headers, scripts, .pth files or records."""
+    """Every module, library, data file and licence of wheels; no stubs, sources, headers, scripts, .pth files or records."""
     found = collect(request(tmp_path))
 
     assert dests(found, Origin.SITE) == {
         "yaml/__init__.pyc", "yaml/_yaml.cpython-311-x86_64-linux-gnu.so", "yaml.libs/libown-1.so", "yaml/schema.json", "yaml/py.typed",
         "yaml/templates/{{name}}.py", "yaml/lib/libfake.so", "six.pyc", "PyYAML-6.0.dist-info/METADATA",
-        "PyYAML-6.0.dist-info/entry_points.txt", "share/doc/x.txt",
+        "PyYAML-6.0.dist-info/entry_points.txt", "PyYAML-6.0.dist-info/licenses/LICENSE", "share/doc/x.txt",
     }  # fmt: skip
     assert dests(found, Origin.APP) == {
         "skua/__init__.pyc",
@@ -107,6 +113,107 @@ def test_standard_library_goes_first(tmp_path: Path) -> None:
     """A dependency cannot put itself in the place of a module of the standard library."""
     (found,) = [entry for entry in collect(request(tmp_path)).entries if entry.dest == "os.pyc"]
     assert found == Entry("os.pyc", EntryKind.MODULE, Origin.RUNTIME, "lib/python3.11/os.py")
+
+
+MAGIC = fake.MAGIC.to_bytes(2, "little") + b"\r\n"
+PYWIN32 = {
+    "pywin32.pth": b"# a comment\nwin32\nwin32\\lib\nPythonWin\ngone\n..\\..\\out\nC:\\else\n\nimport pywin32_bootstrap\n",
+    "win32/win32api.pyd": pe("amd64"), "win32/lib/pywintypes.py": b"", "pythonwin/pywin/__init__.py": b"",
+    "pywin32_system32/pywintypes311.dll": pe("amd64"),
+}  # fmt: skip
+
+
+def test_pth_files_lead_the_search_path(tmp_path: Path) -> None:
+    """As Python reads pywin32's: its folders of modules join sys.path in their order; its code is not run, and that is said."""
+    write(tmp_path / "site", PYWIN32)
+    found = collect(request(tmp_path, windows(), "windows-amd64"))
+
+    assert found.paths == ("win32", "win32/lib", "pythonwin")
+    assert {"win32/win32api.pyd", "win32/lib/pywintypes.pyc", "pywintypes311.dll"} <= dests(
+        found, Origin.SITE
+    )
+    told = [note for note in found.notes if note.startswith("pywin32.pth is not followed")]
+    assert ["out" in told[0], "else" in told[1], "`import pywin32_bootstrap`" in told[2]] == [True] * 3
+    assert len(told) == 3
+    assert not any("gone" in note for note in found.notes)  # Python says nothing of it either
+
+
+def test_pth_files_elsewhere(tmp_path: Path) -> None:
+    """On POSIX a backslash is a letter and names have their case; folders of two files come in the files' order, once."""
+    lines = {"b.pth": b"one\ntwo", "a.pth": b"two\nOne\nwin32\\lib", "one/m.py": b"", "two/n.py": b""}
+    write(tmp_path / "site", {**PYWIN32, **lines})
+    found = collect(request(tmp_path))
+
+    assert found.paths == ("two", "one", "win32")
+    assert "pywin32_system32/pywintypes311.dll" in dests(found, Origin.SITE)
+
+
+def test_module_of_a_pth_file_can_be_excluded(tmp_path: Path) -> None:
+    """By the name that a program imports it by, or by its place."""
+    write(tmp_path / "site", PYWIN32)
+    asked = request(tmp_path, windows(), "windows-amd64")
+    for name in ("win32api", "win32.win32api"):
+        found = collect(msgspec.structs.replace(asked, exclude_modules=(name,)))
+        assert "win32/win32api.pyd" not in dests(found, Origin.SITE)
+        assert "win32/lib/pywintypes.pyc" in dests(found, Origin.SITE)
+
+
+def test_modules_without_a_source(tmp_path: Path) -> None:
+    """Bytecode of the tree's own Python is a module, of another one a note; beside its source it is nothing."""
+    write(tmp_path / "site", {
+        "closed/__init__.pyc": MAGIC + b"code", "closed/old.pyc": b"\x42\x0d\r\ncode", "closed/both.pyc": MAGIC, "closed/both.py": b"",
+    })  # fmt: skip
+    asked = request(tmp_path)
+    found = collect(asked)
+    kinds = {entry.dest: entry.kind for entry in found.entries}
+
+    assert kinds["closed/__init__.pyc"] is EntryKind.DATA  # as it is
+    assert kinds["closed/both.pyc"] is EntryKind.MODULE
+    assert "closed/old.pyc" not in kinds
+    assert [note for note in found.notes if "closed" in note] == [
+        "closed/old.pyc is left out: it has no source, and is bytecode of another Python"
+    ]
+    gone = collect(msgspec.structs.replace(asked, exclude_modules=("closed",)))
+    assert not any(entry.dest.startswith("closed") for entry in gone.entries)
+
+
+def test_stubs_that_a_program_reads(tmp_path: Path) -> None:
+    """lazy_loader's stub beside the module that asks for it, and a type checker's typeshed; no other stub."""
+    write(tmp_path / "site", {
+        "skimage/__init__.py": b"__getattr__, __dir__, _ = lazy.attach_stub(__name__, __file__)", "skimage/__init__.pyi": b"",
+        "skimage/io.py": b"", "skimage/io.pyi": b"", "mypy/typeshed/stdlib/os.pyi": b"", "lone.pyi": b"",
+    })  # fmt: skip
+    stubs = {name for name in dests(collect(request(tmp_path)), Origin.SITE) if name.endswith(".pyi")}
+    assert stubs == {"skimage/__init__.pyi", "mypy/typeshed/stdlib/os.pyi"}
+
+
+@pytest.mark.parametrize(
+    ("name", "there"),
+    [("LICENSE", True), ("LICENSE.txt", True), ("LICENCE.md", True), ("COPYING.LESSER", True), ("NOTICE", True), ("AUTHORS.rst", True),
+     ("licenses/a/LICENSE.APACHE", True), ("license_files/COPYING", True), ("RECORD", False), ("WHEEL", False), ("REQUESTED", False),
+     ("direct_url.json", False), ("sboms/auditwheel.cdx.json", False)],
+)  # fmt: skip
+def test_licences_of_dependencies(name: str, there: bool, tmp_path: Path) -> None:
+    """What a redistribution has to carry along lies in a wheel's metadata under these names."""
+    write(tmp_path / "site", {f"six-1.0.dist-info/{name}": b"text"})
+    assert (f"six-1.0.dist-info/{name}" in dests(collect(request(tmp_path)), Origin.SITE)) is there
+
+
+@pytest.mark.parametrize(
+    ("files", "source"),
+    [(posix(prefix="python/"), "python/lib/python3.11/LICENSE.txt"), ({**windows(), "python/LICENSE.txt": b"PSF"}, "python/Lib/LICENSE.txt"),
+     ({**without(windows(), "python/Lib/LICENSE.txt"), "python/LICENSE.txt": b"PSF"}, "python/LICENSE.txt")],
+    ids=["posix", "both", "windows"],
+)  # fmt: skip
+def test_licence_of_the_interpreter(files: dict[str, bytes], source: str, tmp_path: Path) -> None:
+    """Under a name that says whose it is, with those of OpenSSL and others where the runtime has them."""
+    files = {**files, "python/licenses/LICENSE.openssl-3.txt": b"Apache"}
+    target = "windows-amd64" if any(name.endswith(".dll") for name in files) else "linux-amd64"
+    found = {entry.dest: entry.path for entry in collect(request(tmp_path, files, target)).entries}
+
+    assert found["LICENSE-Python.txt"] == source
+    assert found["LICENSES-Python/LICENSE.openssl-3.txt"] == "python/licenses/LICENSE.openssl-3.txt"
+    assert "LICENSE.txt" not in found
 
 
 def test_tree_of_windows(tmp_path: Path) -> None:

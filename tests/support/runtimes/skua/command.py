@@ -6,6 +6,7 @@ import hashlib
 import importlib
 import importlib.metadata
 import json
+import os
 import sqlite3
 import ssl
 import sys
@@ -51,7 +52,18 @@ def report():
         "data": words.text(),
         "certificates": bool(ssl.create_default_context().get_ca_certs) and len(psutil.__version__) > 2,
         "own": __file__,
+        "windows": windows() if sys.platform == "win32" else None,
     }
+
+
+def windows():
+    """pywin32: extension modules of a folder that only its .pth file names, and libraries that only its own code finds."""
+    import pythoncom
+    import win32api
+    import win32con
+
+    pythoncom.CoInitialize()
+    return [win32api.GetCurrentProcessId() == os.getpid(), win32con.WM_CLOSE, pythoncom.__file__]
 
 
 def _there(name):
