@@ -172,7 +172,7 @@ def test_bad_days(answer: Answer, code: int, sentence: str, home: Path) -> None:
 
 def test_a_whole_file_has_a_limit(home: Path) -> None:
     """A server that sends just enough in every window does not keep a build for ever."""
-    line = Line(silence=1.0, window=0.1, slowest=1, longest=0.3, share=1_000_000)
+    line = Line(silence=20, window=0.1, slowest=1, longest=0.3, share=1_000_000)
     with (
         serving({NAME: trickling(CONTENT, 0.02)}) as server,
         pytest.raises(FerrymanError, match="is too slow") as caught,
@@ -183,14 +183,14 @@ def test_a_whole_file_has_a_limit(home: Path) -> None:
     assert left(home) == []
 
 
-@pytest.mark.parametrize("answer", [silent(1.0), trickling(CONTENT, 0.02)], ids=["silent", "trickling"])
+@pytest.mark.parametrize("answer", [silent(6.0), trickling(CONTENT, 0.02)], ids=["silent", "trickling"])
 def test_ctrl_c_ends_a_download(answer: Answer, home: Path) -> None:
     """At once, whatever the server does; the exit code is that of Ctrl-C, and nothing is left."""
     began = time.monotonic()
     with serving({NAME: answer}) as server:
         with pytest.raises(FerrymanError, match="was broken off") as caught:
             fetch(row(server), archives(home), PATIENT, stopped=lambda: bool(server.asked))
-        assert time.monotonic() - began < 0.9
+        assert time.monotonic() - began < 4
     assert caught.value.exit_code == 130
     assert left(home) == []
 
