@@ -88,6 +88,10 @@ class Cache:
         os.utime(folder)  # only the sweep reads it
         return folder, result
 
+    def forget(self, folder: Path) -> None:
+        """No later run finds this result; the folder stays until the sweep, for whoever uses it now."""
+        (folder / _RESULT).unlink(missing_ok=True)
+
     def make(
         self, step: str, key: str, fill: Callable[[Path], str], *, clock: Callable[[], float]
     ) -> tuple[Path, Result]:

@@ -250,6 +250,11 @@ class Runner:
             message = f"{name} failed with exit code {done.returncode}."
         return failure(message, advice=advice or "Read the log's last lines.", details=tail, log=done.log)
 
+    @property
+    def closed(self) -> bool:
+        """Whether :meth:`end_all` has been called: what works without children asks this between its pieces."""
+        return self._closed
+
     def end_all(self) -> int:
         """End every child that still runs, and start none any more; the number of them."""
         with self._lock:

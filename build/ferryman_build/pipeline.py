@@ -8,6 +8,7 @@ Rules:
    code and what ``inputs`` answers; time stamps never take part.
 4. Steps that do not wait for each other run side by side, at most ``workers`` at a time.
 5. The first failure stops what has not started and ends the children of what has; the first error is what is raised.
+6. A result that says so (a smoke test that lost a runner) serves this build alone: the next one runs the step again.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
         inputs: everything that the result depends on, as JSON-able values.
         run: fills an empty folder with the result and returns a note for people.
         skip: the reason not to run, or None.
+        keep: whether the result in this folder is an answer for the next build as well.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     inputs: Callable[[Any], Mapping[str, object]]
     run: Callable[[Any, Path], str]
     skip: Callable[[Any], str | None] = lambda _: None
+    keep: Callable[[Path], bool] = lambda _: True
 
 
 class Job(Protocol):
@@ -144,6 +147,8 @@ class Pipeline:
         folder, result = self._cache.make(
             step.name, key, lambda into: step.run(job, into), clock=time.monotonic
         )
+        if not step.keep(folder):  # rule 6
+            self._cache.forget(folder)
         self._ui.end(job.label, step.name, Mark.DONE, time.monotonic() - started, result.note)
         return Finished(folder=folder, result=result, key=key)
 

@@ -107,9 +107,10 @@ class Finder:
 
     def runner_kinds(self, target: Target, settings: Settings, kind: Kind) -> tuple[RunnerKind, ...]:
         """Those that are ready to try artifacts of ``target``: a .pyz needs a Python, and only a place to build in has one."""
-        purpose = _purpose(kind)
         return tuple(
-            one for one in self._able(target, settings) if one.ready(target, purpose, target.floor).ready
+            one
+            for one in self._able(target, settings)
+            if one.ready(target, purpose_of(one, kind), target.floor).ready
         )
 
     def refuse_unready(self, target: Target, settings: Settings) -> None:
@@ -156,7 +157,8 @@ class Finder:
                           problem=self._build_problem(target, settings))  # fmt: skip
 
     def _untested(self, target: Target, settings: Settings, kind: Kind) -> str:
-        outlook = readiness(target, self._host, settings.runner, purpose=_purpose(kind))
+        purpose = Purpose.BUILD if kind is Kind.PYZ else Purpose.TRY
+        outlook = readiness(target, self._host, settings.runner, purpose=purpose)
         return "untested here: " + " — ".join(filter(None, (outlook.untested, outlook.advice)))
 
     def _build_problem(self, target: Target, settings: Settings) -> Block | None:
@@ -172,10 +174,6 @@ class Finder:
             f"The runner {name} is not ready: {found.found or 'it is not here'}.",
             f"{found.advice.rstrip('.')}.",
         )
-
-
-def _purpose(kind: Kind) -> Purpose:
-    return Purpose.BUILD if kind is Kind.PYZ else Purpose.TRY
 
 
 def _version(settings: Settings) -> str:

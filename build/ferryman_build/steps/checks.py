@@ -14,7 +14,6 @@ from ferryman_build.collect import imports
 from ferryman_build.errors import SmokeError
 from ferryman_build.inspect import Severity, Survey, judge, raise_for_findings, survey_pyz, survey_tree
 from ferryman_build.pipeline import Step
-from ferryman_build.runners.base import Purpose
 from ferryman_build.steps.job import TargetJob
 from ferryman_build.steps.trees import excluded_modules
 from ferryman_build.wrap.bundle import BUNDLERS
@@ -123,6 +122,12 @@ def smoke_step(kind: Kind) -> Step:
     )
 
 
+def _is_answer(folder: Path) -> bool:
+    """A trial that lost one of its runners says something of this machine at this moment, and not of the artifact."""
+    result = msgspec.json.decode((folder / "smoke.json").read_bytes(), type=SmokeResult)
+    return result.status is not Smoke.UNTESTED and not result.reason
+
+
 def _untested(job: TargetJob, kind: Kind) -> str | None:
     """Why the artifact cannot be run here."""
     if job.runners.get(kind):
@@ -135,9 +140,12 @@ def _runners(job: TargetJob, kind: Kind) -> list[list[str]]:
 
     A .pyz needs a Python, and only a place to build in has one.
     """
-    purpose = Purpose.BUILD if kind is Kind.PYZ else Purpose.TRY
     return [
-        [one.name, one.ready(job.target, purpose, job.target.floor).found, job.target.floor_text]
+        [
+            one.name,
+            one.ready(job.target, smoke.purpose_of(one, kind), job.target.floor).found,
+            job.target.floor_text,
+        ]
         for one in job.runners[kind]
     ]
 

@@ -104,7 +104,9 @@ class TargetJob:
     def distribution(self) -> Distribution:
         """The runtime of a standalone tree: fetched and unpacked if it is not, read otherwise."""
         assert self.runtime is not None
-        return prepare(self.runtime, self.target, home(), python=self.python)
+        return prepare(
+            self.runtime, self.target, home(), python=self.python, stopped=lambda: self.runner.closed
+        )  # fmt: skip
 
     @property
     def full_python(self) -> str:

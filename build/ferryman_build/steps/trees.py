@@ -190,7 +190,7 @@ def _launch(job: TargetJob) -> Launch:
     return Launch(
         name=job.project.executable, version=job.wheel.version, python=job.python,
         library=job.library, optimize=job.settings.optimize,
-        path=search_path((entry.dest for entry in job.analysis.entries), job.python),
+        path=(*search_path((entry.dest for entry in job.analysis.entries), job.python), *job.analysis.paths),
         interpreter=job.settings.interpreter,
     )  # fmt: skip
 

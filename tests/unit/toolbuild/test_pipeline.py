@@ -1,4 +1,4 @@
-"""pipeline: the five rules in the head of the module, and what a person is told of each step."""
+"""pipeline: the six rules in the head of the module, and what a person is told of each step."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from ferryman_build import pipeline
@@ -344,6 +345,24 @@ def test_unexpected_error(build: Callable[..., Runner], ui: FakeUi, error: Excep
 
     assert caught.value is error
     assert [row[1:3] for row in ui.ended] == [("a", Mark.FAILED)]
+
+
+def test_a_result_for_this_build_alone(build: Callable[..., Runner]) -> None:
+    """Rule 6: its folder serves the run that made it; the next run makes it again, until it is one to keep."""
+    wanted = msgspec.structs.replace(
+        step("trial"), keep=lambda folder: (folder / "trial").read_text() == "whole"
+    )
+    first, second, third = FakeJob(facts={}), FakeJob(facts={}), FakeJob(facts={})
+
+    build(wanted, jobs=[first])
+    assert (first.results["trial"].folder or Path()).joinpath("trial").is_file()
+    build(wanted, jobs=[second])
+    kept = msgspec.structs.replace(wanted, keep=lambda _: True)
+    build(kept, jobs=[third])
+    fourth = FakeJob(facts={})
+    build(kept, jobs=[fourth])
+
+    assert [job.ran for job in (first, second, third, fourth)] == [["trial"], ["trial"], ["trial"], []]
 
 
 def test_inputs_that_fail(build: Callable[..., Runner], ui: FakeUi) -> None:
