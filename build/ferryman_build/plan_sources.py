@@ -37,6 +37,7 @@ from ferryman_build.runtimes.index import (
 )
 from ferryman_build.runtimes.prepared import prepared
 from ferryman_build.settings import RunnerName, Settings
+from ferryman_build.smoke import purpose_of
 from ferryman_build.targets import Os, Target
 from ferryman_build.ways import Way, way_of
 from ferryman_build.wheeltags import Lock, short_python
