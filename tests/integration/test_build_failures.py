@@ -79,7 +79,15 @@ def test_every_mistake_in_pyproject_is_reported_at_once(workshop: Workshop) -> N
         pytest.param(["build", "--tagret", "host"], 2, ["Did you mean --target?"], id="option"),
         pytest.param(["build", "--python", "3.99"], 4, ["3.99"], id="python"),
         pytest.param(
-            ["build", "--target", "darwin-arm64", "--kind", "archive"], 5, ["darwin-arm64"], id="blocked"
+            ["build", "--wheels", "nowhere"], 3, ["There is no folder", "cibuildwheel"], id="wheels"
+        ),
+        pytest.param(["build", "--runner", "wine"], 3, ["cannot be run through wine"], id="runner"),
+        pytest.param(["build", "--floor", "glibc nine"], 3, ["means nothing"], id="floor"),
+        pytest.param(
+            ["build", "--target", "linux-armv7", "--kind", "archive"],
+            5,
+            ["no runtime", "linux-armv7"],
+            id="blocked",
         ),
     ],
 )
@@ -117,7 +125,7 @@ def test_an_index_that_does_not_answer_is_told_from_a_missing_package(
 
 
 def test_a_backend_that_wants_a_compiler_says_so(workshop: Workshop) -> None:
-    """A project whose wheel compiles an extension, on a PATH without a compiler."""
+    """A project whose wheel compiles an extension with this machine's compiler, on a PATH without one."""
     (workshop.project / "lamp.c").write_text("int lamp;\n", encoding="utf-8")
     (workshop.project / "setup.py").write_text(
         "from setuptools import Extension, setup\nsetup(ext_modules=[Extension('lamp', ['lamp.c'])])\n",
@@ -127,6 +135,7 @@ def test_a_backend_that_wants_a_compiler_says_so(workshop: Workshop) -> None:
     workshop.edit(
         "pyproject.toml", 'build-backend = "hatchling.build"', 'build-backend = "setuptools.build_meta"'
     )
+    workshop.edit("pyproject.toml", "[tool.ferryman]\n", '[tool.ferryman]\ncompiler = "system"\n')
     env = {"CC": "no-such-compiler", "PATH": _path_without_compilers(workshop)}
     refused(workshop, ["build", "--kind", "pyz"], 7, "C compiler", "log: ", env=env)
 
