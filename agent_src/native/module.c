@@ -19,7 +19,7 @@ module_exec(PyObject *module)
     if (state->ring_type == NULL || PyModule_AddType(module, state->ring_type) < 0) {
         return -1;
     }
-    return PyModule_AddIntConstant(module, "ABI", 1);
+    return PyModule_AddIntConstant(module, "ABI", 2);
 }
 
 static int

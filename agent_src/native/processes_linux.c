@@ -289,16 +289,22 @@ add_pid(pid_list *list, int32_t pid)
     return 0;
 }
 
+/* A folder that cannot be read to its end is an error, as in the twin: half a list would look like a whole one. */
 static int
 list_pids(DIR *folder, pid_list *list)
 {
-    struct dirent *entry;
-    int error = 0;
-    while (error == 0 && (entry = readdir(folder)) != NULL) {
+    for (;;) {
+        errno = 0; /* NULL is the end and also the error: only this tells them apart */
+        struct dirent *entry = readdir(folder);
+        if (entry == NULL) {
+            return errno;
+        }
         int64_t pid = pid_of(entry->d_name);
-        error = pid > 0 ? add_pid(list, (int32_t)pid) : 0;
+        int error = pid > 0 ? add_pid(list, (int32_t)pid) : 0;
+        if (error != 0) {
+            return error;
+        }
     }
-    return error;
 }
 
 /* What one worker has, and what all of them share. */

@@ -12,77 +12,6 @@ enum {
     LAST_GRACE = 200, /* for a drainer that was told to give up */
 };
 
-/* -- buffers: with the mutex, or by the drainer that owns `flight` -- */
-
-static int
-buffer_init(line_buffer *buffer, size_t capacity, size_t slots)
-{
-    buffer->bytes = malloc(capacity);
-    buffer->lengths = malloc(slots * sizeof *buffer->lengths);
-    return buffer->bytes != NULL && buffer->lengths != NULL;
-}
-
-static void
-buffer_free(line_buffer *buffer)
-{
-    free(buffer->bytes);
-    free(buffer->lengths);
-}
-
-static void
-buffer_clear(line_buffer *buffer)
-{
-    buffer->start = buffer->used = buffer->first = buffer->lines = 0;
-}
-
-static void
-buffer_put(line_buffer *buffer, size_t capacity, const char *text, size_t size)
-{
-    size_t at = (buffer->start + buffer->used) % capacity;
-    size_t head = size < capacity - at ? size : capacity - at;
-    memcpy(buffer->bytes + at, text, head);
-    memcpy(buffer->bytes, text + head, size - head);
-    buffer->used += size;
-}
-
-static void
-buffer_drop_first(line_buffer *buffer, size_t capacity, size_t slots)
-{
-    uint32_t length = buffer->lengths[buffer->first];
-    buffer->start = (buffer->start + length) % capacity;
-    buffer->used -= length;
-    buffer->first = (buffer->first + 1) % slots;
-    buffer->lines--;
-}
-
-/* The bytes behind the first `done`, as one segment or, across the end of the buffer, two. */
-static int
-buffer_segments(const line_buffer *buffer, size_t capacity, size_t done, segment *into)
-{
-    size_t at = (buffer->start + done) % capacity, left = buffer->used - done;
-    size_t head = left < capacity - at ? left : capacity - at;
-    into[0] = (segment){buffer->bytes + at, head};
-    into[1] = (segment){buffer->bytes, left - head};
-    return left > head ? 2 : 1;
-}
-
-/* How many lines end within the first `done` bytes, and whether the last of them ends there exactly. */
-static size_t
-buffer_whole_lines(const line_buffer *buffer, size_t slots, size_t done, int *torn)
-{
-    size_t lines = 0, end = 0;
-    while (lines < buffer->lines) {
-        size_t next = end + buffer->lengths[(buffer->first + lines) % slots];
-        if (next > done) {
-            break;
-        }
-        end = next;
-        lines++;
-    }
-    *torn = end < done;
-    return lines;
-}
-
 /* -- life -- */
 
 int
@@ -118,6 +47,64 @@ ring_free(ring *self)
     buffer_free(&self->flight);
 }
 
+/* -- notices -- */
+
+int
+ring_set_notice(ring *self, const char *pattern, size_t size)
+{
+    if (size > MOST_NOTICE) {
+        return 0;
+    }
+    memcpy(self->notice, pattern, size);
+    self->notice[size] = 0;
+    return 1;
+}
+
+static uint64_t
+missing(const ring_counts *counts)
+{
+    return counts->dropped_oldest + counts->dropped_newest + counts->too_long + counts->lost;
+}
+
+/* With the mutex and an empty `flight`: make a notice of it where lines are missing. Never two in a row: before a reader
+ * so slow that more is dropped during each of them there would be nothing else. */
+static int
+take_off_notice(ring *self)
+{
+    uint64_t count = missing(&self->counts) - self->announced;
+    char text[MOST_NOTICE * 5]; /* {count} may become 20 bytes, {time} 24 */
+    if (self->notice[0] == 0 || count == 0 || self->noticed || self->abandon) {
+        return 0;
+    }
+    size_t size = notice_format(self->notice, count, wk_wall(), text, sizeof text);
+    if (size > self->capacity) {
+        return 0;
+    }
+    buffer_put(&self->flight, self->capacity, text, size);
+    self->flight.lengths[0] = (uint32_t)size;
+    self->flight.lines = 1;
+    self->announcing = count;
+    self->noticed = 1;
+    return 1;
+}
+
+static void
+finish_notice(ring *self, size_t lines)
+{
+    if (lines > 0) {
+        self->announced += self->announcing;
+        self->counts.notices++;
+    }
+    self->announcing = 0;
+}
+
+/* Lines that are on their way. */
+static size_t
+lines_in_flight(const ring *self)
+{
+    return self->announcing > 0 ? 0 : self->flight.lines;
+}
+
 /* -- waiting, with the mutex -- */
 
 static int64_t
@@ -148,8 +135,8 @@ tell_moved(ring *self)
 static int
 is_settled(const ring *self, uint64_t mark)
 {
-    uint64_t before = self->flight.lines > 0 ? self->flight_last - self->flight.lines
-                                             : self->counts.appended - self->active.lines;
+    size_t flying = lines_in_flight(self);
+    uint64_t before = flying > 0 ? self->flight_last - flying : self->counts.appended - self->active.lines;
     return before >= mark;
 }
 
@@ -272,8 +259,13 @@ finish_flight(ring *self)
 {
     int torn;
     size_t lines = buffer_whole_lines(&self->flight, self->slots, self->flight_done, &torn);
-    self->counts.written += lines;
-    self->counts.lost += self->flight.lines - lines;
+    if (self->announcing > 0) {
+        finish_notice(self, lines);
+    }
+    else {
+        self->counts.written += lines;
+        self->counts.lost += self->flight.lines - lines;
+    }
     if (self->flight_done > 0) {
         self->torn = torn;
     }
@@ -363,6 +355,21 @@ is_empty(const ring *self)
     return self->active.lines == 0 && self->flight.lines == 0;
 }
 
+/* With the mutex: `flight` is empty, `active` is not. */
+static void
+take_off(ring *self)
+{
+    if (take_off_notice(self)) {
+        return;
+    }
+    line_buffer full = self->active;
+    self->active = self->flight;
+    self->flight = full;
+    self->flight_last = self->counts.appended;
+    self->noticed = 0;
+    tell_moved(self);
+}
+
 /* With the mutex, which is given up for the writes. Writes batch after batch until nothing is left; zero: not all. */
 static int
 drain_locked(ring *self, int64_t deadline)
@@ -371,11 +378,7 @@ drain_locked(ring *self, int64_t deadline)
     self->draining = 1;
     while (complete && !is_empty(self)) {
         if (self->flight.lines == 0) {
-            line_buffer full = self->active;
-            self->active = self->flight;
-            self->flight = full;
-            self->flight_last = self->counts.appended;
-            tell_moved(self);
+            take_off(self);
         }
         complete = write_flight(self, deadline);
     }
@@ -536,7 +539,7 @@ ring_read_counts(ring *self, ring_counts *into)
 {
     wk_lock(&self->mutex);
     *into = self->counts;
-    into->queued = self->active.lines + self->flight.lines;
+    into->queued = self->active.lines + lines_in_flight(self);
     wk_unlock(&self->mutex);
 }
 
@@ -554,7 +557,8 @@ ring_after_fork_in_parent(ring *self)
     wk_unlock(&self->mutex);
 }
 
-/* No thread but this one came along. What was queued is the parent's to write; a ring that was open is open. */
+/* No thread but this one came along, so nothing is in use: the mutex is made anew, also where ring_before_fork failed and
+ * some other thread held it. What was queued is the parent's to write; a ring that was open is open. */
 void
 ring_after_fork_in_child(ring *self)
 {
@@ -565,9 +569,10 @@ ring_after_fork_in_child(ring *self)
     self->hurry = 0;
     self->waiting = 0;
     self->running = self->draining = self->sleeping = self->lingering = 0;
-    self->failing = self->torn = self->abandon = 0;
+    self->failing = self->torn = self->abandon = self->noticed = 0;
+    self->announced = self->announcing = 0;
     self->closed = self->closing;
     wk_condition_init(&self->filled);
     wk_condition_init(&self->moved);
-    wk_unlock(&self->mutex);
+    wk_mutex_init(&self->mutex);
 }

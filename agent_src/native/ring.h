@@ -11,6 +11,8 @@
 #ifndef WATCHKEEPER_RING_H
 #define WATCHKEEPER_RING_H
 
+#include "lines.h"
+#include "notice.h"
 #include "output.h"
 #include "sync.h"
 
@@ -35,14 +37,10 @@ typedef struct {
     uint64_t last_error;     /* errno of the last of them; on Windows the system's code */
     uint64_t waits;          /* producers that had to wait for room */
     uint64_t most_bytes;     /* that `active` ever held */
+    uint64_t notices;        /* written; no other count has them, but their bytes and calls are among the others */
 } ring_counts;
 
-typedef struct {
-    char *bytes;
-    uint32_t *lengths; /* of the lines, a ring of `slots` */
-    size_t start, used;
-    size_t first, lines;
-} line_buffer;
+enum { MOST_NOTICE = 512 }; /* bytes of a notice's pattern */
 
 typedef struct {
     wk_mutex mutex;
@@ -53,6 +51,7 @@ typedef struct {
     size_t capacity, slots;
     int64_t linger, block; /* milliseconds */
     int hold;              /* without a drainer's thread lines stay until somebody flushes */
+    char notice[MOST_NOTICE + 1]; /* the pattern; empty: what is missing is only counted */
     line_buffer active, flight;
     size_t flight_done;    /* bytes of `flight` that are written */
     uint64_t flight_last;  /* the number of its last line */
@@ -64,6 +63,9 @@ typedef struct {
     int lingering;         /* it waits for more to come */
     int failing;           /* the last try found no space */
     int torn;              /* what was given up last ended within a line */
+    int noticed;           /* the last flight was a notice: the next one is not */
+    uint64_t announced;    /* lines that notices have said are missing */
+    uint64_t announcing;   /* `flight` is a notice about so many; 0: it is lines */
     int closing, closed, abandon;
     ring_counts counts;
 } ring;
@@ -82,6 +84,11 @@ ring_answer ring_append_waiting(ring *self, const char *line, size_t size, int *
 
 /* Write what is there, in this thread, until `deadline` of wk_now(). */
 void ring_drain(ring *self, int64_t deadline);
+
+/* What stands in the stream where lines are missing (dropped, too long or lost): in `pattern`, which ends with a line break,
+ * {count} becomes their number and {time} the time, as in 2026-01-31T23:59:59.999Z. It comes before the next batch, and
+ * there is one between two batches at most. Zero: the pattern is too long. */
+int ring_set_notice(ring *self, const char *pattern, size_t size);
 
 /* Be the drainer until the ring is closed. Zero: another thread already is. */
 int ring_run(ring *self);

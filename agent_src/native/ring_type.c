@@ -26,7 +26,7 @@ static const struct {
 #define FIELD(name) {#name, offsetof(ring_counts, name)}
     FIELD(appended), FIELD(written),   FIELD(lost),   FIELD(dropped_oldest), FIELD(dropped_newest), FIELD(too_long),
     FIELD(queued),   FIELD(bytes),     FIELD(writes), FIELD(partial),        FIELD(interrupted),    FIELD(busy),
-    FIELD(errors),   FIELD(last_error), FIELD(waits), FIELD(most_bytes),
+    FIELD(errors),   FIELD(last_error), FIELD(waits), FIELD(most_bytes),     FIELD(notices),
 #undef FIELD
 };
 
@@ -94,18 +94,38 @@ target_of(int descriptor, output_target *target)
 #endif
 }
 
+/* A line break is added where the pattern has none at its end. */
+static int
+set_notice(ring *target, const char *pattern, Py_ssize_t size)
+{
+    char ended[MOST_NOTICE + 1];
+    size_t whole = (size_t)size;
+    if (whole < sizeof ended && whole > 0) {
+        memcpy(ended, pattern, whole);
+        if (ended[whole - 1] != '\n') {
+            ended[whole++] = '\n';
+        }
+    }
+    if (memchr(pattern, 0, (size_t)size) != NULL || !ring_set_notice(target, ended, whole)) {
+        PyErr_Format(PyExc_ValueError, "notice is at most %d bytes with its line break, and none of them is 0", MOST_NOTICE);
+        return 0;
+    }
+    return 1;
+}
+
 /* -- life -- */
 
 static PyObject *
 ring_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"fd", "capacity", "policy", "linger", "block_seconds", "hold", NULL};
+    static char *names[] = {"fd", "capacity", "policy", "linger", "block_seconds", "hold", "notice", NULL};
     int descriptor, hold = 0;
     Py_ssize_t capacity = 1 << 20;
-    const char *policy_name = "block";
+    const char *policy_name = "block", *notice = "";
+    Py_ssize_t notice_size = 0;
     double linger = 0.01, block = 1.0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "i|nsddp:Ring", names, &descriptor, &capacity, &policy_name, &linger,
-                                     &block, &hold)) {
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "i|nsddpy#:Ring", names, &descriptor, &capacity, &policy_name, &linger,
+                                     &block, &hold, &notice, &notice_size)) {
         return NULL;
     }
     ring_policy policy;
@@ -129,6 +149,10 @@ ring_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     if (self != NULL && !self->made) {
         Py_DECREF(self);
         return PyErr_NoMemory();
+    }
+    if (self != NULL && !set_notice(&self->ring, notice, notice_size)) {
+        Py_DECREF(self);
+        return NULL;
     }
     return (PyObject *)self;
 }
@@ -332,7 +356,8 @@ static PyGetSetDef attributes[] = {
 };
 
 static PyType_Slot slots[] = {
-    {Py_tp_doc, "Ring(fd, capacity=1048576, policy='block', linger=0.01, block_seconds=1.0, hold=False)\n--\n\n"
+    {Py_tp_doc, "Ring(fd, capacity=1048576, policy='block', linger=0.01, block_seconds=1.0, hold=False, "
+                "notice=b'')\n--\n\n"
                 "A bounded buffer of lines in front of a descriptor."},
     {Py_tp_new, (void *)ring_new},
     {Py_tp_dealloc, (void *)ring_dealloc},

@@ -36,6 +36,15 @@ wk_now(void)
     return (int64_t)GetTickCount64();
 }
 
+/* Milliseconds since 1970, as people count them; FILETIME counts tenths of microseconds since 1601. */
+static inline int64_t
+wk_wall(void)
+{
+    FILETIME now;
+    GetSystemTimeAsFileTime(&now);
+    return (int64_t)(((uint64_t)now.dwHighDateTime << 32 | now.dwLowDateTime) / 10000) - INT64_C(11644473600000);
+}
+
 static inline void
 wk_sleep(int64_t milliseconds)
 {
@@ -93,6 +102,15 @@ wk_now(void)
 {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* Milliseconds since 1970, as people count them. */
+static inline int64_t
+wk_wall(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
     return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 

@@ -4,9 +4,10 @@ Keys: timestamp (RFC 3339, UTC, milliseconds), level, logger, message; then the 
 service wrote has `service` and `stream`. What a failure is, says `error_class` (errors.ErrorClass, a closed list).
 
 Lines go through a ring that a thread of its own empties (watchkeeper.native): whoever reads standard error may be as slow
-as he likes and the agent does not wait for him. A full ring drops its oldest lines and counts them; `counts` tells. Lines
-gather for LINGER seconds and share a system call; an error goes out at once, with all before it. At the end of the program
-the rest is written, up to CLOSE_LIMIT; a program that is killed loses what it logged in its last LINGER seconds.
+as he likes and the agent does not wait for him. A full ring drops its oldest lines; where they are missing a line says how
+many, and `counts` tells. Lines gather for LINGER seconds and share a system call; an error goes out at once, with all
+before it. At the end of the program the rest is written, up to CLOSE_LIMIT, and what is logged after that goes straight to
+standard error. What a program loses that has no such end is in docs/extension.md.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import os
 import sys
 import time
 from functools import lru_cache
+from types import TracebackType
 from typing import Any, TextIO
 
 import msgspec
@@ -28,6 +30,11 @@ CAPACITY = 1 << 20
 """Bytes that wait for a slow reader, and once more as many that are on their way."""
 LINGER = 0.01
 CLOSE_LIMIT = 1.0
+"""Seconds that the end of the program waits for whoever reads standard error; once, not for each part of it."""
+NOTICE = (
+    b'{"timestamp":"{time}","level":"WARNING","logger":"watchkeeper.logs",'
+    b'"message":"{count} log lines were dropped","dropped":{count}}'
+)
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 _now = time.time
 
@@ -67,6 +74,7 @@ class RingHandler(logging.Handler):
     def __init__(self, ring: LogRing) -> None:
         super().__init__()
         self.ring, self.write = ring, ring.write
+        self._limit = CLOSE_LIMIT
 
     def handle(self, record: logging.LogRecord) -> bool | logging.LogRecord:  # type: ignore[override]
         passed: bool | logging.LogRecord = self.filter(record)
@@ -76,17 +84,25 @@ class RingHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            self.write(self.format(record))
-            if record.levelno >= logging.ERROR:  # it is not kept back to share a system call with others
+            line = self.format(record)
+            if not self.write(line):
+                self.refused(line)
+            elif record.levelno >= logging.ERROR:  # it is not kept back to share a system call with others
                 self.ring.flush(0)
         except Exception:  # noqa: BLE001 - as in every handler: what a record holds must not end its program
             self.handleError(record)
 
+    def refused(self, line: bytes | str) -> None:
+        """What the ring did not take: after the end of the log it is written all the same, otherwise it was counted."""
+        if self.ring.finished:
+            self.ring.write_straight(line)
+
     def flush(self) -> None:
-        self.ring.flush(CLOSE_LIMIT)
+        """Bring out what is there. A reader that did not read for CLOSE_LIMIT is not waited for again until he has."""
+        self._limit = CLOSE_LIMIT if self.ring.flush(self._limit) else 0.0
 
     def close(self) -> None:
-        self.ring.close(CLOSE_LIMIT)
+        self.ring.finish(self._limit)
         super().close()
 
 
@@ -118,8 +134,10 @@ class Log:
         handler = None if trace else _only_ring(self._logger)
         if handler is not None:
             try:
-                handler.write(_encode(_line(_now(), _LEVELS[level], self._name, message, fields)))
-                if level >= logging.ERROR:
+                line = _encode(_line(_now(), _LEVELS[level], self._name, message, fields))
+                if not handler.write(line):
+                    handler.refused(line)
+                elif level >= logging.ERROR:
                     handler.ring.flush(0)
                 return
             except Exception:  # noqa: BLE001, S110 - a value that cannot be written: the long way says so, if anyone asks
@@ -167,6 +185,8 @@ def configure(level: str, stream: TextIO | None = None) -> None:
         _root.addHandler(handler)
         # A standard error that is gone must not fill itself with reports about it.
         logging.raiseExceptions = False
+        if isinstance(handler, RingHandler) and sys.excepthook is sys.__excepthook__:
+            sys.excepthook = _traceback_after_the_log
     _root.setLevel(logging.WARNING)
     logging.getLogger(ROOT).setLevel(level.upper())
 
@@ -176,10 +196,27 @@ def _to_stderr() -> logging.Handler:
         return logging.StreamHandler(sys.stderr)  # a console of Windows takes text, and no bytes in UTF-8
     try:
         return RingHandler(
-            LogRing(sys.stderr.fileno(), capacity=CAPACITY, policy="drop-oldest", linger=LINGER)
+            LogRing(
+                sys.stderr.fileno(), capacity=CAPACITY, policy="drop-oldest", linger=LINGER, notice=NOTICE
+            )
         )
     except (AttributeError, OSError, ValueError):  # there is none, or it is a stream without a descriptor
         return logging.StreamHandler(sys.stderr)
+
+
+def flush() -> None:
+    """Bring out every line so far, within CLOSE_LIMIT: before something else is written to standard error."""
+    for handler in _root.handlers:
+        if isinstance(handler, RingHandler):
+            handler.flush()
+
+
+def _traceback_after_the_log(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """What ends the program goes past the ring: it must neither come before the log nor stand within a line of it."""
+    flush()
+    sys.__excepthook__(kind, error, trace)
 
 
 def counts() -> dict[str, int]:

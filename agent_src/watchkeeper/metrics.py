@@ -169,7 +169,12 @@ class ServiceCollector:
 
     def collect(self) -> Iterator[Metric]:
         pids = self._pids()
-        found = processes(command=False) if pids else []
+        try:
+            found = processes(command=False) if pids else []
+        except (
+            OSError
+        ):  # there is no /proc that can be read: nothing is said of services, and the rest is served
+            found, pids = [], {}
         count, memory, seconds = (
             GaugeMetricFamily(f"watchkeeper_service_{name}", text, labels=["service"])
             for name, text in (

@@ -21,7 +21,7 @@ from watchkeeper.config.source import FileSource
 from watchkeeper.config.store import Store
 from watchkeeper.errors import AgentError, ConfigInvalidError, ErrorClass, ExitCode, StateError
 from watchkeeper.exposition import Exposition
-from watchkeeper.logs import configure, get_logger
+from watchkeeper.logs import configure, flush, get_logger
 from watchkeeper.metrics import Metrics
 from watchkeeper.observed import Observed, wall_clock
 from watchkeeper.queue import WorkQueue
@@ -51,7 +51,10 @@ def run_agent(config: str, listen: str | None, log_level: str | None, state_dir:
     system.watch_children_by_pidfd()
     configure(log_level or "info")
     state = state_dir or os.environ.get("STATE_DIRECTORY") or None
-    return asyncio.run(Agent(config, listen, log_level, state).run())
+    try:
+        return asyncio.run(Agent(config, listen, log_level, state).run())
+    finally:
+        flush()  # before cli.py, or a traceback, says why it ended
 
 
 class Agent:

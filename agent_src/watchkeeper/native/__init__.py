@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 __all__ = ["EXTENSION", "WHY_NOT", "Process", "Ring", "processes"]
 
-ABI = 1
+ABI = 2
 """The interface between these files and the extension: one that was left over from another version is not taken."""
 
 WHY_NOT = ""

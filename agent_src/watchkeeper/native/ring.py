@@ -22,6 +22,7 @@ LEAST_CAPACITY, MOST_CAPACITY = 64, 1 << 30
 MOST_SECONDS = 86400.0
 BYTES_A_SLOT = 16
 """A ring holds capacity / BYTES_A_SLOT lines at most, however short they are."""
+MOST_NOTICE = 512
 SLICE = 0.1
 FIRST_PAUSE, LAST_PAUSE = 0.01, 1.0
 LAST_GRACE = 0.2
@@ -48,6 +49,7 @@ class _Counts:
     last_error: int = 0
     waits: int = 0
     most_bytes: int = 0
+    notices: int = 0
 
 
 class Ring:
@@ -60,6 +62,8 @@ class Ring:
         linger: seconds for which the drainer lets lines gather, so that they share a system call.
         block_seconds: how long "block" waits before it drops the line after all. It does not wait on a full device.
         hold: without a thread in `run` lines stay until `flush`; otherwise the producer writes them itself.
+        notice: what is written where lines are missing, before the next batch; {count} becomes their number and {time}
+            the time, as in 2026-01-31T23:59:59.999Z. Empty: nothing is.
 
     Raises:
         ValueError: an argument is out of its range.
@@ -73,6 +77,7 @@ class Ring:
         linger: float = 0.01,
         block_seconds: float = 1.0,
         hold: bool = False,
+        notice: bytes = b"",
     ) -> None:
         if policy not in POLICIES:
             raise ValueError(f"policy is block, drop-newest or drop-oldest, and not '{policy}'")
@@ -81,6 +86,11 @@ class Ring:
             raise ValueError(f"capacity is {LEAST_CAPACITY} to {MOST_CAPACITY} bytes")
         if fd < 0:
             raise ValueError("a descriptor is not negative")
+        self._notice = notice if not notice or notice.endswith(b"\n") else notice + b"\n"
+        if len(self._notice) > MOST_NOTICE or 0 in notice:
+            raise ValueError(
+                f"notice is at most {MOST_NOTICE} bytes with its line break, and none of them is 0"
+            )
         self._fd, self._capacity, self._policy, self._hold = fd, capacity, policy, hold
         self._slots = capacity // BYTES_A_SLOT
         self._lock = threading.Lock()
@@ -96,7 +106,8 @@ class Ring:
         self._flight_done = self._flight_last = 0
         self._hurry = self._waiting = 0
         self._running = self._draining = self._sleeping = self._lingering = False
-        self._failing = self._torn = self._abandon = False
+        self._failing = self._torn = self._abandon = self._noticed = False
+        self._announced = self._announcing = 0
         self._counts = _Counts()
 
     # -- producers -----------------------------------------------------------------------------------------------------
@@ -180,9 +191,12 @@ class Ring:
 
     def _is_settled(self, mark: int) -> bool:
         """Whether nothing of the first `mark` lines is still on its way; lines are numbered as they are appended."""
-        if self._flight:
-            return self._flight_last - len(self._flight) >= mark
+        if flying := self._lines_in_flight():
+            return self._flight_last - flying >= mark
         return self._counts.appended - len(self._active) >= mark
+
+    def _lines_in_flight(self) -> int:
+        return 0 if self._announcing else len(self._flight)
 
     def _is_empty(self) -> bool:
         return not self._active and not self._flight
@@ -195,14 +209,16 @@ class Ring:
             if self._running or self._closed:
                 return False
             self._running = True
-            while self._wait_for_lines():
-                self._wait_for_more()
-                if self._draining:  # a flush that began before this thread did
-                    self._wait_moved(SLICE)
-                else:
-                    self._drain(math.inf)
-            self._running = False
-            self._tell_moved()
+            try:
+                while self._wait_for_lines():
+                    self._wait_for_more()
+                    if self._draining:  # a flush that began before this thread did
+                        self._wait_moved(SLICE)
+                    else:
+                        self._drain(math.inf)
+            finally:  # also without memory: then producers write their lines themselves
+                self._running = False
+                self._tell_moved()
         return True
 
     def _wait_for_lines(self) -> bool:
@@ -238,10 +254,37 @@ class Ring:
         return complete
 
     def _take_off(self) -> None:
-        self._flight, self._active, self._used = list(self._active), deque(), 0
-        self._flight_bytes = memoryview(b"".join(self._flight))
+        if self._take_off_notice():
+            return
+        batch = list(self._active)
+        data = memoryview(b"".join(batch))
+        self._flight, self._flight_bytes, self._active, self._used = batch, data, deque(), 0
         self._flight_last = self._counts.appended
+        self._noticed = False
         self._tell_moved()
+
+    def _take_off_notice(self) -> bool:
+        """Let a notice be the flight, where lines are missing.
+
+        Never two in a row: before a reader so slow that more is dropped during each of them there would be nothing else.
+        """
+        counts = self._counts
+        missing = counts.dropped_oldest + counts.dropped_newest + counts.too_long + counts.lost
+        count = missing - self._announced
+        if not self._notice or not count or self._noticed or self._abandon:
+            return False
+        text = self._notice.replace(b"{time}", _now()).replace(b"{count}", b"%d" % count)
+        if len(text) > self._capacity:
+            return False
+        self._flight, self._flight_bytes = [text], memoryview(text)
+        self._announcing, self._noticed = count, True
+        return True
+
+    def _finish_notice(self, whole: int) -> None:
+        if whole:
+            self._announced += self._announcing
+            self._counts.notices += 1
+        self._announcing = 0
 
     def _write_flight(self, deadline: float) -> bool:
         pause = FIRST_PAUSE
@@ -316,8 +359,11 @@ class Ring:
                 break
             end += len(line)
             whole += 1
-        self._counts.written += whole
-        self._counts.lost += len(self._flight) - whole
+        if self._announcing:
+            self._finish_notice(whole)
+        else:
+            self._counts.written += whole
+            self._counts.lost += len(self._flight) - whole
         if self._flight_done:
             self._torn = end < self._flight_done
         self._flight, self._flight_bytes, self._flight_done = [], memoryview(b""), 0
@@ -377,7 +423,7 @@ class Ring:
     def stats(self) -> dict[str, int]:
         """Counts since the ring was made: native/ring.h says what each counts."""
         with self._lock:
-            self._counts.queued = len(self._active) + len(self._flight)
+            self._counts.queued = len(self._active) + self._lines_in_flight()
             return asdict(self._counts)
 
     @property
@@ -395,10 +441,18 @@ class Ring:
         self._lock.release()
 
     def _after_fork_in_child(self) -> None:
-        """No thread but this one came along, and what was queued is the parent's to write."""
+        """No thread but this one came along, and what was queued is the parent's to write.
+
+        Nothing is in use, so the lock is made anew, also where `_before_fork` failed and some other thread held it.
+        """
         self._closed = self._closing
+        self._lock = threading.Lock()
         self._reset()
-        self._lock.release()
+
+
+def _now() -> bytes:
+    seconds, milliseconds = divmod(time.time_ns() // 1_000_000, 1000)
+    return time.strftime(f"%Y-%m-%dT%H:%M:%S.{milliseconds:03d}Z", time.gmtime(seconds)).encode()
 
 
 def _span(name: str, seconds: float) -> float:

@@ -18,6 +18,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
 
+from support.native_build import built
 from watchkeeper import logs, metrics
 from watchkeeper.native import proc
 from watchkeeper.native.log_ring import LogRing
@@ -33,8 +34,10 @@ def clean_logging() -> Iterator[logging.Logger]:
     """No handlers; what was there comes back, and rings are closed."""
     root, own = logging.getLogger(), logging.getLogger(logs.ROOT)
     before = root.handlers[:], root.level, own.level, logging.raiseExceptions
+    hook = sys.excepthook
     root.handlers[:] = []
     yield root
+    sys.excepthook = hook
     for handler in root.handlers:
         handler.close()
     root.handlers[:], _, _, logging.raiseExceptions = before
@@ -144,26 +147,119 @@ def test_a_value_that_cannot_be_written(ringed: tuple[logs.RingHandler, Path]) -
     assert [line["message"] for line in written(ringed)] == ["after"]
 
 
-@pytest.mark.skipif(os.name == "nt", reason="select on a pipe")
-def test_a_reader_that_sleeps(tmp_path: Path) -> None:
-    """Standard error is a full pipe: the program logs on, ends in time, and says what it dropped."""
-    script = (
-        "import sys, watchkeeper.logs as logs\n"
-        "logs.configure('info')\n"
-        "journal = logs.get_logger('x')\n"
-        "for number in range(30000): journal.info('line', number=number, fill='.' * 200)\n"
-        "print(logs.counts()['dropped_oldest'] > 1000, flush=True)\n"
+CONFIGURED = """
+import importlib.machinery, importlib.util, os, signal, sys, time, watchkeeper
+if path := {path!r}:
+    loader = importlib.machinery.ExtensionFileLoader("watchkeeper._native", path)
+    made = importlib.util.module_from_spec(importlib.util.spec_from_loader(loader.name, loader))
+    watchkeeper._native = sys.modules[loader.name] = made
+    loader.exec_module(made)
+import watchkeeper.logs as logs, watchkeeper.native
+assert watchkeeper.native.EXTENSION is bool(path)
+logs.configure('info')
+journal = logs.get_logger('x')
+"""
+MANY = "for number in range(30000): journal.info('line', number=number, fill='.' * 200)\n"
+FORMS = pytest.mark.parametrize("form", ["twin", "extension"])
+
+
+def started(script: str, stderr: int = subprocess.PIPE, form: str = "twin") -> subprocess.Popen[bytes]:
+    """A program that logs as the agent does."""
+    path = str(built()) if form == "extension" else ""
+    environment = {**os.environ, "PYTHONPATH": str(AGENT), "WATCHKEEPER_NATIVE": "1" if path else "0"}
+    command = [sys.executable, "-c", CONFIGURED.format(path=path) + script]
+    return subprocess.Popen(
+        command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr
     )
+
+
+def logged(stderr: bytes) -> list[Any]:
+    return [json.loads(line) for line in stderr.splitlines() if line.startswith(b"{")]
+
+
+@FORMS
+@pytest.mark.skipif(os.name == "nt", reason="select on a pipe")
+def test_a_reader_that_sleeps(form: str) -> None:
+    """Standard error is a full pipe: the program logs on, ends within CLOSE_LIMIT, and says what it dropped."""
     reader, writer = os.pipe()
-    begun = time.monotonic()
-    done = subprocess.run(
-        [sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": str(AGENT)}, stdout=subprocess.PIPE,
-        stderr=writer, timeout=60, check=True,
-    )  # fmt: skip
+    script = (
+        MANY + "logs.flush()\nprint(logs.counts()['dropped_oldest'] > 1000, time.monotonic(), flush=True)\n"
+    )
+    with started(script, writer, form) as child:
+        told, end = child.communicate(timeout=60)[0].split(), time.monotonic()
     os.close(reader)
     os.close(writer)
-    assert done.stdout.strip() == b"True"
-    assert time.monotonic() - begun < 30
+    assert (child.returncode, told[0]) == (0, b"True")
+    assert end - float(told[1]) < 5  # what `flush` has waited for already is not waited for again
+
+
+@FORMS
+@pytest.mark.skipif(os.name == "nt", reason="select on a pipe")
+def test_a_reader_that_wakes_up(form: str) -> None:
+    """Once he reads on, a line in the log's own format says how many are missing, where they are missing."""
+    script = MANY + "print('full', flush=True)\nsys.stdin.read()\n"
+    with started(script, form=form) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"full\n"
+        found = logged(child.communicate(timeout=60)[1])
+    assert child.returncode == 0
+    expected = said = 0
+    for line in found:
+        if line["message"].endswith(" log lines were dropped"):
+            assert (line["logger"], line["level"]) == ("watchkeeper.logs", "WARNING")
+            assert line["message"].split()[0] == str(line["dropped"])
+            said += line["dropped"]
+            expected += line["dropped"]
+        else:
+            assert line["number"] == expected
+            expected += 1
+    assert (expected, said > 1000) == (30000, True)
+
+
+@FORMS
+def test_lines_after_the_end(form: str) -> None:
+    """Threads and exit functions that log after `logging.shutdown` are heard, short ones and long ones."""
+    script = (
+        "import logging, threading\n"
+        "journal.info('before')\nlogging.shutdown()\n"
+        "def work():\n    journal.info('thread')\n    logging.getLogger('library').warning('w' * 9000)\n"
+        "thread = threading.Thread(target=work)\nthread.start()\nthread.join()\njournal.error('last')\n"
+    )
+    with started(script, form=form) as child:
+        found = logged(child.communicate(timeout=60)[1])
+    assert [line["message"] for line in found] == ["before", "thread", "w" * 9000, "last"]
+
+
+@FORMS
+@pytest.mark.parametrize("end", ["os._exit(0)", "os.kill(os.getpid(), signal.SIGKILL)", "os.abort()"])
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+def test_a_sudden_end(form: str, end: str) -> None:
+    """It costs what was logged in the last LINGER, and nothing that is older."""
+    script = f"for number in range(500): journal.info(str(number))\ntime.sleep(logs.LINGER + 0.5)\n{end}\n"
+    with started(script, form=form) as child:
+        found = logged(child.communicate(timeout=60)[1])
+    assert [line["message"] for line in found] == [str(number) for number in range(500)]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc")
+def test_a_service_inherits_nothing() -> None:
+    """The descriptor of the log is not a child's, also where a child is given all that can be given."""
+    script = (
+        "import subprocess\n"
+        "show = [sys.executable, '-c', 'import os; print(sorted(map(int, os.listdir(\"/proc/self/fd\"))))']\n"
+        "def seen(): return subprocess.run(show, close_fds=False, stdout=subprocess.PIPE).stdout\n"
+        "print(seen() == subprocess.run(show, stdout=subprocess.PIPE).stdout)\n"
+    )
+    with started(script) as child:
+        assert child.communicate(timeout=60)[0].split() == [b"True"]
+
+
+def test_the_log_comes_before_the_reason() -> None:
+    """What the agent logged before it gave up stands before the line that says why."""
+    script = "logs.get_logger('x').info('first')\nlogs.flush()\nprint('reason', file=sys.stderr)\n"
+    with started(script) as child:
+        lines = child.communicate(timeout=60)[1].splitlines()
+    assert [line[:1] for line in lines] == [b"{", b"r"]
 
 
 def test_everything_is_out_at_the_end() -> None:
@@ -175,8 +271,9 @@ def test_everything_is_out_at_the_end() -> None:
             capture_output=True, timeout=60, check=False,
         )  # fmt: skip
         assert done.returncode == code
-        found = [json.loads(line)["message"] for line in done.stderr.splitlines() if line.startswith(b"{")]
+        found = [json.loads(line)["message"] for line in done.stderr.splitlines()[:5000]]
         assert found == [str(number) for number in range(5000)]
+        assert (b"ZeroDivisionError" in done.stderr.splitlines()[-1]) is (code == 1)
 
 
 def test_without_standard_error(clean_logging: logging.Logger, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -253,6 +350,21 @@ def test_no_pass_without_a_service(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metrics, "processes", lambda command: pytest.fail("it looked"))
     families = list(metrics.ServiceCollector(dict).collect())
     assert [family.samples for family in families] == [[], [], []]
+
+
+def test_a_scrape_without_proc(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where processes cannot be listed nothing is said of the services, and everything else is served."""
+
+    def fail(command: bool) -> list[Process]:
+        raise OSError(5, "no list")
+
+    monkeypatch.setattr(metrics, "processes", fail)
+    own = metrics.Metrics()
+    own.watch(queue_depth=lambda: 3, tasks_alive=lambda: 0, service_pids=lambda: {"web": 2})
+    text = generate_latest(own.registry).decode()
+    assert "watchkeeper_queue_depth 3.0" in text
+    assert "# TYPE watchkeeper_service_processes gauge" in text
+    assert "watchkeeper_service_processes{" not in text
 
 
 def test_pids_of_services() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import subprocess
@@ -18,7 +19,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from support.native_build import extension
+from support.native_build import built, extension
 from watchkeeper.native import proc
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
@@ -34,7 +35,40 @@ def native() -> ModuleType:
 @pytest.fixture(params=["extension", "twin"])
 def passes(request: pytest.FixtureRequest) -> Callable[..., list[Any]]:
     """The function, in both forms."""
-    return extension().processes if request.param == "extension" else proc.processes  # type: ignore[no-any-return]
+    return extension().processes if request.param == "extension" else proc.processes
+
+
+FAILING_READDIR = r"""
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <dlfcn.h>
+#include <errno.h>
+#include <limits.h>
+int entries_left = INT_MAX;
+struct dirent *readdir(DIR *folder)
+{
+    if (entries_left-- <= 0) {
+        errno = EIO;
+        return 0;
+    }
+    return ((struct dirent *(*)(DIR *))dlsym(RTLD_NEXT, "readdir"))(folder);
+}
+struct dirent64 *readdir64(DIR *folder) { return (struct dirent64 *)readdir(folder); }
+"""
+HALF_A_LIST = """
+import ctypes, importlib.machinery, importlib.util, sys
+root, path = sys.argv[1:]
+loader = importlib.machinery.ExtensionFileLoader("watchkeeper._native", path)
+native = importlib.util.module_from_spec(importlib.util.spec_from_loader(loader.name, loader))
+loader.exec_module(native)
+from watchkeeper.native import proc
+for form in (native, proc):
+    ctypes.c_int.in_dll(ctypes.CDLL(None), "entries_left").value = 4
+    try:
+        print(len(form.processes(root)), "processes")
+    except OSError as error:
+        print(error.errno)
+"""
 
 
 def stat(pid: int, name: bytes, state: bytes = b"S", **at: int) -> bytes:
@@ -200,6 +234,23 @@ def test_no_proc(passes: Callable[..., list[Any]], root: object) -> None:
     with pytest.raises(FileNotFoundError) as caught:
         passes(root)
     assert os.fsdecode(caught.value.filename) == "missing"
+
+
+@pytest.mark.skipif(sys.byteorder != "little" or sys.maxsize < 2**32, reason="dirent and dirent64 are one")
+def test_half_a_list_is_an_error(tmp_path: Path) -> None:
+    """A /proc that fails in the middle of its list raises: half of the processes would look like all of them."""
+    source, shim, root = tmp_path / "shim.c", tmp_path / "shim.so", tmp_path / "proc"
+    source.write_text(FAILING_READDIR, encoding="utf-8")
+    library = built()  # skips where nothing can be compiled
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", shim, source, "-ldl"], check=True)
+    root.mkdir()
+    write_tree(root, {str(pid): (stat(pid, b"n"), b"") for pid in range(1, 9)}, b"")
+    done = subprocess.run(
+        [sys.executable, "-c", HALF_A_LIST, root, library],
+        env={**os.environ, "LD_PRELOAD": str(shim), "PYTHONPATH": str(Path(proc.__file__).parents[2])},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.split() == [str(errno.EIO)] * 2
 
 
 def test_bad_arguments(passes: Callable[..., list[Any]], tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -183,6 +184,8 @@ def test_what_a_line_is(kind: Any, tmp_path: Path) -> None:
         ({"linger": -1}, "linger is a number of seconds"),
         ({"block_seconds": float("nan")}, "block_seconds is a number of seconds"),
         ({"fd": -1}, "not negative"),
+        ({"notice": b"x" * 512}, "notice is at most 512 bytes"),
+        ({"notice": b"x\0"}, "notice is at most 512 bytes"),
     ],
     ids=lambda value: str(value)[:30],
 )
@@ -477,6 +480,82 @@ def test_a_line_that_stays_torn_is_ended(kind: Any, tmp_path: Path) -> None:
     assert (tmp_path / "log").read_bytes() == b"first\nsec\nfourth\n"
 
 
+@pytest.mark.parametrize("policy", ["drop-oldest", "drop-newest"])
+def test_what_is_missing_is_said(kind: Any, tmp_path: Path, policy: str) -> None:
+    """Before the next batch stands how many lines are missing, once, and in no count but its own."""
+    with (tmp_path / "log").open("wb") as file:
+        ring = kind(file.fileno(), 64, policy, hold=True, notice=b"{count} missing, {count}")
+        for number in range(10):
+            ring.write(b"%d" % number)
+        assert ring.flush(1)
+        ring.write(b"x" * 64)  # longer than the ring
+        assert ring.flush(1)
+        ring.write(b"after")
+        assert ring.close(1)
+    first = "6 7 8 9" if policy == "drop-oldest" else "0 1 2 3"
+    expected = ["6 missing, 6", *first.split(), "1 missing, 1", "after"]
+    assert (tmp_path / "log").read_text(encoding="utf-8").splitlines() == expected
+    counts = ring.stats()
+    assert balanced(counts)
+    assert (counts["notices"], counts["written"], counts["too_long"]) == (2, 5, 1)
+
+
+def test_a_notice_has_the_time(kind: Any, tmp_path: Path) -> None:
+    """RFC 3339 in UTC with milliseconds, and it is now."""
+    with (tmp_path / "log").open("wb") as file:
+        ring = kind(file.fileno(), 64, "drop-oldest", hold=True, notice=b"{time} {count}\n")
+        for _ in range(5):
+            ring.write(b"x")
+        before = datetime.now(UTC)
+        assert ring.close(1)
+    said, count = (tmp_path / "log").read_text(encoding="utf-8").splitlines()[0].split()
+    assert (len(said), said[-5], count) == (24, ".", "1")
+    assert abs((datetime.fromisoformat(said) - before).total_seconds()) < 20
+
+
+def test_a_notice_waits_like_any_line(kind: Any) -> None:
+    """Lines that were dropped behind a stalled reader are announced where they are missing, and their number is right."""
+    with pipe() as (reader, writer):
+        ring = kind(writer, 2048, "drop-oldest", notice=b"missing {count}")
+        with drained(ring):
+            for number in range(1000):
+                ring.write(b"%04d" % number * 5)
+                if number % 80 == 0 and number < 400:  # 1600 bytes: the pipe is full after the third time
+                    ring.flush(0.05)
+            assert ring.stats()["busy"]
+            data = b""
+            while not ring.flush(0.01):
+                data += read_all(reader)
+            data += read_all(reader)
+    found, dropped = data.split(b"\n"), 0
+    expected = 0
+    for line in found[:-1]:
+        if line.startswith(b"missing"):
+            dropped += int(line.split()[1])
+            expected += int(line.split()[1])
+        else:
+            assert line == b"%04d" % expected * 5
+            expected += 1
+    assert (expected, dropped) == (1000, ring.stats()["dropped_oldest"])
+
+
+def test_a_notice_that_is_lost_comes_again(kind: Any, tmp_path: Path) -> None:
+    """As long as nobody was told: the lines of a broken descriptor are announced once it is mended."""
+    with pipe() as (reader, writer):
+        os.close(reader)
+        ring = kind(writer, hold=True, notice=b"missing {count}")
+        for _ in range(3):
+            ring.write(b"gone")
+            assert ring.flush(1)
+        with (tmp_path / "log").open("wb") as file:
+            os.dup2(file.fileno(), writer)
+        ring.write(b"heard")
+        assert ring.close(1)
+    assert (tmp_path / "log").read_bytes() == b"missing 3\nheard\n"
+    counts = ring.stats()
+    assert (counts["lost"], counts["notices"], counts["written"]) == (3, 1, 1)
+
+
 FORK = """
 import os, sys, threading, time
 ring = LogRing.at(sys.argv[1], linger=0.5)
@@ -515,6 +594,44 @@ def test_fork(kind: Any, tmp_path: Path) -> None:
         own = [line for line in found if line.startswith(f"child {number} ")]
         assert own == [f"child {number} {line}" for line in range(5)]
     assert {line for line in found if line[0] == "p"} == {"p" * 60}
+
+
+FORK_WITHOUT_MEMORY = """
+import os, sys, threading
+from watchkeeper.native import log_ring
+sys.unraisablehook = lambda unraisable: print(unraisable.exc_type.__name__, flush=True)
+class Broken:
+    def __init__(self):
+        self.ring = self
+    def _before_fork(self):
+        raise MemoryError
+    def _after_fork_in_child(self):
+        pass
+rings = [LogRing.at(sys.argv[1]) for _ in range(3)]
+broken = Broken()
+log_ring._rings = [*rings[:2], broken, rings[2]]
+child = os.fork()
+if child == 0:
+    good = all(ring.write("child") for ring in rings) and rings[2].stats()["written"] == 1
+    os._exit(0 if good else 1)
+code = os.waitpid(child, 0)[1]
+log_ring._rings = rings
+again = os.fork()
+if again == 0:
+    os._exit(0)
+os.waitpid(again, 0)
+other = threading.Thread(target=lambda: [ring.write("parent") for ring in rings])
+other.start()
+other.join()
+print(code, all(ring.close() for ring in rings))
+"""
+
+
+def test_a_fork_that_fails_halfway(kind: Any, tmp_path: Path) -> None:
+    """Where one ring cannot be held for want of memory, none stays held: parent and child log on, and fork again."""
+    assert scripted(kind, FORK_WITHOUT_MEMORY, tmp_path / "log").split() == ["MemoryError", "0", "True"]
+    found = (tmp_path / "log").read_text(encoding="utf-8").split()
+    assert sorted(found) == ["child"] * 3 + ["parent"] * 3
 
 
 SUBINTERPRETERS = """
@@ -602,6 +719,15 @@ def test_log_ring_has_its_own_descriptor(kind: Any, tmp_path: Path, monkeypatch:
     assert (path.read_bytes(), other.read_bytes()) == (b"mine\n", b"")
 
 
+def test_log_ring_drains_from_the_start(kind: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its thread is in `run` before anyone can write: a producer that found it missing would wait for the reader."""
+    monkeypatch.setattr(log_ring, "Ring", kind)
+    for _ in range(50):
+        ring = log_ring.LogRing.at(tmp_path / "log")
+        assert ring.ring.running
+        assert ring.close()
+
+
 def test_log_ring_without_a_thread(kind: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where none can be started every line is written before `write` returns."""
 
@@ -624,6 +750,40 @@ def test_log_ring_refuses_bad_arguments(tmp_path: Path) -> None:
     with pytest.raises(IsADirectoryError):
         log_ring.LogRing.at(tmp_path)
     assert psutil.Process().num_fds() == before
+
+
+def test_log_ring_after_its_end(kind: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes after `finish` is written past the ring and behind all that was in it; `close` ends that as well."""
+    monkeypatch.setattr(log_ring, "Ring", kind)
+    before = psutil.Process().num_fds()
+    ring = log_ring.LogRing.at(tmp_path / "log", linger=60.0)
+    ring.write("first")
+    assert ring.finish(5)
+    assert ring.write("refused") is False
+    assert ring.write_straight("long " + "x" * 10000)
+    assert ring.write_straight(b"bytes\n")
+    assert ring.close()
+    assert ring.write_straight("too late") is False
+    assert (tmp_path / "log").read_text().splitlines() == ["first", "long " + "x" * 10000, "bytes"]
+    assert psutil.Process().num_fds() == before
+
+
+def test_straight_lines_before_a_stalled_reader(
+    kind: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They wait for him once and then never; a line that was cut is ended before the next one."""
+    monkeypatch.setattr(log_ring, "Ring", kind)
+    with pipe(4096 * 2, blocking=True) as (reader, writer):
+        ring = log_ring.LogRing(writer)
+        assert ring.finish(5)
+        begun = time.monotonic()
+        assert not any(ring.write_straight("x" * 9000) for _ in range(200))
+        assert time.monotonic() - begun < 10
+        assert read_all(reader) == b"x" * 8192
+        assert ring.write_straight("heard")
+        assert ring.write_straight("again")
+        assert read_all(reader) == b"\nheard\nagain\n"
+        ring.close()
 
 
 def test_the_door(native: ModuleType) -> None:
