@@ -39,10 +39,17 @@ static {ADD.replace("add", "slow")}
 void add(int *a, const int *b, int n) {{ (asked() ? fast : slow)(a, b, n); }}
 """
 )
-EARLY = CPUID + "int table[64];\n__attribute__((constructor, target(\"avx2\"))) void fill(void)" + (
+HEARD = CPUID + "int known; void learn(void) { known = asked(); }\n"
+UNHEARD = (
+    CPUID
+    + f"""
+__attribute__((target("avx512f"))) {ADD}
+"""
+)
+EARLY = HEARD + "int table[64];\n__attribute__((constructor, target(\"avx2\"))) void fill(void)" + (
     " { for (int i = 0; i < 64; i++) table[i] += i; }\n"
 )  # fmt: skip
-WHOLE = CPUID + "".join(ADD.replace("add", f"add{number}") for number in range(16))
+WHOLE = HEARD + "".join(ADD.replace("add", f"add{number}") for number in range(16))
 CALLS_NEW = 'extern void *dlsym(void *, const char *);\nvoid *find(void) { return dlsym(0, "x"); }\n'
 CALLS_OTHER = "extern int other(void);\nint call(void) { return other(); }\n"
 OTHER = "int other(void) { return 1; }\n"
@@ -143,6 +150,13 @@ def test_avx512_behind_a_choice(compiled: Compile, tmp_path: Path) -> None:
     assert "up to x86-64-v4, chosen at run time (executes CPUID): avx512f in " in note.message
     raise_for_findings([note], parse_target("linux-amd64"))
     assert "up to x86-64-v4, chosen at run time" in render(describe(root / "libchoosing.so"))
+
+
+def test_a_question_that_nobody_hears(compiled: Compile, tmp_path: Path) -> None:
+    """CPUID in a function that nothing calls excuses no other function."""
+    root = tree(tmp_path / "t", compiled("libunheard.so", UNHEARD, *AMD64))
+    error = refused(root, "cpu", "libunheard.so", "add")
+    assert "asks what the processor has only in asked, which nothing in the file calls" in error.message
 
 
 def test_a_choice_comes_too_late_for_a_constructor(compiled: Compile, tmp_path: Path) -> None:

@@ -25,7 +25,8 @@ class Code(msgspec.Struct, frozen=True, kw_only=True):
     tables or lists of functions: what lies in them is code, what lies between them may be data, and with ``mixed`` their
     last part as well. ``entries`` are
     addresses that are called when the file is loaded. ``asks`` says how the file learns what the processor has, as
-    far as headers, imports and relocations tell it.
+    far as headers, imports and relocations tell it. ``references`` are the addresses that the file's data names; None where
+    that is not known.
     """
 
     sections: tuple[tuple[int, bytes], ...] = ()
@@ -34,6 +35,7 @@ class Code(msgspec.Struct, frozen=True, kw_only=True):
     entries: tuple[int, ...] = ()
     asks: tuple[str, ...] = ()
     mixed: bool = False
+    references: frozenset[int] | None = None
 
     def name(self, address: int) -> str:
         """The function at ``address``, or the address itself when no symbol covers it."""

@@ -14,6 +14,7 @@ from ferryman_build.inspect.code import Code, Symbol
 
 _EXECUTABLE = 4  # SHF_EXECINSTR
 _PF_X = 1
+_SHT_RELR = 19
 _FUNC, _IFUNC, _UNDEFINED = 2, 10, 0
 _IRELATIVE = {"EM_X86_64": 37, "EM_AARCH64": 1032}
 _RELATIVE = {"EM_X86_64": 8, "EM_AARCH64": 1027}
@@ -47,6 +48,7 @@ def elf_code(elf: Any) -> Code:
         ),
         entries=tuple(_entries(elf, listed, symbols, relocations)),
         asks=tuple(sorted(_asks(symbols, relocations, machine))),
+        references=_references(elf, listed, symbols, relocations),
     )
 
 
@@ -114,6 +116,27 @@ def _asks(
     if resolvers or any(info & 0xFFFFFFFF == _IRELATIVE.get(machine) for _, info, _ in relocations):
         found.add("has functions that a resolver picks (IFUNC)")
     return found
+
+
+def _references(
+    elf: Any,
+    sections: Iterable[Any],
+    symbols: Sequence[tuple[Symbol, int, int]],
+    relocations: Sequence[tuple[int, int, int]],
+) -> frozenset[int] | None:
+    """What the loader writes into the file's data; None where addresses stand in the data or the code themselves."""
+    if elf["e_type"] != "ET_DYN" or any(
+        section["sh_type"] in (_SHT_RELR, "SHT_RELR") for section in sections
+    ):
+        return None
+    named = (
+        symbols[info >> 32][0].address if 0 < info >> 32 < len(symbols) else 0 for _, info, _ in relocations
+    )
+    return frozenset(
+        address + addend
+        for address, (_, _, addend) in zip(named, relocations, strict=True)
+        if address + addend
+    )
 
 
 def _entries(

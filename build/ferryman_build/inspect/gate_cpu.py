@@ -78,6 +78,8 @@ def _held(arch: str, cpu: Cpu, beyond: Iterable[str]) -> str:
 
 
 def _why(cpu: Cpu, early: Mapping[str, Reason]) -> str:
+    if not cpu.chosen and cpu.unheard:
+        return f"asks what the processor has only in {cpu.unheard[0]}, which nothing in the file calls"
     if not cpu.chosen:
         return "does not ask what the processor has"
     if early:

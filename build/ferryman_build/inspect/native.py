@@ -51,7 +51,8 @@ class Cpu(msgspec.Struct, frozen=True, kw_only=True):
     before anything can be asked. ``required`` is the level that a note in the file makes the loader insist on.
     ``chosen`` says how the file learns what the processor has; empty: it does not ask. ``whole`` is true when its
     vector code is in the newer encoding throughout, so that nothing can have been chosen. ``holders`` has at most
-    :data:`MOST_HOLDERS` functions with each feature, those with names first; an address stands for one without.
+    :data:`MOST_HOLDERS` functions with each feature, those with names first; an address stands for one without. ``unheard``
+    are functions that ask for others to know: nothing in the file calls them.
     """
 
     features: dict[str, Reason] = {}
@@ -60,6 +61,7 @@ class Cpu(msgspec.Struct, frozen=True, kw_only=True):
     chosen: tuple[str, ...] = ()
     whole: bool = False
     holders: dict[str, tuple[str, ...]] = {}
+    unheard: tuple[str, ...] = ()
 
 
 class Native(msgspec.Struct, frozen=True, kw_only=True):

@@ -102,6 +102,7 @@ class _Measure:
         self._early: dict[str, Reason] = {}
         self._holders = Holders(code)
         self._asks: set[str] = set(code.asks)
+        self._doubtful: list[tuple[Piece, str]] = []
         self._old = self._new = 0
         self._startup: list[Piece] = []
 
@@ -112,6 +113,7 @@ class _Measure:
                 self._count_vectors(ops)
             if not ops.isdisjoint(self._wanted):
                 self._take(piece, ops)
+        unheard = self._hear_who_is_called()
         if not self._found or self._startup_is_read():
             self._asks.update(text for op, text in self._tables.asks.items() if self._startup_has(op))
         vector = self._old + self._new
@@ -120,6 +122,7 @@ class _Measure:
             early=dict(sorted(self._early.items())),
             chosen=tuple(sorted(self._asks)),
             holders=self._holders.listed(),
+            unheard=unheard,
             whole=vector >= _WHOLE_FROM and self._old <= _WHOLE_SHARE * vector,
         )
 
@@ -162,7 +165,7 @@ class _Measure:
             instructions = _like_code(list(instructions), self._tables)
         for one in instructions:
             if one.code in self._tables.asks and piece not in self._startup:
-                self._asks.add(self._tables.asks[one.code])
+                self._take_question(piece, ops, self._tables.asks[one.code])
             for name in self._tables.needs.get(one.code, ()):
                 self._holders.add(name, piece, one.ip)
                 if name not in self._found or (entered and name not in self._early):
@@ -170,6 +173,44 @@ class _Measure:
                     self._found.setdefault(name, reason)
                     if entered:
                         self._early[name] = reason
+
+    def _take_question(self, piece: Piece, ops: set[int], text: str) -> None:
+        """A function that asks counts when something in the file can hear the answer; for some that is seen at once."""
+        references = self._code.references
+        heard = (
+            references is None
+            or not piece.sure
+            or not ops.isdisjoint(self._tables.needs)
+            or self._is_entry(piece)
+            or any(piece.address <= address < piece.address + len(piece.data) for address in references)
+            or any(one.is_ip_rel_memory_operand for one in Decoder(64, piece.data, ip=piece.address))
+        )
+        if heard:
+            self._asks.add(text)
+        else:
+            self._doubtful.append((piece, text))
+
+    def _hear_who_is_called(self) -> tuple[str, ...]:
+        """Of the others those count that another function calls or points to; the names of the rest."""
+        doubtful = [(piece, text) for piece, text in self._doubtful if text not in self._asks]
+        if not doubtful or not self._found:
+            self._asks.update(text for _, text in doubtful)
+            return ()
+        called = self._called({piece for piece, _ in doubtful})
+        self._asks.update(text for piece, text in doubtful if piece in called)
+        return tuple(sorted({self._code.name(piece.address) for piece, _ in doubtful if piece not in called}))
+
+    def _called(self, wanted: set[Piece]) -> set[Piece]:
+        found: set[Piece] = set()
+        for piece in pieces(self._code):
+            for one in Decoder(64, piece.data, ip=piece.address):
+                target = one.ip_rel_memory_address if one.is_ip_rel_memory_operand else one.near_branch_target
+                found |= {
+                    other
+                    for other in wanted
+                    if target and other != piece and other.address <= target < other.address + len(other.data)
+                }
+        return found
 
     def _is_entry(self, piece: Piece) -> bool:
         return any(piece.address <= entry < piece.address + len(piece.data) for entry in self._code.entries)

@@ -50,6 +50,9 @@ CASES = {
     "popcnt": (elf(cpu={"amd64": Cpu(features=V2)}), "linux-amd64", [("error", "cpu")]),
     "popcnt on a Mac": (elf(cpu={"amd64": Cpu(features=V2)}), "darwin-amd64", []),
     "a choice": (elf(cpu={"amd64": Cpu(features=V4, chosen=("x",))}), "linux-amd64", [("note", "cpu-at-run-time")]),
+    "a choice that nobody hears": (
+        elf(cpu={"amd64": Cpu(features=V4, unheard=("ask",))}), "linux-amd64", [("error", "cpu")]
+    ),
     "a choice too late": (
         elf(cpu={"amd64": Cpu(features=V4, early=V4, chosen=("x",))}), "linux-amd64", [("error", "cpu")]
     ),

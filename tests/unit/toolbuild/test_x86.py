@@ -84,6 +84,34 @@ def test_the_first_functions_with_a_feature_are_named() -> None:
     assert cpu.holders == {"avx512f": ("f1", "f3", "f4", "f5", "f6"), "popcnt": ("f2", "f9")}
 
 
+LEA, CALL = b"\x48\x8d\x05", b"\xe8"  # lea rax, [rip + …] and call, each with how far away from its end
+NEW, ASK = ZMM + RET, CPUID + RET
+
+
+@pytest.mark.parametrize(
+    ("first", "asking", "facts", "heard"),
+    [
+        (RET, ASK, {"references": frozenset()}, False),
+        (RET, ASK, {"references": None}, True),
+        (RET, ASK, {"references": frozenset({0x1008})}, True),
+        (RET, ASK, {"references": frozenset({0x1001, 0x100B})}, False),
+        (RET, ASK, {"references": frozenset(), "entries": (0x1008,)}, True),
+        (RET, ZMM + ASK, {"references": frozenset()}, True),
+        (RET, CPUID + LEA + struct.pack("<i", 9) + RET, {"references": frozenset()}, True),
+        (CALL + struct.pack("<i", 8) + RET, ASK, {"references": frozenset()}, True),
+        (CALL + struct.pack("<i", 1) + RET, ASK, {"references": frozenset()}, False),  # of the other one
+        (LEA + struct.pack("<i", 8) + RET, ASK, {"references": frozenset()}, True),
+    ],
+)
+def test_a_question_counts_when_it_is_heard(
+    first: bytes, asking: bytes, facts: dict[str, object], heard: bool
+) -> None:
+    """CPUID in a function that nothing in the file calls, points to or reads chooses nothing here."""
+    cpu = measured(first, NEW, asking, **facts)
+    assert bool(cpu.chosen) is heard
+    assert cpu.unheard == (() if heard else ("f2",))
+
+
 def test_functions_with_names_come_first() -> None:
     """Other files may call them: of a stripped file only such names are left. One without a name is its first address."""
     size = len(b"\x90" + ZMM + RET)
