@@ -241,10 +241,16 @@ def find_runtime(rows: Iterable[Runtime], target: Target, python: str) -> Runtim
     ours = [row for row in rows if row.target == target.id]
     fitting = [row for row in ours if python in (row.short, row.python)]
     if fitting:
-        return fitting[0] if len(fitting) == 1 else max(fitting, key=lambda row: release(row.python))
+        return fitting[0] if len(fitting) == 1 else max(fitting, key=_worth)
     raise BlockedError(
         f"There is no runtime of CPython {python} for {target}{_what_there_is(ours)}.", advice=_cure(target)
     )
+
+
+def _worth(row: Runtime) -> tuple[bool, Version]:
+    """A candidate is taken only where there is no final release."""
+    version = release(row.python)
+    return not version.is_prerelease, version
 
 
 def release(python: str) -> Version:
