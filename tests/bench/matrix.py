@@ -183,7 +183,7 @@ def main() -> int:
     """Measure, print a table, keep the figures as JSON; 1 when a promise is not kept."""
     parser = argparse.ArgumentParser(description="The matrix: one tree, one line, one plan.")
     parser.add_argument("--only", choices=list(PARTS), help="measure one part and keep nothing")
-    parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"of everything (default: {ROUNDS})")
+    parser.add_argument("--rounds", type=int, choices=range(1, 5), default=ROUNDS, help="of everything")
     options = parser.parse_args()
     only, rounds = options.only, max(1, options.rounds)
     began, load = time.time(), os.getloadavg()[0]

@@ -16,6 +16,7 @@ from ferryman_build.targets import Target, all_targets, parse_target, parse_targ
 ROOT = Path(__file__).resolve().parents[3]
 PAGE = (ROOT / "docs" / "targets.md").read_text(encoding="utf-8")
 COLUMNS = ["target", "built how", "run where", "gate", "state"]
+SEEN = ["target", "kind", "collector", "tried by", "checks passed", "needs, measured"]
 RUN, CHECKED, BLOCKED = (
     "**supported: built and run**",
     "**built and format-checked, never run**",
@@ -24,15 +25,15 @@ RUN, CHECKED, BLOCKED = (
 SHOWN_ON = parse_target("linux-amd64")
 
 
-def table(page: str) -> list[dict[str, str]]:
-    """The rows of the first table, by column."""
-    lines = next(part for part in page.split("\n\n") if part.startswith("| target ")).splitlines()
-    head, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    assert head == COLUMNS
-    return [dict(zip(head, row, strict=True)) for row in rows]
+def table(columns: list[str]) -> list[dict[str, str]]:
+    """The rows of the page's table with these columns."""
+    begin = f"| {' | '.join(columns)} |"
+    lines = next(part for part in PAGE.split("\n\n") if part.startswith(begin)).splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+    return [dict(zip(columns, row, strict=True)) for row in rows]
 
 
-ROWS = {row["target"]: row for row in table(PAGE)}
+ROWS = {row["target"]: row for row in table(COLUMNS)}
 
 
 def runners(target: Target) -> set[RunnerName]:
@@ -47,7 +48,7 @@ def named(cell: str) -> set[str]:
 
 def test_every_target_is_there_once() -> None:
     """No row of targets.toml is missing, none is there twice, and none is made up."""
-    assert sorted(row["target"] for row in table(PAGE)) == sorted(target.id for target in all_targets())
+    assert sorted(row["target"] for row in table(COLUMNS)) == sorted(target.id for target in all_targets())
 
 
 @pytest.mark.parametrize("target", all_targets(), ids=str)
@@ -88,6 +89,21 @@ def test_what_was_built_passed_the_gate_and_the_blocked_did_not_see_it(target: T
         assert row["gate"] == ""
     else:
         assert row["gate"].lower().startswith(f"passed for {next(iter(target.floor))}")
+
+
+def test_what_manifests_said_agrees_with_the_states() -> None:
+    """Who was tried, with a number of checks, is exactly who is called run; the runners are such as can run it."""
+    tried = set()
+    for row in table(SEEN):
+        targets = [parse_target(name) for name in row["target"].split(", ")]
+        if row["tried by"] == "nothing":
+            assert row["checks passed"] == "untested"
+            continue
+        assert int(row["checks passed"]) > 0
+        assert all(set(row["tried by"].split(", ")) <= runners(target) for target in targets)
+        tried |= {target.id for target in targets}
+
+    assert tried == {name for name, row in ROWS.items() if row["state"].startswith(RUN)}
 
 
 def test_commands_are_commands() -> None:
