@@ -122,14 +122,15 @@ def test_newest_patch_is_taken() -> None:
 
 
 @pytest.mark.parametrize(
-    "versions", [("3.14.0rc3", "3.14.0", "3.14.0a7"), ("3.14.0a7", "3.14.0rc3", "3.14.0")]
-)
-def test_a_release_goes_before_its_candidates(versions: tuple[str, ...]) -> None:
+    ("versions", "taken"),
+    [
+        (("3.14.0rc3", "3.14.0", "3.14.0a7"), "3.14.0"), (("3.14.0a7", "3.14.0"), "3.14.0"), (("3.14.1rc1", "3.14.0"), "3.14.0"),
+        (("3.14.0", "3.14.1"), "3.14.1"), (("3.14.0a7", "3.14.0rc3", "3.14.0b1"), "3.14.0rc3"),
+    ],
+)  # fmt: skip
+def test_a_release_goes_before_candidates(versions: tuple[str, ...], taken: str) -> None:
     """Whatever the order of the list is; where there are only candidates, the last one."""
-    rows = [row(version) for version in versions]
-
-    assert find_runtime(rows, AMD64, "3.14").python == "3.14.0"
-    assert find_runtime([one for one in rows if one.python != "3.14.0"], AMD64, "3.14").python == "3.14.0rc3"
+    assert find_runtime(map(row, versions), AMD64, "3.14").python == taken
 
 
 @pytest.mark.parametrize(
