@@ -22,7 +22,7 @@ from ferryman_build.pipeline import Finished
 from ferryman_build.plan_facts import OwnWheel
 from ferryman_build.project import Project
 from ferryman_build.runners.base import Purpose, RunnerKind
-from ferryman_build.runtimes.distribution import Distribution
+from ferryman_build.runtimes.distribution import Distribution, Summary
 from ferryman_build.runtimes.index import Runtime
 from ferryman_build.runtimes.prepared import prepare
 from ferryman_build.settings import Settings
@@ -109,6 +109,11 @@ class TargetJob:
         )  # fmt: skip
 
     @property
+    def summary(self) -> Summary:
+        """What is known of the runtime without having it on this disk."""
+        return msgspec.json.decode((self.folder("runtime") / SUMMARY).read_bytes(), type=Summary)
+
+    @property
     def full_python(self) -> str:
         """X.Y.Z of the program's Python, which markers are evaluated with, as far as it is known before it is fetched."""
         given = self.runtime.python if self.runtime and self.way is Way.STANDALONE else ""
@@ -118,7 +123,7 @@ class TargetJob:
     def shipped_python(self) -> str:
         """X.Y.Z of the interpreter in the tree."""
         if self.way is Way.STANDALONE:
-            return self.distribution.version
+            return self.summary.version
         return (self.foreign or self.interpreter).version
 
     @property
@@ -132,7 +137,7 @@ class TargetJob:
     def library(self) -> str:
         """File name of the shared library that the launcher loads."""
         if self.way is Way.STANDALONE:
-            return self.distribution.library_name
+            return self.summary.library_name
         return library_name(self.foreign or self.interpreter, self.target)
 
     @property
@@ -185,6 +190,7 @@ class TargetJob:
 
 
 FOREIGN = "interpreter.json"
+SUMMARY = "summary.json"
 
 
 def read_foreign(folder: Path) -> ForeignInterpreter:

@@ -9,6 +9,7 @@ from ferryman_build.cache import file_digest
 from ferryman_build.collect.environment import tool_version
 from ferryman_build.interpreter import Headers
 from ferryman_build.pipeline import Step
+from ferryman_build.runtimes.distribution import HEADERS
 from ferryman_build.steps.job import TargetJob
 from ferryman_build.toolchain import (
     Toolchain,
@@ -53,10 +54,17 @@ def _headers(job: TargetJob) -> Headers:
 
 def _objects_inputs(job: TargetJob) -> Mapping[str, object]:
     # Ferryman's own code, the launcher's sources among it, is in every key.
-    headers = _headers(job)
+    digests, defines = _header_facts(job)
     return {"toolchain": job.results["toolchain"].key, "target": job.target.zig, "python": job.python,
-            "defines": headers.defines,
-            "headers": [file_digest(headers.folder / name) for name in ("cpython/initconfig.h", "patchlevel.h")]}  # fmt: skip
+            "defines": defines, "headers": digests}  # fmt: skip
+
+
+def _header_facts(job: TargetJob) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(digests of the headers, what they are compiled with), of a runtime as its step has kept them."""
+    if job.way is Way.STANDALONE and job.summary.headers:
+        return job.summary.headers, job.summary.defines
+    headers = job.headers
+    return tuple(file_digest(headers.folder / name) for name in HEADERS), headers.defines
 
 
 def _objects(job: TargetJob, into: Path) -> str:

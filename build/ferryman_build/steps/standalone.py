@@ -8,12 +8,11 @@ from pathlib import Path
 import msgspec
 
 from ferryman_build.collect import standalone
-from ferryman_build.errors import BlockedError
 from ferryman_build.pipeline import Step
-from ferryman_build.runtimes.distribution import check_magic, floor_cure, floor_problems
+from ferryman_build.runtimes.distribution import check_floor, check_magic, summary
 from ferryman_build.runtimes.prepared import runtime_key
 from ferryman_build.settings import Bundler
-from ferryman_build.steps.job import TargetJob
+from ferryman_build.steps.job import SUMMARY, TargetJob
 from ferryman_build.steps.trees import data_digests, hidden_imports, own_imports, project_data
 
 
@@ -24,14 +23,11 @@ def _runtime_inputs(job: TargetJob) -> Mapping[str, object]:
 
 
 def _runtime(job: TargetJob, into: Path) -> str:
-    """Fetched and unpacked beside all checkouts (homes.home); the result of the step is only what it says."""
-    del into
+    """Fetched and unpacked beside all checkouts (homes.home); kept of it is what later steps' keys are made of."""
     distribution = job.distribution
-    if problems := floor_problems(
-        distribution, job.target
-    ):  # what the plan could not know before it was fetched
-        raise BlockedError(f"{problems[0][:1].upper()}{problems[0][1:]}.", advice=floor_cure(distribution))
+    check_floor(distribution, job.target)  # what the plan could not know before it was fetched
     check_magic(distribution, job.interpreter.bytecode, f"Python {job.interpreter.version}")
+    (into / SUMMARY).write_bytes(msgspec.json.encode(summary(distribution)))
     return f"CPython {distribution.version}, needs {distribution.floor_text or 'nothing'}"
 
 
