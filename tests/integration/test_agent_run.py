@@ -91,7 +91,8 @@ class Agent:
             whole = self.log.read_text().rpartition("\n")[0].splitlines()
             return next((line for line in map(json.loads, whole) if text in line["message"]), None)
 
-        return self.wait(find, f"a line with {text!r}")
+        line: dict[str, Any] = self.wait(find, f"a line with {text!r}")
+        return line
 
     @property
     def url(self) -> str:
@@ -106,7 +107,8 @@ class Agent:
                 return error.code, error.read().decode()
 
     def status(self) -> dict[str, Any]:
-        return json.loads(self.get("/status")[1])
+        found: dict[str, Any] = json.loads(self.get("/status")[1])
+        return found
 
     def service(self, name: str = "app") -> dict[str, Any]:
         return next(each for each in self.status()["services"] if each["name"] == name)
@@ -118,7 +120,8 @@ class Agent:
             found = [each for each in self.status()["services"] if each["name"] == name]
             return found[0] if found and found[0]["state"] == "running" and found[0]["pid"] != after else None
 
-        return self.wait(find, f"service {name}")
+        service: dict[str, Any] = self.wait(find, f"service {name}")
+        return service
 
     def send(self, number: int) -> None:
         self.process.send_signal(number)
@@ -168,7 +171,7 @@ def one(command: list[str], **fields: Any) -> dict[str, Any]:
 def test_killed_child_is_restarted_with_growing_backoff(start: Start) -> None:
     """kill -9 of a service: its end is noticed at once, and each restart waits twice as long as the one before."""
     agent = start(one(SLEEPER, backoff={"initial": "200ms", "jitter": 0}))
-    pids = []
+    pids: list[int] = []
     for _ in range(3):
         found = agent.running(after=pids[-1] if pids else None)
         pids.append(found["pid"])

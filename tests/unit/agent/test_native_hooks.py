@@ -380,7 +380,12 @@ def test_pids_of_services() -> None:
             return True
 
     observed = Observed()
-    for name, child in (("runs", Child(5, None)), ("ended", Child(6, 0)), ("never", None)):
+    children: tuple[tuple[str, Any], ...] = (
+        ("runs", Child(5, None)),
+        ("ended", Child(6, 0)),
+        ("never", None),
+    )
+    for name, child in children:
         observed.services[name] = Record(name=name, spec=None, process=child)
     assert observed.pids() == {"runs": 5}
 

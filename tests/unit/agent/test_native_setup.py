@@ -82,7 +82,8 @@ def test_a_word_that_is_none(tmp_path: Path) -> None:
 
 
 def pyproject() -> dict[str, Any]:
-    return tomllib.loads((AGENT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
+    tool: dict[str, Any] = tomllib.loads((AGENT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
+    return tool
 
 
 def test_every_package_is_in_the_wheel() -> None:

@@ -200,7 +200,7 @@ async def test_startup_gates_the_others(spawned: list[FakeChild]) -> None:
     await asyncio.sleep(4)
     assert world.times("app/up") == [0, 1, 2, 3]
     assert world.times("app/alive") == world.times("app/ready") == [3, 5]
-    assert record.state is State.RUNNING
+    assert State(record.state.value) is State.RUNNING
     assert len(spawned) == 1
 
 
