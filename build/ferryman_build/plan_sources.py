@@ -27,6 +27,7 @@ from ferryman_build.promises import with_own_promise
 from ferryman_build.runners import kinds_for, readiness
 from ferryman_build.runners.base import Purpose, RunnerKind
 from ferryman_build.runners.wine import WineRunner
+from ferryman_build.runtimes.distribution import Distribution
 from ferryman_build.runtimes.index import (
     Runtime,
     find_runtime,
@@ -50,6 +51,8 @@ class Finder:
         self._project, self._host, self._cache, self._runner = project, host, cache, runner
         self._rows = functools.cache(open_index)
         self._floors = functools.cache(python_floor)
+        self._kinds: dict[str, list[RunnerKind]] = {}
+        self._prepared: dict[Runtime, Distribution | None] = {}
 
     def sources(self) -> Sources:
         """What :func:`ferryman_build.plan.make_plan` is given."""
@@ -85,7 +88,7 @@ class Finder:
             return self._foreign_fact(target, settings)
         try:
             runtime = self.runtime(target, settings, python)
-            known = prepared(runtime, target, home(), python=short_python(python))
+            known = self._known(runtime, target)
         except FerrymanError as error:
             return RuntimeFact(problem=Block(str(error), error.advice))
         origin = runtime.origin or runtime.file_name
@@ -138,15 +141,24 @@ class Finder:
 
     def _able(self, target: Target, settings: Settings) -> list[RunnerKind]:
         """What may run programs of ``target``. Wine has no Python of its own: it takes that of a runtime."""
-        found = kinds_for(target, self._host, settings.runner)
-        return [
-            self._with_python(target, settings) if kind.name is RunnerName.WINE else kind for kind in found
-        ]
+        if target.id not in self._kinds:
+            found = kinds_for(target, self._host, settings.runner)
+            self._kinds[target.id] = [
+                self._with_python(target, settings) if kind.name is RunnerName.WINE else kind
+                for kind in found
+            ]
+        return self._kinds[target.id]
+
+    def _known(self, runtime: Runtime, target: Target) -> Distribution | None:
+        """What is on this disk of a runtime; it is read once."""
+        if runtime not in self._prepared:
+            self._prepared[runtime] = prepared(runtime, target, home(), python=runtime.short)
+        return self._prepared[runtime]
 
     def _with_python(self, target: Target, settings: Settings) -> RunnerKind:
         try:
             runtime = self.runtime(target, settings, _version(settings))
-            known = prepared(runtime, target, home())
+            known = self._known(runtime, target)
         except FerrymanError:
             known = None  # its readiness says what is missing
         return WineRunner(python_root=known.root / known.prefix if known else None)
@@ -154,8 +166,9 @@ class Finder:
     def runner_fact(self, target: Target, settings: Settings, kind: Kind) -> RunnerFact:
         """The same for the plan."""
         names = tuple(one.name.value for one in self.runner_kinds(target, settings, kind))
+        through = self.way(target, settings) is Way.THROUGH
         return RunnerFact(names=names, untested="" if names else self._untested(target, settings, kind),
-                          problem=self._build_problem(target, settings))  # fmt: skip
+                          problem=self._build_problem(target, settings) if through else None)  # fmt: skip
 
     def _untested(self, target: Target, settings: Settings, kind: Kind) -> str:
         purpose = Purpose.BUILD if kind is Kind.PYZ else Purpose.TRY
