@@ -41,7 +41,7 @@ from ferryman_build.locking import packages_for, requirements_text, resolve
 from ferryman_build.project import load_project
 from ferryman_build.source import read_source, source_files
 from ferryman_build.targets import all_targets, host_target, parse_targets
-from ferryman_build.toolchain import Toolchain, open_toolchain, prepare, zig_lock
+from ferryman_build.toolchain import shared_toolchain
 from ferryman_build.wheels import build_cross_wheel
 from ferryman_build.wheels.archive import Wheel, read_wheel_file, wheel_tags
 from ferryman_build.wheels.natives import claim, contradiction, natives
@@ -133,27 +133,13 @@ def cross(options: argparse.Namespace, runner: Runner) -> tuple[Path, list[Path]
     for target in parse_targets(options.target):
         with tempfile.TemporaryDirectory(prefix=".cross-", dir=OUT) as into:
             made = build_cross_wheel(
-                project.root, target, python=python, headers=headers, toolchain=toolchain(cache, runner),
+                project.root, target, python=python, headers=headers, toolchain=shared_toolchain(python, runner),
                 build_requires=project.build_requires, pins=pins, epoch=read_source(project.root).epoch,
                 into=Path(into), runner=runner,
             )  # fmt: skip
             found.append(made.replace(folder / made.name))
         sys.stdout.write(f"{target}: {made.name}\n")
     return folder, found
-
-
-def toolchain(cache: Path, runner: Runner) -> Toolchain:
-    """The pinned zig, fetched once per lock."""
-    folder = cache / f"toolchain-{hashlib.sha256(zig_lock().encode()).hexdigest()[:12]}"
-    if not folder.is_dir():
-        cache.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=cache))
-        try:
-            prepare(draft, find_interpreter("", runner, cache), runner)
-            draft.rename(folder)
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
-    return open_toolchain(folder, cache / "zig")
 
 
 # --- with cibuildwheel, in a container --------------------------------------------------------------------------------

@@ -412,6 +412,7 @@ def test_end_all(runner: Runner, tmp_path: Path) -> None:
 def test_interrupt_ends_the_child(runner: Runner, tmp_path: Path) -> None:
     """Ctrl-C while a child runs: the child is gone before the exception leaves."""
     pid = tmp_path / "pid"
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 
     def interrupt() -> None:
         wait_for(pid.exists)
@@ -423,5 +424,6 @@ def test_interrupt_ends_the_child(runner: Runner, tmp_path: Path) -> None:
         with pytest.raises(KeyboardInterrupt):
             runner.run(["sh", "-c", f"echo $$ > {pid}.draft; mv {pid}.draft {pid}; exec sleep 60"], name="x")
         thread.join()
+        signal.signal(signal.SIGINT, before)
         assert not alive(int(pid.read_text()))
     assert runner.end_all() == 0
