@@ -66,43 +66,37 @@ missing(const ring_counts *counts)
     return counts->dropped_oldest + counts->dropped_newest + counts->too_long + counts->lost;
 }
 
-/* With the mutex and an empty `flight`: make a notice of it where lines are missing. Never two in a row: before a reader
- * so slow that more is dropped during each of them there would be nothing else. */
-static int
+/* With the mutex: make a notice where lines are missing. */
+static void
 take_off_notice(ring *self)
 {
     uint64_t count = missing(&self->counts) - self->announced;
-    char text[MOST_NOTICE * 5]; /* {count} may become 20 bytes, {time} 24 */
-    if (self->notice[0] == 0 || count == 0 || self->noticed || self->abandon) {
-        return 0;
+    if (self->notice[0] == 0 || count == 0 || self->abandon) {
+        return;
     }
-    size_t size = notice_format(self->notice, count, wk_wall(), text, sizeof text);
-    if (size > self->capacity) {
-        return 0;
+    size_t size = notice_format(self->notice, count, wk_wall(), self->heading, sizeof self->heading);
+    if (size <= self->capacity) {
+        self->heading_size = size;
+        self->announcing = count;
     }
-    buffer_put(&self->flight, self->capacity, text, size);
-    self->flight.lengths[0] = (uint32_t)size;
-    self->flight.lines = 1;
-    self->announcing = count;
-    self->noticed = 1;
-    return 1;
 }
 
+/* The notice is over: what it has not said, the next one will. */
 static void
-finish_notice(ring *self, size_t lines)
+finish_notice(ring *self)
 {
-    if (lines > 0) {
+    if (self->announcing == 0) {
+        return;
+    }
+    if (self->heading_done == self->heading_size) {
         self->announced += self->announcing;
         self->counts.notices++;
     }
+    else if (self->heading_done > 0) {
+        self->torn = 1;
+    }
+    self->heading_size = self->heading_done = 0;
     self->announcing = 0;
-}
-
-/* Lines that are on their way. */
-static size_t
-lines_in_flight(const ring *self)
-{
-    return self->announcing > 0 ? 0 : self->flight.lines;
 }
 
 /* -- waiting, with the mutex -- */
@@ -135,7 +129,7 @@ tell_moved(ring *self)
 static int
 is_settled(const ring *self, uint64_t mark)
 {
-    size_t flying = lines_in_flight(self);
+    size_t flying = self->flight.lines;
     uint64_t before = flying > 0 ? self->flight_last - flying : self->counts.appended - self->active.lines;
     return before >= mark;
 }
@@ -258,14 +252,10 @@ static void
 finish_flight(ring *self)
 {
     int torn;
+    finish_notice(self);
     size_t lines = buffer_whole_lines(&self->flight, self->slots, self->flight_done, &torn);
-    if (self->announcing > 0) {
-        finish_notice(self, lines);
-    }
-    else {
-        self->counts.written += lines;
-        self->counts.lost += self->flight.lines - lines;
-    }
+    self->counts.written += lines;
+    self->counts.lost += self->flight.lines - lines;
     if (self->flight_done > 0) {
         self->torn = torn;
     }
@@ -274,24 +264,38 @@ finish_flight(ring *self)
     tell_moved(self);
 }
 
-/* One system call without the mutex. A batch that was given up within a line left it open: the next one ends it first. */
+/* What is to be written next: the rest of the notice, behind it that of the lines. */
+static int
+rest_segments(const ring *self, segment *segments, size_t *wanted)
+{
+    if (self->announcing > 0) {
+        *wanted = self->heading_size - self->heading_done;
+        segments[0] = (segment){self->heading + self->heading_done, *wanted};
+        return 1;
+    }
+    *wanted = self->flight.used - self->flight_done;
+    return buffer_segments(&self->flight, self->capacity, self->flight_done, segments);
+}
+
+/* One system call without the mutex. What was given up within a line left it open: end it first. */
 static output_result
 write_some(ring *self, int *error)
 {
     segment segments[3] = {{"\n", 1}};
     int mend = self->torn;
-    int count = mend + buffer_segments(&self->flight, self->capacity, self->flight_done, segments + mend);
-    size_t wanted = self->flight.used - self->flight_done + (size_t)mend, written = 0;
+    size_t wanted, written = 0;
+    size_t *done = self->announcing > 0 ? &self->heading_done : &self->flight_done;
+    int count = mend + rest_segments(self, segments + mend, &wanted);
     wk_unlock(&self->mutex);
     output_result result = output_write(self->target, segments, count, &written, error);
     wk_lock(&self->mutex);
     if (result == OUTPUT_WROTE) {
         self->torn = 0;
-        self->flight_done += written - (size_t)mend;
+        *done += written - (size_t)mend;
         self->failing = 0;
         self->counts.bytes += written;
         self->counts.writes++;
-        self->counts.partial += written < wanted;
+        self->counts.partial += written < wanted + (size_t)mend;
     }
     return result;
 }
@@ -326,20 +330,27 @@ after_failure(ring *self, output_result result, int error, int64_t *pause, int64
     return 1;
 }
 
-/* Write `flight` to its end. Zero: the deadline came first, and the rest of it stays for the next drainer. */
+/* Write the notice and `flight` to their end. Zero: the deadline came first, and the rest stays for the next drainer. */
 static int
 write_flight(ring *self, int64_t deadline)
 {
     int64_t pause = FIRST_PAUSE;
-    while (self->flight_done < self->flight.used && !self->abandon) {
+    while ((self->announcing > 0 || self->flight_done < self->flight.used) && !self->abandon) {
         int error = 0;
         output_result result = write_some(self, &error);
         if (result == OUTPUT_WROTE) {
             pause = FIRST_PAUSE;
+            if (self->heading_done == self->heading_size) {
+                finish_notice(self);
+            }
             continue;
         }
         if (!after_failure(self, result, error, &pause, deadline)) {
-            break;
+            if (self->announcing == 0) {
+                break;
+            }
+            finish_notice(self); /* the lines have a try of their own */
+            continue;
         }
         if (result != OUTPUT_INTERRUPTED && wk_now() >= deadline) {
             return 0;
@@ -355,18 +366,16 @@ is_empty(const ring *self)
     return self->active.lines == 0 && self->flight.lines == 0;
 }
 
-/* With the mutex: `flight` is empty, `active` is not. */
+/* With the mutex: `flight` is empty, `active` is not. The notice is made at the same moment, so that it counts what is
+ * missing before this batch and nothing else: what is dropped while it is written is missing before the next one. */
 static void
 take_off(ring *self)
 {
-    if (take_off_notice(self)) {
-        return;
-    }
+    take_off_notice(self);
     line_buffer full = self->active;
     self->active = self->flight;
     self->flight = full;
     self->flight_last = self->counts.appended;
-    self->noticed = 0;
     tell_moved(self);
 }
 
@@ -539,7 +548,7 @@ ring_read_counts(ring *self, ring_counts *into)
 {
     wk_lock(&self->mutex);
     *into = self->counts;
-    into->queued = self->active.lines + lines_in_flight(self);
+    into->queued = self->active.lines + self->flight.lines;
     wk_unlock(&self->mutex);
 }
 
@@ -569,7 +578,8 @@ ring_after_fork_in_child(ring *self)
     self->hurry = 0;
     self->waiting = 0;
     self->running = self->draining = self->sleeping = self->lingering = 0;
-    self->failing = self->torn = self->abandon = self->noticed = 0;
+    self->failing = self->torn = self->abandon = 0;
+    self->heading_size = self->heading_done = 0;
     self->announced = self->announcing = 0;
     self->closed = self->closing;
     wk_condition_init(&self->filled);

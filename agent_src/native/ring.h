@@ -63,9 +63,10 @@ typedef struct {
     int lingering;         /* it waits for more to come */
     int failing;           /* the last try found no space */
     int torn;              /* what was given up last ended within a line */
-    int noticed;           /* the last flight was a notice: the next one is not */
     uint64_t announced;    /* lines that notices have said are missing */
-    uint64_t announcing;   /* `flight` is a notice about so many; 0: it is lines */
+    uint64_t announcing;   /* `heading` is a notice about so many; 0: there is none */
+    char heading[MOST_NOTICE * 5]; /* goes before `flight`; {count} may become 20 bytes, {time} 24 */
+    size_t heading_size, heading_done; /* its bytes, and those of them that are written */
     int closing, closed, abandon;
     ring_counts counts;
 } ring;

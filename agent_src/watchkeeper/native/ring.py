@@ -106,8 +106,9 @@ class Ring:
         self._flight_done = self._flight_last = 0
         self._hurry = self._waiting = 0
         self._running = self._draining = self._sleeping = self._lingering = False
-        self._failing = self._torn = self._abandon = self._noticed = False
-        self._announced = self._announcing = 0
+        self._failing = self._torn = self._abandon = False
+        self._heading = memoryview(b"")
+        self._heading_done = self._announced = self._announcing = 0
         self._counts = _Counts()
 
     # -- producers -----------------------------------------------------------------------------------------------------
@@ -191,12 +192,9 @@ class Ring:
 
     def _is_settled(self, mark: int) -> bool:
         """Whether nothing of the first `mark` lines is still on its way; lines are numbered as they are appended."""
-        if flying := self._lines_in_flight():
-            return self._flight_last - flying >= mark
+        if self._flight:
+            return self._flight_last - len(self._flight) >= mark
         return self._counts.appended - len(self._active) >= mark
-
-    def _lines_in_flight(self) -> int:
-        return 0 if self._announcing else len(self._flight)
 
     def _is_empty(self) -> bool:
         return not self._active and not self._flight
@@ -254,47 +252,43 @@ class Ring:
         return complete
 
     def _take_off(self) -> None:
-        if self._take_off_notice():
-            return
+        """Let all lines be the flight, behind a notice where some are missing.
+
+        Both at one moment, so that the notice counts what is missing before this batch and nothing else: what is dropped
+        while it is written is missing before the next one.
+        """
+        self._take_off_notice()
         batch = list(self._active)
         data = memoryview(b"".join(batch))
         self._flight, self._flight_bytes, self._active, self._used = batch, data, deque(), 0
         self._flight_last = self._counts.appended
-        self._noticed = False
         self._tell_moved()
 
-    def _take_off_notice(self) -> bool:
-        """Let a notice be the flight, where lines are missing.
-
-        Never two in a row: before a reader so slow that more is dropped during each of them there would be nothing else.
-        """
+    def _take_off_notice(self) -> None:
         counts = self._counts
         missing = counts.dropped_oldest + counts.dropped_newest + counts.too_long + counts.lost
         count = missing - self._announced
-        if not self._notice or not count or self._noticed or self._abandon:
-            return False
+        if not self._notice or not count or self._abandon:
+            return
         text = self._notice.replace(b"{time}", _now()).replace(b"{count}", b"%d" % count)
-        if len(text) > self._capacity:
-            return False
-        self._flight, self._flight_bytes = [text], memoryview(text)
-        self._announcing, self._noticed = count, True
-        return True
-
-    def _finish_notice(self, whole: int) -> None:
-        if whole:
-            self._announced += self._announcing
-            self._counts.notices += 1
-        self._announcing = 0
+        if len(text) <= self._capacity:
+            self._heading, self._announcing = memoryview(text), count
 
     def _write_flight(self, deadline: float) -> bool:
+        """Write the notice and the lines to their end; False: the deadline came first, and the rest stays for the next."""
         pause = FIRST_PAUSE
-        while self._flight_done < len(self._flight_bytes) and not self._abandon:
+        while (self._announcing or self._flight_done < len(self._flight_bytes)) and not self._abandon:
             error = self._write_some()
             if error is None:
                 pause = FIRST_PAUSE
+                if self._heading_done == len(self._heading):
+                    self._finish_notice()
                 continue
             if not self._after_failure(error, pause, deadline):
-                break
+                if not self._announcing:
+                    break
+                self._finish_notice()  # the lines have a try of their own
+                continue
             pause = min(pause * 2, LAST_PAUSE)
             if time.monotonic() >= deadline:
                 return False
@@ -302,8 +296,9 @@ class Ring:
         return True
 
     def _write_some(self) -> OSError | None:
-        """One system call, without the lock. A batch that was given up within a line left it open: end it first."""
-        rest = self._flight_bytes[self._flight_done :]
+        """One system call, without the lock. What was given up within a line left it open: end it first."""
+        notice = self._announcing > 0
+        rest = self._heading[self._heading_done :] if notice else self._flight_bytes[self._flight_done :]
         data = b"\n" + rest if self._torn else rest
         self._lock.release()
         try:
@@ -314,7 +309,10 @@ class Ring:
             self._lock.acquire()
         if written == 0:
             return OSError(errno.EIO, "nothing was written")
-        self._flight_done += written - self._torn
+        if notice:
+            self._heading_done += written - self._torn
+        else:
+            self._flight_done += written - self._torn
         self._torn = self._failing = False
         self._counts.bytes += written
         self._counts.writes += 1
@@ -351,19 +349,28 @@ class Ring:
         finally:
             self._lock.acquire()
 
+    def _finish_notice(self) -> None:
+        """The notice is over: what it has not said, the next one will."""
+        if not self._announcing:
+            return
+        if self._heading_done == len(self._heading):
+            self._announced += self._announcing
+            self._counts.notices += 1
+        elif self._heading_done:
+            self._torn = True
+        self._heading, self._heading_done, self._announcing = memoryview(b""), 0, 0
+
     def _finish_flight(self) -> None:
         """The flight is over: what was not written is lost."""
+        self._finish_notice()
         whole = end = 0
         for line in self._flight:
             if end + len(line) > self._flight_done:
                 break
             end += len(line)
             whole += 1
-        if self._announcing:
-            self._finish_notice(whole)
-        else:
-            self._counts.written += whole
-            self._counts.lost += len(self._flight) - whole
+        self._counts.written += whole
+        self._counts.lost += len(self._flight) - whole
         if self._flight_done:
             self._torn = end < self._flight_done
         self._flight, self._flight_bytes, self._flight_done = [], memoryview(b""), 0
@@ -423,7 +430,7 @@ class Ring:
     def stats(self) -> dict[str, int]:
         """Counts since the ring was made: native/ring.h says what each counts."""
         with self._lock:
-            self._counts.queued = len(self._active) + self._lines_in_flight()
+            self._counts.queued = len(self._active) + len(self._flight)
             return asdict(self._counts)
 
     @property

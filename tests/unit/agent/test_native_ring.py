@@ -513,6 +513,19 @@ def test_a_notice_has_the_time(kind: Any, tmp_path: Path) -> None:
     assert abs((datetime.fromisoformat(said) - before).total_seconds()) < 20
 
 
+def gaps(data: bytes) -> tuple[int, list[int]]:
+    """How many lines were written or announced as missing, in one row; and what each notice said."""
+    expected, said = 0, []
+    for line in data.split(b"\n")[:-1]:
+        if line.startswith(b"missing"):
+            said.append(int(line.split()[1]))
+            expected += said[-1]
+        else:
+            assert line == b"%04d" % expected * 5
+            expected += 1
+    return expected, said
+
+
 def test_a_notice_waits_like_any_line(kind: Any) -> None:
     """Lines that were dropped behind a stalled reader are announced where they are missing, and their number is right."""
     with pipe() as (reader, writer):
@@ -527,16 +540,32 @@ def test_a_notice_waits_like_any_line(kind: Any) -> None:
             while not ring.flush(0.01):
                 data += read_all(reader)
             data += read_all(reader)
-    found, dropped = data.split(b"\n"), 0
-    expected = 0
-    for line in found[:-1]:
-        if line.startswith(b"missing"):
-            dropped += int(line.split()[1])
-            expected += int(line.split()[1])
-        else:
-            assert line == b"%04d" % expected * 5
-            expected += 1
-    assert (expected, dropped) == (1000, ring.stats()["dropped_oldest"])
+    expected, said = gaps(data)
+    assert (expected, sum(said)) == (1000, ring.stats()["dropped_oldest"])
+
+
+def test_what_is_dropped_while_a_notice_is_written_is_said_before_the_next_line(kind: Any) -> None:
+    """However long the notice waits: it is about the lines before its own batch, and the next one about those behind."""
+    full = b"z" * 4095 + b"\n"
+    with pipe() as (reader, writer):
+        os.write(writer, full)
+        ring = kind(writer, 8192, "drop-oldest", notice=b"missing {count}")
+        with drained(ring):
+            ring.write(full)
+            wait_until(lambda: ring.stats()["busy"] > 0)
+            for number in range(500):
+                ring.write(b"%04d" % number * 5)
+            assert os.read(reader, len(full)) == full
+            wait_until(lambda: ring.stats()["written"] == 1)  # the pipe is full again: the notice waits
+            for number in range(500, 1000):
+                ring.write(b"%04d" % number * 5)
+            data = b""
+            while not ring.flush(0.01):
+                data += read_all(reader)
+            data += read_all(reader)
+    held = 8192 // 21
+    assert gaps(data.removeprefix(full)) == (1000, [500 - held, 500 - held])
+    assert ring.stats()["notices"] == 2
 
 
 def test_a_notice_that_is_lost_comes_again(kind: Any, tmp_path: Path) -> None:
