@@ -53,6 +53,9 @@ for theirs, ours in PIP_TO_UV.items():
         os.environ.setdefault(ours, os.environ[theirs])
 
 
+# The distributions of this checkout.
+CHECKOUT = (".", "release/client", "agent_src")
+
 # import-linter has no `-m`; its own script would carry the path of a checkout that has since been moved.
 LINT_IMPORTS = "from importlinter.cli import lint_imports_command as main; main()"
 
@@ -87,7 +90,7 @@ def build(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """Everything that must hold before a change lands: lint, types, unit and integration tests."""
-    install(session, "dev", ".", "agent_src")
+    install(session, "dev", *CHECKOUT)
     lint_steps(session)
     session.run("python", "-m", "mypy")
     pytest(session)
@@ -101,6 +104,13 @@ def ferryman(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def release(session: nox.Session) -> None:
+    """Publish what is in dist/: `-- --snapshot` does all but that, into a local folder; `-- --to canary`."""
+    install(session, "release", ".", "release/client")
+    session.run("ferryman", "release", *session.posargs)
+
+
+@nox.session(default=False)
 def wheels(session: nox.Session) -> None:
     """The agent's wheels with cibuildwheel, or `-- --cross` for all platforms with zig; then everything that checks them."""
     install(session, "ferryman", ".")
@@ -111,35 +121,35 @@ def wheels(session: nox.Session) -> None:
 @nox.session(default=False)
 def unit(session: nox.Session) -> None:
     """The tests that need seconds."""
-    install(session, "dev", ".", "agent_src")
+    install(session, "dev", *CHECKOUT)
     pytest(session, "tests/unit", "tests/test_layout.py")
 
 
 @nox.session(default=False)
 def integration(session: nox.Session) -> None:
     """The tests that build and run real artifacts."""
-    install(session, "dev", ".", "agent_src")
+    install(session, "dev", *CHECKOUT)
     pytest(session, "tests/integration")
 
 
 @nox.session(default=False)
 def lint(session: nox.Session) -> None:
     """Style, format, layering, and the workflows."""
-    install(session, "dev", ".", "agent_src")
+    install(session, "dev", *CHECKOUT)
     lint_steps(session)
 
 
 @nox.session(default=False)
 def types(session: nox.Session) -> None:
     """mypy, strict, on the three packages."""
-    install(session, "dev", ".", "agent_src")
+    install(session, "dev", *CHECKOUT)
     session.run("python", "-m", "mypy", *session.posargs)
 
 
 @nox.session(default=False)
 def e2e(session: nox.Session) -> None:
     """Whole journeys; a word that names a folder of tests/e2e selects it (`-- launcher -k kill`)."""
-    install(session, "dev", ".", "agent_src")
+    install(session, "dev", *CHECKOUT)
     chosen = [word for word in session.posargs if os.path.isdir(os.path.join(ROOT, "tests", "e2e", word))]
     where = ["tests/e2e/" + word for word in chosen] or ["tests/e2e"]
     options = [word for word in session.posargs if word not in chosen]
@@ -149,7 +159,7 @@ def e2e(session: nox.Session) -> None:
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
     """Size and start of what is built, as ratios measured in one run."""
-    install(session, "dev", ".", "agent_src")
+    install(session, "dev", *CHECKOUT)
     session.run("python", "tests/bench/run.py", *session.posargs)
 
 

@@ -16,7 +16,7 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parent.parent
-SOURCE_ROOTS = ("build", "release", "agent_src")
+SOURCE_ROOTS = ("build", "release", "release/client", "agent_src")
 LONGEST_FILE, LONGEST_TEST = 600, 900
 
 # In pieces, so that this file does not contain what it looks for.
@@ -223,7 +223,7 @@ def test_scripts_are_executable() -> None:
 
 def test_agent_is_a_workspace_member_with_its_own_dependencies() -> None:
     """The agent is its own distribution: what ships with it is its few dependencies and none of the toolchain's."""
-    assert pyproject()["tool"]["uv"]["workspace"]["members"] == ["agent_src"]
+    assert pyproject()["tool"]["uv"]["workspace"]["members"] == ["agent_src", "release/client"]
     assert pyproject()["tool"]["ferryman"]["workspace"]["project"] == "agent_src"
     assert pyproject("agent_src")["project"]["name"] != pyproject()["project"]["name"]
 
@@ -259,7 +259,7 @@ def locks() -> dict[str, Any]:
     return cast("dict[str, Any]", runpy.run_path(str(ROOT / "tools" / "lock.py"))["LOCKS"])
 
 
-LOCKS = ("nox", "ferryman", "dev", "tools", "wheels", "zig", "bench")
+LOCKS = ("nox", "ferryman", "release", "dev", "tools", "wheels", "zig", "bench")
 
 
 def lock_text(name: str) -> str:
@@ -298,7 +298,7 @@ def test_lock_satisfies_what_it_is_made_from(name: str) -> None:
 def test_locks_agree() -> None:
     """A package has one version, whichever lock of the checkout it is installed from."""
     versions: dict[str, set[Version]] = {}
-    for name in ("nox", "ferryman", "dev"):
+    for name in ("nox", "ferryman", "release", "dev"):
         for package, version in locked(name).items():
             versions.setdefault(package, set()).add(version)
 

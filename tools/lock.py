@@ -25,14 +25,25 @@ class Lock(NamedTuple):
     options: "tuple[str, ...]" = ()
 
 
+# The extra, without the distribution that lies in this checkout and is installed from there.
+RELEASE = ("--extra=release", "--no-emit-package=ferryman-client")
+
 # In the order in which they are written.
 LOCKS = {
     "nox": Lock("locks/nox.txt", ("locks/nox.in",)),
     "ferryman": Lock("locks/ferryman.txt", ("pyproject.toml", "locks/ferryman.in"), ("nox",)),
+    # What the job that holds credentials installs, and nothing else.
+    "release": Lock(
+        "locks/release.txt",
+        ("pyproject.toml", "release/client/pyproject.toml", "locks/ferryman.in"),
+        ("nox", "ferryman"),
+        RELEASE,
+    ),
     "dev": Lock(
         "locks/dev.txt",
-        ("pyproject.toml", "agent_src/pyproject.toml", "locks/dev.in"),
-        ("nox", "ferryman"),
+        ("pyproject.toml", "release/client/pyproject.toml", "agent_src/pyproject.toml", "locks/dev.in"),
+        ("nox", "ferryman", "release"),
+        (*RELEASE, "--extra=kms", "--extra=pkcs11", "--extra=sigstore"),
     ),
     # What Ferryman installs beside an agent to build it; it ships inside the wheel.
     "tools": Lock(

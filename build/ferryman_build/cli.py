@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
@@ -55,14 +55,14 @@ class Parser(argparse.ArgumentParser):
                     yield from command._option_string_actions
 
 
-def make_parser() -> Parser:
-    """Every command and option of `ferryman`."""
+def make_parser(table: Mapping[str, Command] | None = None) -> Parser:
+    """Every command of ``table`` (:data:`COMMANDS`) and its options."""
     parser = Parser(
         prog="ferryman", description="One command from a Python agent to one executable per platform."
     )
     parser.add_argument("--version", action="version", version=f"ferryman {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
-    for name, (run, text, options) in COMMANDS.items():
+    for name, (run, text, options) in (COMMANDS if table is None else table).items():
         command = commands.add_parser(name, help=text, description=text)
         command.set_defaults(run=run)
         for add in (_common, *options):
@@ -415,15 +415,15 @@ COMMANDS: dict[str, Command] = {
 # --- the only place that prints errors and exits ------------------------------------------------------------------------
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; its exit code (docs/exit-codes.md)."""
+def main(argv: Sequence[str] | None = None, table: Mapping[str, Command] | None = None) -> int:
+    """Run a command of ``table`` (:data:`COMMANDS`); its exit code (docs/exit-codes.md)."""
     words = list(sys.argv[1:] if argv is None else argv)
     verbose = "-v" in words or "--verbose" in words
     try:
         _terminate_like_interrupt()
-        args = make_parser().parse_args(words)
+        args = make_parser(table).parse_args(words)
         if args.command is None:
-            make_parser().print_help()
+            make_parser(table).print_help()
             return 2
         return int(args.run(args))
     except KeyboardInterrupt:

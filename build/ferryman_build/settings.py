@@ -127,6 +127,46 @@ class TargetSettings(Table, frozen=True, kw_only=True):
     exclude_modules: tuple[ModuleName, ...] | UnsetType = UNSET  # added to the project's
 
 
+class Compat(StrEnum):
+    """How checksums travel to a store.
+
+    AUTO: as the probe has found. STRICT: boto3's defaults, a checksum behind the body. RELAXED: only where an operation
+    demands one; older servers answer 411 to anything else over https.
+    """
+
+    AUTO = "auto"
+    STRICT = "strict"
+    RELAXED = "relaxed"
+
+
+ChannelName = Annotated[
+    str,
+    Meta(pattern=r"^(?!(?:root|targets|snapshot|timestamp)$)[a-z][a-z0-9-]{0,31}$", description="a channel"),
+]
+RoleName = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9-]{0,31}$", description="a role, or a channel")]
+Days = Annotated[int, Meta(ge=1, le=3650, description="days")]
+
+
+class ReleaseSettings(Table, frozen=True, kw_only=True):
+    """`[tool.ferryman.release]`: where releases go, and who signs them."""
+
+    url: str = ""  # "s3://bucket/prefix" or "file:///folder"; default: out/repository beside pyproject.toml
+    public_url: str = ""  # where everyone reads; default: what `url` and `endpoint` make
+    endpoint: str = ""  # of a store that is not AWS: "https://s3.example.org"
+    region: str = "us-east-1"
+    path_style: bool = False  # bucket in the path instead of the host name; always so with `endpoint`
+    compat: Compat = Compat.AUTO
+    encryption: str = ""  # server-side: "AES256", or "aws:kms" with a key as "aws:kms:KEY"
+    channels: tuple[ChannelName, ...] = ("canary", "beta", "stable")  # a release goes to the first
+    keys: str = "keys"  # folder of public keys and root metadata, to be committed
+    signers: dict[RoleName, str] = {}  # role → where its private key is; `ferryman keys` lists the schemes
+    expires: dict[RoleName, Days] = {}  # role → days that its metadata holds; "channel" is for all channels
+    changelog: str = "CHANGELOG.md"  # must have an entry for the version; empty: none is needed
+    tag: str = "v{version}"  # what a released commit must be tagged with; empty: no tag is needed
+    github: str = ""  # "owner/repository" that gets a GitHub release as well
+    keep: Annotated[int, Meta(ge=1, le=10000)] = 10  # releases that `ferryman gc` keeps, beside those in use
+
+
 class Settings(Table, frozen=True, kw_only=True):
     """`[tool.ferryman]` of an agent's pyproject.toml."""
 
@@ -179,6 +219,7 @@ class Settings(Table, frozen=True, kw_only=True):
     )
     service_name: str = ""  # what a service manager calls it; default: name
     smoke: SmokeSettings = SmokeSettings()
+    release: ReleaseSettings = ReleaseSettings()
     target: dict[str, TargetSettings] = {}
 
 

@@ -6,13 +6,15 @@ import re
 from pathlib import Path
 
 from ferryman_build import errors
+from ferryman_release import errors as release_errors
 
 ROOT = Path(__file__).resolve().parents[3]
 
 
 def classes() -> dict[str, int]:
     """Name → exit code of every error class."""
-    found = (value for value in vars(errors).values() if isinstance(value, type))
+    both = {**vars(errors), **vars(release_errors)}
+    found = (value for value in both.values() if isinstance(value, type))
     return {one.__name__: one.exit_code for one in found if issubclass(one, errors.FerrymanError)}
 
 

@@ -1,0 +1,46 @@
+"""`ferryman` with both halves: the commands that build, and those that release.
+
+A command's module is imported when it is called; `ferryman build` loads nothing of this half but this page and
+:mod:`ferryman_release.options`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from collections.abc import Callable, Sequence
+
+from ferryman_build import cli as build_half
+from ferryman_build.cli import Command
+from ferryman_build.errors import ToolMissingError
+
+# What the extra `release` brings; without it the commands say so.
+_EXTRA = frozenset({"boto3", "botocore", "cryptography", "ferryman_client", "securesystemslib", "tuf"})
+
+
+def _run(module: str) -> Callable[[argparse.Namespace], int]:
+    """`run` of a module in ferryman_release/commands, imported when it is called."""
+
+    def run(args: argparse.Namespace) -> int:
+        try:
+            found = importlib.import_module(f"ferryman_release.commands.{module}")
+        except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] not in _EXTRA:
+                raise
+            raise ToolMissingError(
+                f"`ferryman {module}` needs the package {error.name}, which is not installed.",
+                advice="Install Ferryman with its extra: pip install 'ferryman[release]'.",
+            ) from error
+        return int(found.run(args))
+
+    return run
+
+
+RELEASE_COMMANDS: dict[str, Command] = {}
+
+COMMANDS: dict[str, Command] = {**build_half.COMMANDS, **RELEASE_COMMANDS}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command of either half; its exit code (docs/exit-codes.md)."""
+    return build_half.main(argv, COMMANDS)

@@ -1,0 +1,58 @@
+"""A dist/ folder in milliseconds: a manifest as `ferryman build` writes it, about files that hold a few bytes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from ferryman_build.artifacts import Artifact, Kind, Manifest, Needs, ProjectInfo, Smoke, SmokeResult, Source
+from ferryman_build.checksums import sums_text
+from ferryman_build.manifest import MANIFEST, SUMS, manifest_bytes
+
+TARGETS = ("linux-amd64", "linux-arm64", "windows-amd64")
+EPOCH = 1_790_000_000
+COMMIT = "3f" * 20
+
+
+def file_name(name: str, version: str, target: str, kind: Kind) -> str:
+    suffix = {Kind.ARCHIVE: ".zip" if target.startswith("windows") else ".tar.gz", Kind.PYZ: ".pyz",
+              Kind.EXECUTABLE: ".exe" if target.startswith("windows") else ""}  # fmt: skip
+    return f"{name}-{version}-{target}{suffix[kind]}"
+
+
+def make_dist(
+    folder: Path,
+    version: str = "1.0.0",
+    *,
+    name: str = "lantern",
+    targets: Sequence[str] = TARGETS,
+    kinds: Sequence[Kind] = (Kind.ARCHIVE, Kind.EXECUTABLE),
+    contents: Mapping[str, bytes] | None = None,
+) -> Manifest:
+    """Fill ``folder``; ``contents`` maps file names to bytes, which otherwise repeat the name and the version."""
+    folder.mkdir(parents=True, exist_ok=True)
+    artifacts = []
+    for target in targets:
+        for kind in kinds:
+            path = file_name(name, version, target, kind)
+            data = (contents or {}).get(path, f"{path}\n".encode() * 40)
+            (folder / path).write_bytes(data)
+            (folder / path).chmod(0o644 if kind is Kind.ARCHIVE else 0o755)
+            floor = {"glibc": "2.17"} if target.startswith("linux") else {"windows": "10.0"}
+            artifacts.append(
+                Artifact(
+                    kind=kind, target=target, path=path, size=len(data), sha256=hashlib.sha256(data).hexdigest(),
+                    collector="standalone", bundler="ferryman", python="3.11.9", files=600, seconds=1.5,
+                    needs=Needs(floor=floor), promise=floor, smoke=SmokeResult(status=Smoke.PASSED, runner="native"),
+                )
+            )  # fmt: skip
+    manifest = Manifest(
+        project=ProjectInfo(name=name, version=version),
+        source=Source(commit=COMMIT, digest="ab" * 32, epoch=EPOCH),
+        tools={"python": "3.11.9", "zig": "0.17.1"},
+        artifacts=tuple(artifacts),
+    )
+    (folder / SUMS).write_text(sums_text((one.path, one.sha256) for one in artifacts), encoding="utf-8")
+    (folder / MANIFEST).write_bytes(manifest_bytes(manifest))
+    return manifest
