@@ -15,11 +15,11 @@ from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import BinaryIO, Protocol, Self
 
 import msgspec
 
-from ferryman_release.errors import StoreError
+from ferryman_release.errors import ConflictError, StoreError
 from ferryman_release.model import ARTIFACTS, CHANNELS, METADATA, TIMESTAMP
 
 _KEY = re.compile(r"(?:(?!\.)[A-Za-z0-9._+@=,~!-]+/)*(?!\.)[A-Za-z0-9._+@=,~!-]+")
@@ -228,3 +228,38 @@ def cache_control(key: str) -> str:
 def headers_for(key: str) -> Headers:
     """The headers of an object by its key (the layout is in :mod:`ferryman_release.model`)."""
     return Headers(content_type=content_type(key), cache_control=cache_control(key))
+
+
+def open_source(path: Path) -> BinaryIO:
+    """The file that is to be published, for reading."""
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise StoreError(
+            f"{path} cannot be read: {error.strerror}.",
+            advice="Build again, and let nothing clear dist/ while a release runs.",
+        ) from error
+
+
+def changed_source(key: str, expected: str, found: str) -> StoreError:
+    """What is said of a file that is no longer the one that was described."""
+    return StoreError(
+        f"The file for {key} has changed since its digest was taken: it was {expected}, and is {found}.",
+        advice="Nothing was published under that name; let nothing write to dist/ while a release runs, and run it again.",
+    )
+
+
+def other_bytes(key: str, theirs: str, ours: str) -> ConflictError:
+    """What is said when a name that never changes holds something else."""
+    return ConflictError(
+        f"{key} exists with other bytes: sha256 {theirs} is there, {ours} was to be published.",
+        advice="What has been published is never overwritten: release these bytes under a new version.",
+    )
+
+
+def lost_race(key: str) -> ConflictError:
+    """What is said when an object was replaced by somebody else after it was read."""
+    return ConflictError(
+        f"{key} was changed by somebody else meanwhile.",
+        advice="Nothing of yours is lost: run the same command again, and it goes on from what is there now.",
+    )
