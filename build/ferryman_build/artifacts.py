@@ -65,11 +65,23 @@ class Needs(Struct, frozen=True, kw_only=True):
     runtime: tuple[str, ...] = ()
 
 
+class Material(Struct, frozen=True, kw_only=True):
+    """Something that went into an artifact: ``name`` says as what, ``sha256`` which bytes they were.
+
+    ``uri`` is where it lies: a URL, or the path in the project or in Ferryman; '' when it was made here, or is this machine's.
+    """
+
+    name: str
+    uri: str = ""
+    sha256: str
+
+
 class Artifact(Struct, frozen=True, kw_only=True):
     """One file in dist/. ``path`` is relative to the manifest; ``size`` in bytes; ``seconds`` spent building it.
 
     ``python`` is the version of the interpreter inside (X.Y.Z), ``runtime`` who made it where it is not this machine's own;
     ``promise`` is what its target promises (glibc, macos …, and cpu), which the compat gate has held ``needs`` to.
+    ``materials`` are what it was made from beside the source and the tools of the manifest.
     """
 
     kind: Kind
@@ -85,6 +97,7 @@ class Artifact(Struct, frozen=True, kw_only=True):
     seconds: float = 0.0
     needs: Needs = Needs()
     promise: dict[str, str] = {}
+    materials: tuple[Material, ...] = ()
     smoke: SmokeResult = SmokeResult(status=Smoke.UNTESTED, reason="not run yet")
 
 

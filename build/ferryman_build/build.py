@@ -22,6 +22,7 @@ from ferryman_build.cmd import Runner
 from ferryman_build.collect.environment import tool_version
 from ferryman_build.dist import deliver
 from ferryman_build.interpreter import Interpreter
+from ferryman_build.materials import materials
 from ferryman_build.pipeline import Job, Pipeline, Step
 from ferryman_build.preflight import Options, preflight
 from ferryman_build.project import Project
@@ -98,7 +99,7 @@ def _artifact(job: TargetJob, kind: Kind) -> Artifact:
         python=job.shipped_python if from_tree else "", runtime=job.runtime_origin if from_tree else "",
         files=len(job.tree.files) if from_tree else 0, seconds=_seconds(job, kind), needs=needs(job, kind),
         promise={**job.target.floor, **({"cpu": job.target.cpu} if job.target.cpu else {})},
-        smoke=smoke_result(job, kind),
+        materials=materials(job, kind), smoke=smoke_result(job, kind),
     )  # fmt: skip
 
 

@@ -6,13 +6,27 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ferryman_build.artifacts import Artifact, Kind, Manifest, Needs, ProjectInfo, Smoke, SmokeResult, Source
+from ferryman_build.artifacts import (
+    Artifact,
+    Kind,
+    Manifest,
+    Material,
+    Needs,
+    ProjectInfo,
+    Smoke,
+    SmokeResult,
+    Source,
+)
 from ferryman_build.checksums import sums_text
 from ferryman_build.manifest import MANIFEST, SUMS, manifest_bytes
 
 TARGETS = ("linux-amd64", "linux-arm64", "windows-amd64")
 EPOCH = 1_790_000_000
 COMMIT = "3f" * 20
+MATERIALS = (
+    Material(name="dependencies", uri="ferryman.lock.txt", sha256="1c" * 32),
+    Material(name="runtime", uri="https://example.org/cpython-3.11.9.tar.gz", sha256="2d" * 32),
+)
 
 
 def file_name(name: str, version: str, target: str, kind: Kind) -> str:
@@ -44,7 +58,8 @@ def make_dist(
                 Artifact(
                     kind=kind, target=target, path=path, size=len(data), sha256=hashlib.sha256(data).hexdigest(),
                     collector="standalone", bundler="ferryman", python="3.11.9", files=600, seconds=1.5,
-                    needs=Needs(floor=floor), promise=floor, smoke=SmokeResult(status=Smoke.PASSED, runner="native"),
+                    needs=Needs(floor=floor), promise=floor,
+                    materials=MATERIALS, smoke=SmokeResult(status=Smoke.PASSED, runner="native"),
                 )
             )  # fmt: skip
     manifest = Manifest(
