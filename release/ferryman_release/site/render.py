@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ferryman_release.site.index import index_json
+from ferryman_release.site.installers import install_ps1, install_sh
 from ferryman_release.site.model import Site
 
 MEDIA_TYPES = {
@@ -19,4 +20,9 @@ def site_files(site: Site) -> dict[str, bytes]:
     Raises:
         MetadataError: a value could not stand in a script.
     """
-    return {"index.html": b"", "index.json": index_json(site), "install.sh": b"", "install.ps1": b""}
+    return {
+        "index.html": b"",
+        "index.json": index_json(site),
+        "install.sh": install_sh(site),
+        "install.ps1": install_ps1(site),
+    }
