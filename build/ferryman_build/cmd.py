@@ -42,7 +42,7 @@ PASSED_THROUGH = (
     "FERRYMAN_HOME",
 )  # fmt: skip
 
-_SECRET_NAME = re.compile(r"(?i)(secret|token|passw|private|credential|api_?key|access_?key)")
+_SECRET_NAME = re.compile(r"(?i)(secret|token|passw|passphrase|private|credential|api_?key|access_?key)")
 # user:password, or a token alone or in front of the colon, as some package indexes want it.
 _URL_PASSWORD = re.compile(r"(?<=://)([^/\s:@]*)(?::([^/\s@]*))?(?=@)")
 _FULL = ("No space left on device", "Disk quota exceeded", "ENOSPC")

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -77,8 +78,11 @@ OPTIONS = (
 )
 
 OTHER_VARIABLES = ("FERRYMAN_CACHE", "FERRYMAN_INTERPRETER", "FERRYMAN_HOME", "FERRYMAN_ENGINE", "FERRYMAN_ENGINE_ARGS",
-                   "FERRYMAN_IMAGE", "FERRYMAN_DEBIAN_MIRROR")  # fmt: skip
-"""Variables of that prefix with another reader (a built program, runners and runtimes); they are neither options nor slips."""
+                   "FERRYMAN_IMAGE", "FERRYMAN_DEBIAN_MIRROR", "FERRYMAN_KEY_PASSPHRASE*")  # fmt: skip
+"""Variables of that prefix with another reader (a built program, runners and runtimes); they are neither options nor slips.
+
+A star stands for the rest of a name: passphrases are by role.
+"""
 
 # Options that name a place: on the command line and in a variable it is relative to the working directory, as everywhere.
 _PLACES = ("runtime", "runtimes", "wheels")
@@ -218,7 +222,7 @@ def _error(mistakes: Iterable[Mistake], sources: Mapping[str, Source]) -> Ferrym
 def _unknown_variables(environ: Mapping[str, str], others: Iterable[str]) -> Iterator[str]:
     known = (*(option.variable for option in OPTIONS), *others)
     for name in sorted(environ):
-        if name.startswith("FERRYMAN_") and name not in known:
+        if name.startswith("FERRYMAN_") and not any(fnmatchcase(name, one) for one in known):
             # Without the prefix, which all of them share and which would make all of them near.
             short = [variable.removeprefix("FERRYMAN_") for variable in known]
             listed = f" — after FERRYMAN_ may stand {', '.join(short)}"
