@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from ferryman_build import cli as build_half
 from ferryman_build.cli import Command
 from ferryman_build.errors import ToolMissingError
+from ferryman_release import options
 
 # What the extra `release` brings; without it the commands say so.
 _EXTRA = frozenset({"boto3", "botocore", "cryptography", "ferryman_client", "securesystemslib", "tuf"})
@@ -36,7 +37,20 @@ def _run(module: str) -> Callable[[argparse.Namespace], int]:
     return run
 
 
-RELEASE_COMMANDS: dict[str, Command] = {}
+RELEASE_COMMANDS: dict[str, Command] = {
+    "release": (_run("release"), "publish dist/ to a channel, whole or not at all", (options.project, options.release)),
+    "promote": (_run("promote"), "let another channel offer a version, without a rebuild", (options.project, options.promote)),
+    "yank": (_run("yank"), "say that no machine should have a version", (options.project, options.yank)),
+    "rollback": (_run("rollback"), "let a channel take back what it offers", (options.project, options.rollback)),
+    "minimum": (_run("minimum"), "say which version machines must have at least", (options.project, options.minimum)),
+    "sunset": (_run("sunset"), "say which version is the last for a platform", (options.project, options.sunset)),
+    "releases": (_run("releases"), "list what the channels offer and have offered", (options.project, options.json)),
+    "diff": (_run("diff"), "say what differs between two releases", (options.project, options.diff, options.json)),
+    "refresh": (_run("refresh"), "sign again what is about to expire", (options.project,)),
+    "keys": (_run("keys"), "make, sign, rotate, revoke and look at the keys that sign releases",
+             (options.project, options.json, options.keys)),
+    "gc": (_run("gc"), "remove what no client can come to any more", (options.project, options.gc)),
+}  # fmt: skip
 
 COMMANDS: dict[str, Command] = {**build_half.COMMANDS, **RELEASE_COMMANDS}
 

@@ -31,6 +31,7 @@ from ferryman_release.keys.minisign import MinisignKey
 from ferryman_release.keys.names import MINISIGN, PROVENANCE, ROOT, TARGETS
 
 S = TypeVar("S", Root, Targets)
+KEYS, MINISIGN_PUB = "keys.json", "minisign.pub"
 _FILE = re.compile(r"([1-9]\d*)\.(root|targets)\.json")
 _RESTORE = "Restore the folder from version control; `ferryman keys status` says when it is whole."
 
@@ -87,7 +88,14 @@ class KeyFolder:
 
     def exists(self) -> bool:
         """Whether a ceremony has ended here."""
-        return bool(_numbered(self.metadata, ROOT))
+        return bool(self.versions(ROOT))
+
+    def versions(self, role: str, *, draft: bool = False) -> dict[int, Path]:
+        """The files of `root` or `targets` by version, oldest first: the valid ones, or the drafts."""
+        folder = self.drafts if draft else self.metadata
+        names = sorted(folder.iterdir()) if folder.is_dir() else []
+        matches = ((path, _FILE.fullmatch(path.name)) for path in names)
+        return dict(sorted((int(match[1]), path) for path, match in matches if match and match[2] == role))
 
     def roots(self) -> dict[int, bytes]:
         """Every root by its version, oldest first, as it was signed.
@@ -96,7 +104,7 @@ class KeyFolder:
             KeyProblemError: there is none.
             MetadataError: a version between two others is missing.
         """
-        found = {number: path.read_bytes() for number, path in _numbered(self.metadata, ROOT).items()}
+        found = {number: path.read_bytes() for number, path in self.versions(ROOT).items()}
         if not found:
             raise KeyProblemError(
                 f"There are no keys in {self.path}.",
@@ -154,7 +162,7 @@ class KeyFolder:
         Raises:
             KeyProblemError: there are none.
         """
-        found = _numbered(self.metadata, TARGETS)
+        found = self.versions(TARGETS)
         if not found:
             raise KeyProblemError(
                 f"There is no targets.json in {self.metadata}.",
@@ -176,10 +184,7 @@ class KeyFolder:
         """The same of every targets document that some root's keys have signed."""
         self.targets()
         roots = self.all_roots(revoked=revoked)
-        found = [
-            parse(path.read_bytes(), Targets, path.name)
-            for path in _numbered(self.metadata, TARGETS).values()
-        ]
+        found = [parse(path.read_bytes(), Targets, path.name) for path in self.versions(TARGETS).values()]
         believed = [one.signed for one in reversed(found) if any(_verifies(root, one) for root in roots)]
         return [
             self._without_revoked(one, (one.delegations and one.delegations.roles) or {}, revoked)
@@ -198,7 +203,7 @@ class KeyFolder:
             KeyProblemError: it is not there, or no such key.
         """
         try:
-            return MinisignKey.parse((self.path / "minisign.pub").read_text(encoding="utf-8"))
+            return MinisignKey.parse((self.path / MINISIGN_PUB).read_text(encoding="utf-8"))
         except FileNotFoundError as error:
             raise KeyProblemError(
                 f"There is no minisign.pub in {self.path}.",
@@ -243,7 +248,7 @@ class KeyFolder:
         Raises:
             MetadataError: it is broken.
         """
-        path = self.path / "keys.json"
+        path = self.path / KEYS
         try:
             return msgspec.json.decode(path.read_bytes(), type=KeysFile)
         except FileNotFoundError:
@@ -253,11 +258,11 @@ class KeyFolder:
 
     def store_known(self, known: KeysFile) -> None:
         """Write keys.json."""
-        write(self.path / "keys.json", msgspec.json.format(msgspec.json.encode(known), indent=2) + b"\n")
+        write(self.path / KEYS, msgspec.json.format(msgspec.json.encode(known), indent=2) + b"\n")
 
     def store_minisign(self, key: MinisignKey) -> None:
         """Write minisign.pub."""
-        write(self.path / "minisign.pub", key.text().encode())
+        write(self.path / MINISIGN_PUB, key.text().encode())
 
 
 # --- documents ----------------------------------------------------------------------------------------------------------
@@ -309,13 +314,6 @@ def _verifies(root: Root, targets: Metadata[Targets]) -> bool:
 
 def _keys_of(signed: Root | Targets, role: str) -> tuple[Key, ...]:
     return tuple(signed.get_key(keyid) for keyid in signed.get_delegated_role(role).keyids)
-
-
-def _numbered(folder: Path, role: str) -> dict[int, Path]:
-    """The versions of a role in ``folder``, oldest first."""
-    names = sorted(folder.iterdir()) if folder.is_dir() else []
-    matches = ((path, _FILE.fullmatch(path.name)) for path in names)
-    return dict(sorted((int(match[1]), path) for path, match in matches if match and match[2] == role))
 
 
 def write(path: Path, data: bytes) -> None:

@@ -74,20 +74,20 @@ class Secrets:
         Raises:
             KeyProblemError: as :meth:`passphrase`; or the two differ, or it has fewer than 12 characters.
         """
-        found = self._given(role)
+        found = self._given(role) or self._typed.get(what)
         if not found and self._ask is not None:
             found = self._ask(f"New passphrase of {what}: ")
             if found != self._ask("The same again: "):
                 raise KeyProblemError(
                     "The two passphrases differ, so no key was made.", advice="Start again."
                 )
-            self._typed[what] = found
         found = found or self.passphrase(role, what)
         if len(found) < 12:
             raise KeyProblemError(
                 f"The passphrase of {role} has fewer than 12 characters, so no key was made.",
                 advice="Take five words by chance.",
             )
+        self._typed[what] = found
         return found
 
     def _given(self, role: str) -> str:
