@@ -21,6 +21,7 @@ import msgspec
 
 from ferryman_release.errors import ConflictError, StoreError
 from ferryman_release.model import ARTIFACTS, CHANNELS, METADATA, TIMESTAMP
+from ferryman_release.store.capabilities import Capabilities
 
 _KEY = re.compile(r"(?:(?!\.)[A-Za-z0-9._+@=,~!-]+/)*(?!\.)[A-Za-z0-9._+@=,~!-]+")
 LONGEST_KEY = 900  # S3 allows 1024 bytes with the prefix
@@ -83,6 +84,10 @@ class Store(Protocol):
     @property
     def url(self) -> str:
         """What the settings call it, without credentials."""
+        ...
+
+    def capabilities(self, *, refresh: bool = False) -> Capabilities:
+        """What the store keeps of its word; asked of it by writing small objects where that is not known yet."""
         ...
 
     def get(self, key: str) -> tuple[bytes, str] | None:

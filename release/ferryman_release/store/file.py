@@ -37,6 +37,7 @@ from ferryman_release.store.base import (
     open_source,
     other_bytes,
 )
+from ferryman_release.store.capabilities import Capabilities
 from ferryman_release.store.parallel import run_all
 
 PRIVATE = ".ferryman"
@@ -56,6 +57,16 @@ class FileStore:
     @property
     def url(self) -> str:
         return self._folder.as_uri()
+
+    def capabilities(self, *, refresh: bool = False) -> Capabilities:
+        return Capabilities(
+            url=self.url,
+            checked=time.time(),
+            create=True,
+            create_multipart=True,
+            replace=True,
+            versioned=False,
+        )
 
     def get(self, key: str) -> tuple[bytes, str] | None:
         with _explained(self._folder), contextlib.suppress(FileNotFoundError, NotADirectoryError):
