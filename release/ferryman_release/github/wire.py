@@ -69,11 +69,14 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What came back; names of headers in lower case. ``body`` is empty where a sink took it."""
+    """What came back; names of headers in lower case. ``body`` is empty where a sink took it, and in no repr."""
 
     status: int
     headers: dict[str, str]
     body: bytes = b""
+
+    def __repr__(self) -> str:
+        return f"Answer({self.status}, {len(self.body)} bytes)"
 
 
 class UnansweredError(Exception):

@@ -1,0 +1,78 @@
+"""One statement of the platform is about many artifacts; each finds it by the bytes that it has."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from ferryman_release.errors import GithubError
+from ferryman_release.github.bundles import find_bundle, subjects
+
+BUNDLE = "application/vnd.dev.sigstore.bundle.v0.3+json"
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def write(path: Path, *contents: bytes) -> Path:
+    """A bundle as the platform's action writes it, about these bytes; unsigned, since nobody looks here."""
+    statement = {
+        "_type": "https://in-toto.io/Statement/v1",
+        "subject": [
+            {"name": f"n{at}", "digest": {"sha256": sha256(data)}} for at, data in enumerate(contents)
+        ],
+        "predicateType": "https://slsa.dev/provenance/v1",
+        "predicate": {},
+    }
+    payload = base64.b64encode(json.dumps(statement).encode()).decode()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    document = {"mediaType": BUNDLE, "verificationMaterial": {}, "dsseEnvelope":
+                {"payload": payload, "payloadType": "application/vnd.in-toto+json", "signatures": [{"sig": "AA=="}]}}  # fmt: skip
+    path.write_text(json.dumps(document), encoding="utf-8")
+    return path
+
+
+def test_one_bundle_for_many(tmp_path: Path) -> None:
+    """Each artifact of a build finds the one bundle of the workflow; one that it is not about finds none."""
+    bundle = write(tmp_path / "attestations" / "attestation.json", b"one", b"two")
+
+    assert [find_bundle(tmp_path, name, sha256(name.encode())) for name in ("one", "two", "three")] == [
+        bundle,
+        bundle,
+        None,
+    ]
+
+
+def test_the_artifacts_own_comes_first(tmp_path: Path) -> None:
+    """A bundle under the artifact's name is taken before the common one."""
+    write(tmp_path / "attestations" / "attestation.json", b"one")
+    own = write(tmp_path / "one.sigstore.json", b"one")
+
+    assert find_bundle(tmp_path, "one", sha256(b"one")) == own
+
+
+def test_nothing_there(tmp_path: Path) -> None:
+    """Outside of a workflow there are none, which is no failure."""
+    assert find_bundle(tmp_path, "one", sha256(b"one")) is None
+
+
+def test_a_bundle_of_other_bytes(tmp_path: Path) -> None:
+    """A bundle under an artifact's name that is about something else is refused, not published."""
+    write(tmp_path / "one.sigstore.json", b"an older build")
+    with pytest.raises(GithubError, match="is not about one as it is now"):
+        find_bundle(tmp_path, "one", sha256(b"one"))
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"mediaType": "x", "dsseEnvelope": {"payload": "%%"}}',
+                                  '{"mediaType": "x", "dsseEnvelope": {"payload": "e30="}}'])  # fmt: skip
+def test_files_that_are_no_bundles(tmp_path: Path, text: str) -> None:
+    """A sentence that names the file."""
+    path = tmp_path / "attestation.json"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(GithubError, match=r"attestation\.json is no Sigstore bundle"):
+        subjects(path)
