@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -16,12 +16,11 @@ from ferryman_release.store.capabilities import Capabilities
 class DryRunStore:
     """Reads from ``store`` and remembers what is written, so that a later step reads what an earlier one wrote.
 
-    ``say`` gets a line for each object that would be made; ``requests`` has them all.
+    ``requests`` has a line for each object that would be written.
     """
 
-    def __init__(self, store: Store, say: Callable[[str], object]) -> None:
+    def __init__(self, store: Store) -> None:
         self._store = store
-        self._say = say
         self._written: dict[str, bytes | Path] = {}
         self.requests: list[str] = []
 
@@ -84,7 +83,7 @@ class DryRunStore:
         yield from (there[key] for key in sorted(there))
 
     def delete(self, key: str) -> None:
-        self._remember(f"delete {key}")
+        self.requests.append(f"delete {key}")
 
     def create_many(self, jobs: Sequence[Job], *, progress: Progress | None = None) -> dict[str, Outcome]:
         return {
@@ -121,8 +120,4 @@ class DryRunStore:
 
     def _note(self, verb: str, key: str, size: int, headers: Headers, condition: str) -> None:
         about = f"{human_size(size)}, {headers.content_type}, {headers.cache_control}"
-        self._remember(f"{verb} {key} ({about}), {condition}")
-
-    def _remember(self, line: str) -> None:
-        self.requests.append(line)
-        self._say(line)
+        self.requests.append(f"{verb} {key} ({about}), {condition}")
