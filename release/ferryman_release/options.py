@@ -126,13 +126,30 @@ def keys(parser: argparse.ArgumentParser) -> None:
     """`ferryman keys`."""
     actions = ("new", "init", "sign", "rotate", "revoke", "channels", "refresh", "status")
     parser.add_argument("action", choices=actions, nargs="?", default="status")
-    parser.add_argument("words", nargs="*", metavar="WORD", help="new: FILE; rotate: ROLE, or root and a holder; revoke: KEY")
-    parser.add_argument("--private", metavar="DIR", help="init, channels: the folder, outside of the project, for new private keys")
     parser.add_argument(
-        "--public", type=Path, nargs="+", default=[], metavar="FILE", help="public keys that are held elsewhere"
+        "words", nargs="*", metavar="WORD", help="new: FILE; rotate: ROLE, or root and a holder; revoke: KEY"
     )
-    parser.add_argument("--new", default="", metavar="URI", help="the new key; a file that is not there is made")
-    parser.add_argument("--key", action="append", default=[], metavar="URI", help="an offline key that signs; again for each")
-    parser.add_argument("--threshold", type=int, default=2, metavar="N", help="init: how many holders must sign (default: 2)")
+    parser.add_argument(
+        "--private",
+        metavar="DIR",
+        help="init, channels: the folder, outside of the project, for new private keys",
+    )
+    parser.add_argument(
+        "--public",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="public keys that are held elsewhere",
+    )
+    parser.add_argument(
+        "--new", default="", metavar="URI", help="the new key; a file that is not there is made"
+    )
+    parser.add_argument(
+        "--key", action="append", default=[], metavar="URI", help="an offline key that signs; again for each"
+    )
+    parser.add_argument(
+        "--threshold", type=int, default=2, metavar="N", help="init: how many holders must sign (default: 2)"
+    )
     parser.add_argument("--reason", default="", metavar="TEXT", help="revoke: why")
     parser.add_argument("--yes", action="store_true", help="sign: do not ask")

@@ -1,0 +1,152 @@
+"""What no client can come to any more, and what is therefore removed.
+
+Rules:
+
+1. A version is kept while a channel offers it, falls back on it, demands it or ends a platform with it; and the newest
+   ``keep`` of each channel's history.
+2. A snapshot that has not expired is kept, with everything that it names: channel documents, their histories, and the
+   versions in them. So a version that the histories forget keeps its files until nobody can hold a document that names it.
+3. Root documents are kept for ever: a client walks them all.
+4. A version without release.json is half of a publishing that has died or still runs: it is kept for :data:`UNFINISHED`,
+   and so is a document that no snapshot names.
+5. Locks, and everything that is not of these kinds, is not touched.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+
+import msgspec
+from tuf.api.exceptions import RepositoryError
+from tuf.api.metadata import Metadata, Snapshot, Targets
+
+from ferryman_release.metadata.channels import in_use, version_key
+from ferryman_release.metadata.repository import Current
+from ferryman_release.model import ARTIFACTS, CHANNELS, METADATA, RELEASE, History
+from ferryman_release.store.base import Entry, Store
+
+UNFINISHED = timedelta(days=2)
+_DOCUMENT = re.compile(rf"{METADATA}/(\d+)\.([a-z0-9-]+)\.json")
+_FILE = re.compile(rf"{ARTIFACTS}/([^/]+)/([^/]+)/([^/]+)")
+_HISTORY = re.compile(rf"{CHANNELS}/[^/]+/[0-9a-f]{{64}}\.json")
+
+
+class Reach(msgspec.Struct, frozen=True, kw_only=True):
+    """What snapshots within their validity name: keys of documents and histories, and versions (rule 2)."""
+
+    keys: frozenset[str] = frozenset()
+    versions: frozenset[str] = frozenset()
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """``forget``: versions that leave the histories; ``remove``: objects; ``kept``: version → why."""
+
+    forget: frozenset[str]
+    remove: tuple[Entry, ...]
+    kept: Mapping[str, str]
+
+    @property
+    def size(self) -> int:
+        """Bytes that are freed."""
+        return sum(entry.size for entry in self.remove)
+
+
+def reach(store: Store, objects: Iterable[Entry], now: datetime) -> Reach:
+    """Follow every snapshot that has not expired. Whether it was signed is not asked: too much is kept at worst."""
+    keys: set[str] = set()
+    versions: set[str] = set()
+    for entry in objects:
+        found = _DOCUMENT.fullmatch(entry.key)
+        if not found or found[2] != "snapshot":
+            continue
+        snapshot = _document(store, entry.key)
+        if not isinstance(snapshot, Snapshot) or snapshot.expires <= now:
+            continue
+        keys.add(entry.key)
+        for name, meta in snapshot.meta.items():
+            keys.add(f"{METADATA}/{meta.version}.{name}")
+    for key in sorted(keys):
+        for history_key, history in _histories(store, key):
+            keys.add(history_key)
+            versions |= {one.version for one in history.releases}
+    return Reach(keys=frozenset(keys), versions=frozenset(versions))
+
+
+def _document(store: Store, key: str) -> object:
+    found = store.get(key)
+    try:
+        return Metadata.from_bytes(found[0]).signed if found else None
+    except RepositoryError:
+        return None
+
+
+def _histories(store: Store, key: str) -> Iterator[tuple[str, History]]:
+    channel = key.split(".", 1)[1].removesuffix(".json") if "." in key else ""
+    if channel in ("snapshot", "targets"):
+        return
+    signed = _document(store, key)
+    target = signed.targets.get(f"{channel}/channel") if isinstance(signed, Targets) else None
+    place = (target.custom or {}).get("history", "") if target else ""
+    found = store.get(place) if place else None
+    if found is not None:
+        yield place, msgspec.json.decode(found[0], type=History)
+
+
+def plan(
+    current: Current, objects: Sequence[Entry], reached: Reach, *, name: str, keep: int, now: datetime
+) -> Plan:
+    """What goes and what stays, and why."""
+    kept = dict(_kept(current, reached, keep))
+    named = {one.version for state in current.channels.values() for one in state.history.releases}
+    wanted = dict(_wanted(current, keep))
+    remove = [*_documents(objects, reached, now), *_files(objects, name, kept, now)]
+    return Plan(
+        forget=frozenset(named - set(wanted)),
+        remove=tuple(sorted(remove, key=lambda entry: entry.key)),
+        kept=kept,
+    )
+
+
+def _wanted(current: Current, keep: int) -> Iterator[tuple[str, str]]:
+    """Rule 1; the stronger reason last."""
+    for role, state in current.channels.items():
+        for entry in state.history.releases[:keep]:
+            yield entry.version, f"one of the newest {keep} of {role}"
+    for role, state in current.channels.items():
+        for version in in_use(state):
+            yield version, f"in use by {role}"
+
+
+def _kept(current: Current, reached: Reach, keep: int) -> Iterator[tuple[str, str]]:
+    for version in reached.versions:
+        yield version, "named by metadata that still hold"
+    yield from _wanted(current, keep)
+
+
+def _documents(objects: Iterable[Entry], reached: Reach, now: datetime) -> Iterator[Entry]:
+    """Rules 2, 3 and 4."""
+    for entry in objects:
+        found = _DOCUMENT.fullmatch(entry.key)
+        ours = (found and found[2] != "root") or _HISTORY.fullmatch(entry.key)
+        if ours and entry.key not in reached.keys and entry.modified < (now - UNFINISHED).timestamp():
+            yield entry
+
+
+def _files(objects: Iterable[Entry], name: str, kept: Mapping[str, str], now: datetime) -> Iterator[Entry]:
+    """Rules 1, 2 and 4."""
+    folders: dict[str, list[Entry]] = {}
+    for entry in objects:
+        if (found := _FILE.fullmatch(entry.key)) and found[1] == name:
+            folders.setdefault(found[2], []).append(entry)
+    for version, files in folders.items():
+        whole = any(entry.key.endswith(f"/{RELEASE}") for entry in files)
+        fresh = max(entry.modified for entry in files) >= (now - UNFINISHED).timestamp()
+        if version not in kept and (whole or not fresh):
+            yield from files
+
+
+def oldest_first(versions: Iterable[str]) -> list[str]:
+    """For people."""
+    return sorted(versions, key=version_key)

@@ -1,0 +1,95 @@
+"""One change of what channels offer, from reading the metadata to the pages that are made from it.
+
+    load ─▶ edit ─▶ sign and store (invisible) ─▶ walk as a client would, with the pointer that is to come
+         ─▶ flip ─▶ walk as everyone ─▶ pages
+
+Publishing, promoting, yanking, going back and refreshing differ in the edit alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+
+import msgspec
+
+from ferryman_release.errors import MetadataError, UnknownReleaseError, VerifyError
+from ferryman_release.metadata.repository import Current, Repository, Transaction
+from ferryman_release.model import RELEASE, HistoryEntry, Release
+from ferryman_release.place import Place
+from ferryman_release.store.base import Store
+from ferryman_release.walk import walk
+
+Edit = Callable[[Transaction], None]
+
+
+def change(place: Place, name: str, edit: Edit, *, channels: Iterable[str] = ()) -> None:
+    """Make the change visible, whole; ``channels`` are walked in any case, beside those that the edit has changed.
+
+    Raises:
+        ConflictError: another publisher was faster; nothing of this run is visible.
+        VerifyError: a client would not come to what the metadata say; nothing is visible.
+        KeyProblemError, MetadataError, StoreError: as reading, signing and storing do.
+    """
+    repository = place.repository(name)
+    with repository.edit() as transaction:
+        edit(transaction)
+    concerned = tuple(dict.fromkeys((*channels, *transaction.changed)))
+    for channel in concerned:
+        walk(place, transaction.state(channel), pending=transaction.pending)
+    transaction.flip()
+    for channel in concerned:
+        walk(place, transaction.state(channel))
+
+
+def read_release(store: Store, entry: HistoryEntry) -> Release:
+    """The release.json that a signed history names.
+
+    Raises:
+        VerifyError: the object is missing, or is another one.
+        MetadataError: a newer Ferryman wrote it.
+    """
+    found = store.get(entry.path)
+    if found is None:
+        raise VerifyError(
+            f"{entry.path} is missing.",
+            advice="Put it back from a copy; `ferryman verify` says what else is wrong.",
+        )
+    content = found[0]
+    if (len(content), hashlib.sha256(content).hexdigest()) != (entry.size, entry.sha256):
+        raise VerifyError(
+            f"{entry.path} is not the {RELEASE} that was signed.",
+            advice="Somebody changed the store; put the object back from a copy.",
+        )
+    try:
+        return msgspec.json.decode(content, type=Release)
+    except msgspec.DecodeError as error:
+        raise MetadataError(
+            f"{entry.path} is of a form that this Ferryman does not know: {error}.", advice="Update Ferryman."
+        ) from error
+
+
+def find_release(repository: Repository, current: Current, version: str) -> tuple[HistoryEntry, Release]:
+    """A version that some channel has offered, with its entry.
+
+    Raises:
+        UnknownReleaseError: none ever has.
+    """
+    return _found(repository.store, current, version)
+
+
+def find_release_in(transaction: Transaction, version: str) -> tuple[HistoryEntry, Release]:
+    """The same on what a transaction was made on."""
+    return _found(transaction.store, transaction.current, version)
+
+
+def _found(store: Store, current: Current, version: str) -> tuple[HistoryEntry, Release]:
+    for state in current.channels.values():
+        for entry in state.history.releases:
+            if entry.version == version:
+                return entry, read_release(store, entry)
+    known = sorted({e.version for state in current.channels.values() for e in state.history.releases})
+    raise UnknownReleaseError(
+        f"No channel ever offered {version}.",
+        advice=f"`ferryman release` publishes a version first. There are: {', '.join(known[-8:]) or 'none'}.",
+    )

@@ -1,0 +1,74 @@
+"""What is said about the artifacts: that they are what the build made, what is inside of them, where they come from."""
+
+from __future__ import annotations
+
+from ferryman_release.errors import VerifyError
+from ferryman_release.job import Job
+from ferryman_release.model import AssetKind
+from ferryman_release.steps.collect import take_over
+
+SBOM = ".cdx.json"
+PROVENANCE = ".intoto.json"
+BUNDLE = ".sigstore.json"
+
+
+def checksums(job: Job) -> str:
+    """Hash every artifact again.
+
+    Raises:
+        VerifyError: one is not what the manifest says; all of them are named.
+    """
+    wrong = [
+        f"{artifact.path}: {job.assets[artifact.path].sha256} instead of {artifact.sha256}"
+        for artifact in job.manifest.artifacts
+        if (job.assets[artifact.path].sha256, job.assets[artifact.path].size)
+        != (artifact.sha256, artifact.size)
+    ]
+    if wrong:
+        raise VerifyError(
+            f"{len(wrong)} files in {job.options.dist} are not what the build has made.",
+            advice="Something changed them after the build; build again.",
+            details=wrong,
+        )
+    return f"{len(job.manifest.artifacts)} files are what the manifest says"
+
+
+def no_sboms(job: Job) -> str:
+    """The reason why there are none."""
+    there = any((job.options.dist / f"{one.path}{SBOM}").is_file() for one in job.manifest.artifacts)
+    return "" if there else "the build has made none"
+
+
+def sboms(job: Job) -> str:
+    """Take over the document that the build has made of each artifact."""
+    found = [one for one in job.manifest.artifacts if (job.options.dist / f"{one.path}{SBOM}").is_file()]
+    for artifact in found:
+        name = f"{artifact.path}{SBOM}"
+        take_over(job.options.dist / name, job.files / name)
+        job.add(name, AssetKind.SBOM, about=artifact.path)
+    missing = len(job.manifest.artifacts) - len(found)
+    return f"{len(found)} documents" + (f", {missing} artifacts have none" if missing else "")
+
+
+def provenance(job: Job) -> str:
+    """A signed statement for each artifact, and the bundles that a workflow has made.
+
+    Raises:
+        KeyProblemError: the key is not to be had.
+    """
+    from ferryman_release.provenance import envelope, statement
+
+    signers = job.place.signing.signers("provenance")
+    bundles = 0
+    for artifact in job.manifest.artifacts:
+        signed = envelope(statement(job.manifest, artifact, project=job.project), signers)
+        job.write(f"{artifact.path}{PROVENANCE}", signed, AssetKind.PROVENANCE, about=artifact.path)
+        bundle = job.options.dist / f"{artifact.path}{BUNDLE}"
+        if bundle.is_file():
+            take_over(bundle, job.files / bundle.name)
+            job.add(bundle.name, AssetKind.PROVENANCE, about=artifact.path,
+                    media_type="application/vnd.dev.sigstore.bundle.v0.3+json")  # fmt: skip
+            bundles += 1
+    return f"{len(job.manifest.artifacts)} statements" + (
+        f", {bundles} bundles of the workflow" if bundles else ""
+    )

@@ -1,0 +1,56 @@
+"""The same files as a GitHub release, when the settings name a repository."""
+
+from __future__ import annotations
+
+from packaging.version import InvalidVersion, Version
+
+from ferryman_release.job import Job
+from ferryman_release.model import RELEASE
+from ferryman_release.steps.preflight import changelog_text
+from ferryman_release.steps.sign import release_asset
+
+
+def why_not(job: Job) -> str:
+    """The reason why there is nothing to do."""
+    if not job.settings.github:
+        return "no repository is configured"
+    return "a snapshot is published nowhere" if job.options.snapshot else ""
+
+
+def run(job: Job) -> str:
+    """Make the release whole, then visible.
+
+    Raises:
+        GithubError: GitHub refuses, or has another release under the tag.
+    """
+    from ferryman_release.github import Upload, find_token, publish_release
+
+    listed = [(job.files / asset.path, asset) for asset in job.assets.values()]
+    last = job.write_release()
+    uploads = [
+        Upload(name=asset.path, path=path, media_type=asset.media_type, size=asset.size, sha256=asset.sha256)
+        for path, asset in (*listed, (last, release_asset(job.release_content)))
+    ]
+    published = publish_release(
+        job.settings.github,
+        (job.settings.tag or "v{version}").replace("{version}", job.version),
+        job.manifest.source.commit,
+        f"{job.name} {job.version}",
+        changelog_text(job),
+        uploads,
+        token=find_token(job.environ),
+        prerelease=is_prerelease(job.version),
+        say=job.ui.say,
+    )
+    return f"{published.url} with {len(uploads)} files"
+
+
+def is_prerelease(version: str) -> bool:
+    """Whether the packaging standards call it one."""
+    try:
+        return Version(version).is_prerelease
+    except InvalidVersion:
+        return False
+
+
+__all__ = ["RELEASE", "is_prerelease", "run", "why_not"]
