@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from typing import TextIO
 
-from ferryman_build.ui import RichUi, Ui, human_size
-from ferryman_release.store.base import Job, Progress
+from ferryman_build.ui import human_size
+from ferryman_release.store.base import Progress
 
 _TENTHS = 10
 
 
 @contextlib.contextmanager
-def transfer(title: str, jobs: Sequence[Job], ui: Ui) -> Iterator[Progress]:
-    """A callback for `create_many`, while ``jobs`` are carried."""
-    total = sum(job.size for job in jobs)
-    if not isinstance(ui, RichUi):
-        yield Lines(title, total, ui.say)
+def watched(
+    title: str, total: int, *, plain: bool = False, stream: TextIO | None = None
+) -> Iterator[Progress]:
+    """A callback for stores, while ``total`` bytes are carried; ``stream`` is stderr when None."""
+    out = stream or sys.stderr
+    if plain or not out.isatty():
+        yield Lines(title, total, lambda line: print(line, file=out, flush=True))
         return
     from rich.console import Console
     from rich.progress import (
@@ -37,8 +41,7 @@ def transfer(title: str, jobs: Sequence[Job], ui: Ui) -> Iterator[Progress]:
         TransferSpeedColumn(),
         TimeRemainingColumn(),
     )
-    ui.close()  # its live line would be drawn over ours; the next step begins another
-    with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
+    with Bars(*columns, console=Console(file=out), transient=True) as bars:
         task = bars.add_task(title, total=total)
         yield lambda _key, more: bars.advance(task, more)
 
