@@ -20,8 +20,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from ferryman_client import Machine
-from ferryman_client.errors import UnreachableError
 from securesystemslib.signer import CryptoSigner, Signer
 from tuf.api import exceptions
 from tuf.api.metadata import (
@@ -36,6 +34,8 @@ from tuf.api.metadata import (
     Timestamp,
 )
 from tuf.ngclient import FetcherInterface
+
+from ferryman_client import Machine
 
 TARGETS = ("linux-amd64", "windows-amd64")
 KINDS = ("archive", "executable")
@@ -162,7 +162,7 @@ class Simulator(FetcherInterface):
         entry = {"version": version, "released": RELEASED, "promoted": RELEASED, "path": path,
                  **_measure(self.objects[path])}  # fmt: skip
         self.history[channel].insert(0, entry)
-        found = {path: one for path, one in self._offers(channel, version, rollout).items()}
+        found = self._offers(channel, version, rollout)
         if previous:
             found |= {f"{path}/previous": one for path, one in self._offers(channel, previous, None).items()}
         found[f"{channel}/channel"] = self._channel(
@@ -286,6 +286,3 @@ def _measure(data: bytes) -> dict[str, Any]:
 
 def _target(path: str, size: int, sha256: str, custom: dict[str, Any]) -> TargetFile:
     return TargetFile(size, {"sha256": sha256}, path, {"custom": custom})
-
-
-__all__ = ["KINDS", "TARGETS", "Simulator", "UnreachableError"]

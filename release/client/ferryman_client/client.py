@@ -126,6 +126,8 @@ class Client:
             except ClientError as error:
                 self._problem = error
                 raise
+            finally:
+                self._hang_up()
             self._trusted, self._fresh = trusted, True
             try:
                 self.state.save(trusted)
@@ -410,6 +412,11 @@ class Client:
             return data
         assert first is not None, "there is at least one place"
         raise first
+
+    def _hang_up(self) -> None:
+        """Keep no connection open between two calls, which may be hours apart."""
+        if isinstance(self.fetcher, HttpFetcher):
+            self.fetcher.close()
 
     def _source(self) -> Source:
         if isinstance(self.fetcher, HttpFetcher) or hasattr(self.fetcher, "open"):
