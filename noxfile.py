@@ -111,6 +111,13 @@ def release(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def operator(session: nox.Session) -> None:
+    """Any command of the release half: `-- promote 1.2.0 --to stable`, `-- keys status`, `-- refresh`."""
+    install(session, "release", ".", "release/client")
+    session.run("ferryman", *session.posargs)
+
+
+@nox.session(default=False)
 def wheels(session: nox.Session) -> None:
     """The agent's wheels with cibuildwheel, or `-- --cross` for all platforms with zig; then everything that checks them."""
     install(session, "ferryman", ".")

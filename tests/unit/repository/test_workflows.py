@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from ferryman_build.cli import COMMANDS
 from ferryman_build.targets import all_targets
+from ferryman_release.cli import COMMANDS
+from ferryman_release.github.bundles import FOLDER
 from support.workflow_expressions import Scope, condition
 from support.workflow_runner import load
 
@@ -24,7 +25,18 @@ ACTIONS = sorted((ROOT / ".github" / "actions").glob("*/action.y*ml"))
 NAMES = [path.stem for path in WORKFLOWS]
 
 # Who may do more than read the repository, and what.
-WRITERS = {("release", "attest"): {"id-token": "write", "attestations": "write", "contents": "read"}}
+WRITERS = {
+    ("release", "attest"): {"id-token": "write", "attestations": "write", "contents": "read"},
+    ("release", "publish"): {"id-token": "write", "contents": "write"},
+    ("keys", "refresh"): {"id-token": "write", "contents": "read"},
+}
+# Who sees a secret, where a person may have to agree to that, and the one line that then runs.
+HOLDERS = {
+    ("release", "publish"): ("release", "python3 noxfile.py -s release -- --to canary"),
+    ("keys", "refresh"): ("refresh", "python3 noxfile.py -s operator -- refresh"),
+}
+# What a job with credentials may use of others: GitHub's own actions, and the one that gets a role from AWS.
+PUBLISHERS = r"(?:aws-)?actions"
 # What starts a workflow; pull_request_target and workflow_run would run other people's code with our rights.
 EVENTS = {"push", "pull_request", "schedule", "workflow_call", "workflow_dispatch"}
 # The one line that is no command: a job cannot fail without one.
@@ -61,8 +73,8 @@ def pins() -> list[tuple[str, str]]:
 
 
 def test_there_are_workflows() -> None:
-    """The three workflows are there; the tests below are about something."""
-    assert NAMES == ["build", "ci", "release"]
+    """The workflows are there; the tests below are about something."""
+    assert NAMES == ["build", "ci", "keys", "release"]
     assert len(LINES) >= 8
     assert len(pins()) >= 10
 
@@ -70,7 +82,7 @@ def test_there_are_workflows() -> None:
 def test_actions_are_pinned() -> None:
     """An action is named by its whole commit with its version behind it, and everywhere by the same."""
     loose = [uses for uses, comment in pins()
-             if not re.fullmatch(r"actions/[\w-]+@[0-9a-f]{40}", uses) or not re.fullmatch(r"# v\d+\.\d+\.\d+", comment)]  # fmt: skip
+             if not re.fullmatch(PUBLISHERS + r"/[\w-]+@[0-9a-f]{40}", uses) or not re.fullmatch(r"# v\d+\.\d+\.\d+", comment)]  # fmt: skip
     versions = {uses.partition("@")[0]: set[tuple[str, str]]() for uses, _ in pins()}
     for uses, comment in pins():
         versions[uses.partition("@")[0]].add((uses, comment))
@@ -118,15 +130,106 @@ def test_checkout_leaves_no_token(name: str, job: str, definition: Mapping[str, 
     assert len(checkouts) == (1 if commands != NOT_A_COMMAND.get((name, job), []) else 0)
 
 
-def test_no_secrets() -> None:
-    """No workflow reads a secret or the token."""
-    reading = [
-        path.name
-        for path in (*WORKFLOWS, *ACTIONS)
-        if re.search(r"secrets\b|github\.token", path.read_text("utf-8"))
-    ]
+SECRET = r"secrets\b|github\.token|github\.[a-z_]*token"
 
-    assert reading == []
+
+def test_secrets_are_read_by_their_holders_alone() -> None:
+    """No other job reads a secret or the token, nor does a workflow for all of its jobs, nor an action of ours."""
+    reading = {(name, job) for name, job, definition in jobs() if re.search(SECRET, str(definition))}
+    elsewhere = [path.name for path in ACTIONS if re.search(SECRET, path.read_text("utf-8"))]
+    elsewhere += [name for name in NAMES if re.search(SECRET, str({**workflow(name), "jobs": {}}))]
+
+    assert reading == set(HOLDERS)
+    assert elsewhere == []
+
+
+@pytest.mark.parametrize(("name", "job"), HOLDERS)
+def test_a_job_with_credentials_runs_one_command(name: str, job: str) -> None:
+    """It runs that line and nothing else, sees its secrets in that step alone, and uses nothing of an earlier run."""
+    definition = workflow(name)["jobs"][job]
+    environment, line = HOLDERS[name, job]
+    steps = {step["name"]: step for step in definition["steps"]}
+    lines = [step for step in definition["steps"] if "run" in step]
+    used = [step["uses"].partition("@")[0] for step in definition["steps"] if "uses" in step]
+
+    assert definition["environment"] == environment
+    assert [step["run"] for step in lines] == [line]
+    assert [found for found, step in steps.items() if re.search(SECRET, str(step))] == [lines[0]["name"]]
+    assert "env" not in definition
+    assert definition["steps"][-1] is lines[0]
+    assert steps["Prepare"]["with"]["cache"] is False
+    assert set(used) <= {"actions/checkout", "$/.github/actions/prepare", "actions/download-artifact",
+                         "aws-actions/configure-aws-credentials"}  # fmt: skip
+
+
+@pytest.mark.parametrize("line", [line for _, line in HOLDERS.values()])
+def test_a_job_with_credentials_installs_with_hashes(line: str) -> None:
+    """Its session installs locks/release.txt by hash and then the checkout, from what the lock brought, and runs ferryman."""
+    tree = ast.parse((ROOT / "noxfile.py").read_text(encoding="utf-8"))
+    functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+    first, second = functions[line.split()[3]].body[1:]
+    installing = [ast.unparse(node) for node in functions["install"].body[1:]]
+
+    assert ast.unparse(first) == "install(session, 'release', '.', 'release/client')"
+    assert ast.unparse(second).startswith("session.run('ferryman', ")
+    assert installing[0] == "session.install('--require-hashes', '-r', 'locks/{}.txt'.format(lock))"
+    assert installing[-1] == "session.install('--no-deps', '--no-build-isolation', *editable)"
+    assert len(installing) == 3
+
+
+def test_the_lock_of_a_release_has_hashes() -> None:
+    """Each package that such a job installs is there by version and hash, and none by address."""
+    text = (ROOT / "locks" / "release.txt").read_text(encoding="utf-8").replace("\\\n", " ")
+    rows = [row for row in text.splitlines() if row.strip() and not row.lstrip().startswith("#")]
+
+    assert len(rows) > 10
+    assert [row for row in rows if not re.match(r"[\w.-]+==[^\s;]+ .*--hash=sha256:[0-9a-f]{64}", row)] == []
+
+
+def test_keys_of_environments() -> None:
+    """The job that runs each day, with nobody looking, sees no key but the online one."""
+    read = {
+        (name, job): set(re.findall(r"secrets\.(\w+)", str(workflow(name)["jobs"][job])))
+        for name, job in HOLDERS
+    }
+
+    assert read["keys", "refresh"] == {"FERRYMAN_KEY_ONLINE", "FERRYMAN_KEY_PASSPHRASE"}
+    assert read["keys", "refresh"] < read["release", "publish"]
+
+
+def test_nothing_is_published_without_the_alarm() -> None:
+    """The same variable lets releases out, refreshes their timestamp, and switches on the alarm."""
+    conditions = {job: workflow(name)["jobs"][job]["if"] for name, job in [*HOLDERS, ("keys", "alarm")]}
+    switch = "vars.FERRYMAN_RELEASES == 'true'"
+
+    assert conditions["publish"] == conditions["refresh"] == f"${{{{ {switch} }}}}"
+    assert conditions["alarm"] == f"${{{{ always() && {switch} }}}}"
+    assert list(workflow("keys")["on"]) == ["schedule", "workflow_dispatch"]
+
+
+@pytest.mark.parametrize(("refreshed", "switched", "runs"), [("failure", "true", True), ("success", "true", True),
+                                                            ("skipped", "", False)])  # fmt: skip
+def test_the_alarm_does_not_wait_for_success(refreshed: str, switched: str, runs: bool) -> None:
+    """A refresh that failed is a reason to look at the keys; a repository without releases has none."""
+    functions = {"always": lambda: True, "success": lambda: refreshed == "success"}
+    scope = Scope(contexts={"vars": {"FERRYMAN_RELEASES": switched}}, functions=functions)
+
+    assert condition(workflow("keys")["jobs"]["alarm"]["if"], scope) is runs
+
+
+def test_the_statement_goes_where_publish_looks() -> None:
+    """attest hands on the bundle that its action wrote, and publish puts it where `ferryman release` finds it."""
+    found = workflow("release")["jobs"]
+    attest = {step["name"]: step for step in found["attest"]["steps"]}
+    publish = {step["name"]: step for step in found["publish"]["steps"]}
+
+    assert found["publish"]["needs"] == ["attest"]
+    assert (
+        attest["Upload"]["with"]["path"] == f"${{{{ steps.{attest['Attest']['id']}.outputs.bundle-path }}}}"
+    )
+    assert publish["Attestation"]["with"]["name"] == attest["Upload"]["with"]["name"]
+    assert publish["Attestation"]["with"]["path"] == f"{publish['Artifacts']['with']['path']}/{FOLDER}"
+    assert publish["Artifacts"]["with"] == attest["Artifacts"]["with"]
 
 
 @cache
@@ -147,7 +250,7 @@ def test_line_is_one_command(name: str, job: str, step: Mapping[str, Any]) -> No
 
     assert words[:3] == ["python3", "noxfile.py", "-s"]
     assert words[4:5] in ([], ["--"])
-    if words[3] == "ferryman":
+    if words[3] in ("ferryman", "operator"):
         assert words[5] in COMMANDS
     assert re.search(r"[\n;|&<>`$(){}]", plain) is None
     assert set(re.findall(r"\$([A-Z]+)", line)) <= set(step.get("env", {}))
@@ -342,7 +445,7 @@ def test_docs_list_every_job() -> None:
     rows = {name: re.findall(r"`([a-z]+)`", cell)
             for name, cell in re.findall(r"^\| `(\w+)\.yml` \|[^|]+\| ([^|]+) \|$", text, re.MULTILINE)}  # fmt: skip
 
-    assert rows == {name: list(workflow(name)["jobs"]) for name in ("ci", "build", "release")}
+    assert rows == {name: list(workflow(name)["jobs"]) for name in ("ci", "build", "release", "keys")}
 
 
 def test_updates_are_proposed_for_actions() -> None:
