@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -32,9 +33,21 @@ class _Envelope(msgspec.Struct, frozen=True):
     payload: str
 
 
+class _Hash(msgspec.Struct, frozen=True):
+    algorithm: str
+    digest: str
+
+
+class _Message(msgspec.Struct, frozen=True, rename="camel"):
+    message_digest: _Hash
+
+
 class _Bundle(msgspec.Struct, frozen=True, rename="camel"):
+    """Either a statement in an envelope, as the platform's action makes it, or a plain signature of one file."""
+
     media_type: str
-    dsse_envelope: _Envelope
+    dsse_envelope: _Envelope | None = None
+    message_signature: _Message | None = None
 
 
 def find_bundle(dist: Path, artifact: str, sha256: str) -> Path | None:
@@ -56,7 +69,7 @@ def find_bundle(dist: Path, artifact: str, sha256: str) -> Path | None:
 
 
 def subjects(path: Path) -> frozenset[str]:
-    """The sha256 of all that a bundle's statement is about.
+    """The sha256 of all that a bundle is about, in hex.
 
     Raises:
         GithubError: it cannot be read.
@@ -64,13 +77,24 @@ def subjects(path: Path) -> frozenset[str]:
     try:
         if path.stat().st_size > _LARGEST:
             raise ValueError("it is larger than any bundle")
-        bundle = msgspec.json.decode(path.read_bytes(), type=_Bundle)
-        statement = msgspec.json.decode(
-            base64.b64decode(bundle.dsse_envelope.payload, validate=True), type=_Statement
-        )
+        return frozenset(_hashes(msgspec.json.decode(path.read_bytes(), type=_Bundle)))
     except (OSError, ValueError, binascii.Error, msgspec.DecodeError) as error:
         raise GithubError(
-            f"{path} is no Sigstore bundle with a statement: {error}.",
+            f"{path} is no Sigstore bundle about files: {error}.",
             advice="It should be what actions/attest-build-provenance wrote at its output bundle-path.",
         ) from error
-    return frozenset(one.digest["sha256"] for one in statement.subject if "sha256" in one.digest)
+
+
+def _hashes(bundle: _Bundle) -> Iterator[str]:
+    if bundle.dsse_envelope is not None:
+        payload = base64.b64decode(bundle.dsse_envelope.payload, validate=True)
+        for one in msgspec.json.decode(payload, type=_Statement).subject:
+            if "sha256" in one.digest:
+                yield one.digest["sha256"]
+    elif (
+        bundle.message_signature is not None
+        and bundle.message_signature.message_digest.algorithm == "SHA2_256"
+    ):
+        yield base64.b64decode(bundle.message_signature.message_digest.digest, validate=True).hex()
+    else:
+        raise ValueError("it has neither a statement nor a signature that is known here")

@@ -55,7 +55,9 @@ def provenance(job: Job) -> str:
 
     Raises:
         KeyProblemError: the key is not to be had.
+        GithubError: what should be a bundle is none, or is about other bytes.
     """
+    from ferryman_release.github.bundles import find_bundle
     from ferryman_release.provenance import envelope, statement
 
     signers = job.place.signing.signers("provenance")
@@ -63,10 +65,11 @@ def provenance(job: Job) -> str:
     for artifact in job.manifest.artifacts:
         signed = envelope(statement(job.manifest, artifact, project=job.project), signers)
         job.write(f"{artifact.path}{PROVENANCE}", signed, AssetKind.PROVENANCE, about=artifact.path)
-        bundle = job.options.dist / f"{artifact.path}{BUNDLE}"
-        if bundle.is_file():
-            take_over(bundle, job.files / bundle.name)
-            job.add(bundle.name, AssetKind.PROVENANCE, about=artifact.path,
+        bundle = find_bundle(job.options.dist, artifact.path, artifact.sha256)
+        if bundle is not None:
+            name = f"{artifact.path}{BUNDLE}"
+            take_over(bundle, job.files / name)
+            job.add(name, AssetKind.PROVENANCE, about=artifact.path,
                     media_type="application/vnd.dev.sigstore.bundle.v0.3+json")  # fmt: skip
             bundles += 1
     return f"{len(job.manifest.artifacts)} statements" + (

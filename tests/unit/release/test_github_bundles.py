@@ -12,6 +12,7 @@ import pytest
 from ferryman_release.errors import GithubError
 from ferryman_release.github.bundles import find_bundle, subjects
 
+RECORDED = Path(__file__).resolve().parents[2] / "support" / "sigstore"
 BUNDLE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 
 
@@ -68,7 +69,19 @@ def test_a_bundle_of_other_bytes(tmp_path: Path) -> None:
         find_bundle(tmp_path, "one", sha256(b"one"))
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", '{"mediaType": "x", "dsseEnvelope": {"payload": "%%"}}',
+@pytest.mark.parametrize(
+    ("name", "digest"),
+    [
+        ("attest-build-provenance", "07e4b8c0e3580b3e4a1eb62c70f1ffb86004d3d94f50767cb404fa7a639b4d05"),
+        ("rfc8785-0.1.2", "c4e92e9ecc828bef2aa7dba1de8ac983511f753281dfe11d70d39099a25cf201"),
+    ],
+)
+def test_real_bundles(name: str, digest: str) -> None:
+    """What the platform's action wrote, and what signs a single file, are both read."""
+    assert subjects(RECORDED / f"{name}.sigstore.json") == {digest}
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"mediaType": "x"}', "[]", '{"mediaType": "x", "dsseEnvelope": {"payload": "%%"}}',
                                   '{"mediaType": "x", "dsseEnvelope": {"payload": "e30="}}'])  # fmt: skip
 def test_files_that_are_no_bundles(tmp_path: Path, text: str) -> None:
     """A sentence that names the file."""
