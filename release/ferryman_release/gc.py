@@ -4,7 +4,7 @@ Rules:
 
 1. A version is kept while a channel offers it, falls back on it, demands it or ends a platform with it; and the newest
    ``keep`` of each channel's history.
-2. A snapshot that has not expired is kept, with everything that it names: channel documents, their histories, and the
+2. The current snapshot and each that has not expired are kept, with everything that they name: channel documents, their histories, and the
    versions in them. So a version that the histories forget keeps its files until nobody can hold a document that names it.
 3. Root documents are kept for ever: a client walks them all.
 4. A version without release.json is half of a publishing that has died or still runs: it is kept for :data:`UNFINISHED`,
@@ -53,16 +53,17 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         return sum(entry.size for entry in self.remove)
 
 
-def reach(store: Store, objects: Iterable[Entry], now: datetime) -> Reach:
-    """Follow every snapshot that has not expired. Whether it was signed is not asked: too much is kept at worst."""
+def reach(store: Store, objects: Iterable[Entry], current: Current, now: datetime) -> Reach:
+    """Follow the current snapshot, and every one that has not expired. Whether it was signed is not asked: too much is kept at worst."""
     keys: set[str] = set()
     versions: set[str] = set()
+    used = current.timestamp.signed.snapshot_meta.version if current.timestamp else 0
     for entry in objects:
         found = _DOCUMENT.fullmatch(entry.key)
         if not found or found[2] != "snapshot":
             continue
         snapshot = _document(store, entry.key)
-        if not isinstance(snapshot, Snapshot) or snapshot.expires <= now:
+        if not isinstance(snapshot, Snapshot) or (snapshot.expires <= now and int(found[1]) != used):
             continue
         keys.add(entry.key)
         for name, meta in snapshot.meta.items():

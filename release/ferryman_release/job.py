@@ -41,14 +41,15 @@ class Run(Struct, frozen=True, kw_only=True):
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """What the command line says: ``snapshot`` publishes nothing, ``percent`` of the machines get the
-    release, ``plain`` draws no bars.
+    """What the command line says.
+
+    ``percent`` of the machines get the release, ``snapshot`` publishes nothing, ``plain`` draws no bars.
     """
 
     dist: Path
     out: Path
     channel: str = ""
-    percent: float = 100.0
+    percent: int = 100
     snapshot: bool = False
     dry_run: bool = False
     plain: bool = False

@@ -88,9 +88,12 @@ class Sunset(Struct, frozen=True, kw_only=True):
 
 
 class Rollout(Struct, frozen=True, kw_only=True):
-    """Which part of the machines gets an offer; docs/channels.md says how a machine finds out whether it is in."""
+    """Which part of the machines gets an offer; docs/channels.md says how a machine finds out whether it is in.
 
-    percent: float
+    ``percent`` is a whole number: canonical JSON, which is what is signed, has no others.
+    """
+
+    percent: int
     seed: str
 
 

@@ -42,20 +42,17 @@ def _percent(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--percent",
         type=_share,
-        default=100.0,
+        default=100,
         metavar="N",
         help="of the machines; the others stay with what they are offered now",
     )
 
 
-def _share(text: str) -> float:
-    try:
-        value = float(text.rstrip("%"))
-    except ValueError:
-        value = -1.0
-    if not 0 < value <= 100:
-        raise argparse.ArgumentTypeError(f"{text!r} is not above 0 and up to 100")
-    return value
+def _share(text: str) -> int:
+    digits = text.removesuffix("%")
+    if not (digits.isdecimal() and 0 < int(digits) <= 100):
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 to 100")
+    return int(digits)
 
 
 def promote(parser: argparse.ArgumentParser) -> None:

@@ -48,14 +48,15 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     signing: Signing
     root: Path
     now: Now = utc_now
+    readable: bool = True
 
     def repository(self, name: str) -> Repository:
         """The metadata of the program ``name``."""
         return Repository(self.store, self.keys, name, self.signing)
 
-    def with_store(self, store: Store) -> Place:
-        """The same place behind another store."""
-        return msgspec.structs.replace(self, store=store)
+    def rehearsal(self, store: Store) -> Place:
+        """The same place behind a store that writes nothing, so that nobody can read back what was written."""
+        return msgspec.structs.replace(self, store=store, readable=False)
 
     def fetcher(self) -> Source:
         """What reads the public address, as a client does."""

@@ -38,6 +38,8 @@ def walk(place: Place, state: ChannelState, *, pending: Mapping[str, bytes] | No
     Raises:
         VerifyError: a client is refused, or would be offered something else.
     """
+    if not place.readable:
+        return
     channel = state.channel.channel
     first = next(iter(place.keys.roots().values()))
     with tempfile.TemporaryDirectory(prefix="ferryman-walk-") as folder:

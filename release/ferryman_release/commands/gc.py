@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> int:
         found = plan(
             current,
             objects,
-            reach(store, objects, place.now()),
+            reach(store, objects, current, place.now()),
             name=project.name,
             keep=keep,
             now=place.now(),

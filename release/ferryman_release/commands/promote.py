@@ -21,7 +21,7 @@ def run(args: argparse.Namespace) -> int:
         after = promoted(state, release, entry_asset(entry), percent=args.percent, moment=moment)
         transaction.set(after)
         rest = f"; all others stay with {after.channel.previous}" if after.channel.previous else ""
-        part = f" to {args.percent:g} % of the machines" if after.channel.previous else ""
+        part = f" to {args.percent} % of the machines" if after.channel.previous else ""
         return f"{args.to} offers {args.version}{part}{rest}"
 
     return changed(args, edit)

@@ -48,7 +48,7 @@ def _mark(state: ChannelState, version: str, reasons: dict[str, str]) -> str:
         return "taken back"
     marks = []
     if version == channel.version:
-        marks.append(f"offered to {rollout.percent:g} %" if rollout else "offered")
+        marks.append(f"offered to {rollout.percent} %" if rollout else "offered")
     if version == channel.previous:
         marks.append("offered to all others")
     if version == channel.minimum:

@@ -63,7 +63,7 @@ def empty_state(name: str, channel: str) -> ChannelState:
 
 
 def promoted(
-    state: ChannelState, release: Release, asset: Asset, *, percent: float = 100.0, moment: str
+    state: ChannelState, release: Release, asset: Asset, *, percent: int = 100, moment: str
 ) -> ChannelState:
     """The channel when it offers ``release`` to ``percent`` of the machines (rules 1, 2, 3, 5).
 

@@ -20,8 +20,8 @@ def why_not(job: Job) -> str:
 
 def _offers(state: ChannelState, job: Job) -> bool:
     running = next((one.offer.rollout for one in state.offers if one.offer.rollout), None)
-    percent = running.percent if running else 100.0
-    wanted = job.options.percent if state.channel.previous or job.options.percent >= 100 else 100.0
+    percent = running.percent if running else 100
+    wanted = job.options.percent if state.channel.previous or job.options.percent >= 100 else 100
     entry = next(iter(state.history.releases), None)
     same = entry is not None and entry.sha256 == release_asset(job.release_content).sha256
     return same and state.channel.version == job.version and percent == wanted
@@ -47,5 +47,5 @@ def run(job: Job) -> str:
         ),
         channels=(job.channel,),
     )
-    part = "" if job.options.percent >= 100 else f" to {job.options.percent:g} % of the machines"
+    part = "" if job.options.percent >= 100 else f" to {job.options.percent} % of the machines"
     return f"{job.channel} offers {job.version}{part}"

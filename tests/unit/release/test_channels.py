@@ -33,7 +33,7 @@ def asset(version: str) -> Asset:
     return Asset(path="release.json", kind=AssetKind.MANIFEST, size=1000, sha256=version.encode().hex())
 
 
-def promote(state: ChannelState, version: str, percent: float = 100.0) -> ChannelState:
+def promote(state: ChannelState, version: str, percent: int = 100) -> ChannelState:
     return channels.promoted(state, release(version), asset(version), percent=percent, moment=MOMENT)
 
 
@@ -122,7 +122,7 @@ def test_the_history_has_each_version_once_newest_promotion_first() -> None:
 
 def test_a_version_has_one_release_file() -> None:
     """The same version with other bytes is refused."""
-    with pytest.raises(ConflictError, match="another release.json"):
+    with pytest.raises(ConflictError, match=r"another release\.json"):
         channels.promoted(made("1.0"), release("1.0"), asset("other"), moment=MOMENT)
 
 
@@ -240,7 +240,7 @@ def test_the_minimum_is_compared_as_versions_are() -> None:
     """1.10 is above 1.9, and a candidate is below its release."""
     ordered = ["banana", "1.9", "1.10rc1", "1.10", "2.0.dev1", "2.0"]
 
-    assert sorted(reversed(ordered), key=channels.version_key) == ordered
+    assert sorted(set(ordered), key=channels.version_key) == ordered
 
 
 def test_a_platform_has_one_last_version() -> None:
