@@ -7,7 +7,7 @@ place: a signature is made by a service and not by an object store.
 from __future__ import annotations
 
 from securesystemslib.exceptions import UnsupportedAlgorithmError, UnsupportedLibraryError
-from securesystemslib.signer import AWSSigner
+from securesystemslib.signer import AWSSigner, Signature, SSlibKey
 
 from ferryman_build.errors import ToolMissingError
 from ferryman_release.errors import KeyProblemError, SigningError
@@ -28,14 +28,34 @@ def open_kms(place: str, opening: Opening) -> Opened:
         raise ToolMissingError(
             "A key in AWS KMS needs boto3, which is not installed.", advice="pip install 'ferryman[release]'"
         ) from error
-    except UnsupportedAlgorithmError as error:
+    except (UnsupportedAlgorithmError, KeyError) as error:  # KeyError: the answer names no signatures at all
         raise KeyProblemError(
             f"The key {place} in KMS makes no signatures that are known here.",
             advice="Make an asymmetric key for signing: ECC_NIST_P256.",
         ) from error
     except Exception as error:
         raise _explained(error, place, opening) from error
-    return Opened(public, lambda key: AWSSigner(place, key))
+    return Opened(public, lambda key: KmsSigner(place, key, opening))
+
+
+class KmsSigner(AWSSigner):
+    """securesystemslib's signer, whose failures are sentences."""
+
+    def __init__(self, place: str, public: SSlibKey, opening: Opening) -> None:
+        super().__init__(place, public)
+        self._opening = opening
+
+    def sign(self, payload: bytes) -> Signature:
+        """A signature by KMS.
+
+        Raises:
+            KeyProblemError: KMS refused.
+            SigningError: it did not answer.
+        """
+        try:
+            return super().sign(payload)
+        except Exception as error:
+            raise _explained(error, self.aws_key_id, self._opening) from error
 
 
 def _explained(error: Exception, place: str, opening: Opening) -> Exception:

@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from securesystemslib.exceptions import UnsupportedLibraryError
-from securesystemslib.signer import HSMSigner
+from securesystemslib.signer import HSMSigner, Signature
 
 from ferryman_build.errors import ToolMissingError
 from ferryman_release.errors import KeyProblemError
@@ -45,7 +45,24 @@ def open_token(place: str, opening: Opening) -> Opened:
         raise
     except Exception as error:
         raise _explained(error, label) from error
-    return Opened(public, lambda key: HSMSigner(int(number), key, pin, unquote(label)))
+    return Opened(public, lambda key: TokenSigner(int(number), key, pin, unquote(label)))
+
+
+class TokenSigner(HSMSigner):
+    """securesystemslib's signer, whose failures are sentences."""
+
+    def sign(self, payload: bytes) -> Signature:
+        """A signature by the token.
+
+        Raises:
+            KeyProblemError: the PIN is wrong, or the key is gone.
+        """
+        try:
+            return super().sign(payload)
+        except KeyProblemError:
+            raise
+        except Exception as error:
+            raise _explained(error, self.token_label or "") from error
 
 
 def _require_library() -> None:
