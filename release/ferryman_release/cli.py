@@ -49,6 +49,7 @@ RELEASE_COMMANDS: dict[str, Command] = {
     "refresh": (_run("refresh"), "sign again what is about to expire", (options.project,)),
     "keys": (_run("keys"), "make, sign, rotate, revoke and look at the keys that sign releases",
              (options.project, options.json, options.keys)),
+    "verify": (_run("verify"), "say whether files are what a project has released", (options.json, options.verify)),
     "gc": (_run("gc"), "remove what no client can come to any more", (options.project, options.gc)),
 }  # fmt: skip
 

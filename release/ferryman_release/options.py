@@ -150,3 +150,27 @@ def keys(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--reason", default="", metavar="TEXT", help="revoke: why")
     parser.add_argument("--yes", action="store_true", help="sign: do not ask")
+
+
+def verify(parser: argparse.ArgumentParser) -> None:
+    """`ferryman verify`."""
+    parser.add_argument(
+        "what", metavar="FILE|URL|DIR", help="an artifact, a dist/ folder, or the folder of a version, here or elsewhere"
+    )
+    parser.add_argument(
+        "--policy", action="append", default=[], metavar="A,B",
+        help="what must hold: all, or names with parameters such as provenance:commit=3f1c2d (default: what has evidence)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--key", action="append", default=[], type=Path, metavar="FILE",
+        help="a public key to trust: minisign.pub, or that of the provenance in PEM",
+    )  # fmt: skip
+    parser.add_argument("--root", type=Path, metavar="FILE", help="the root metadata to trust: root.json")
+    parser.add_argument(
+        "--keys", type=Path, metavar="DIR", help="a project's key folder to trust (default: that of the project here)"
+    )
+    parser.add_argument("--project", type=Path, metavar="DIR", help="whose key folder that is")
+    parser.add_argument(
+        "--channel", action="append", default=[], metavar="NAME", help="where a release must have been (default: any known)"
+    )
+    parser.add_argument("--offline", action="store_true", help="no network at all")

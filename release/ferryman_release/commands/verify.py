@@ -47,9 +47,7 @@ def run(args: argparse.Namespace) -> int:
     if wrong := failures(results):
         first = wrong[0].verdict
         raise VerifyError(
-            f"{args.what} is not what it should be: {len(wrong)} checks failed."
-            if len(wrong) > 1
-            else f"{args.what} is not what it should be.",
+            f"{args.what} is not verified: {len(wrong)} of {len(results)} checks failed.",
             advice=getattr(first, "advice", "") or "Do not use it.",
             details=[f"{one.subject}: {one.policy}: {getattr(one.verdict, 'why', '')}" for one in wrong[:20]],
         )
@@ -87,7 +85,9 @@ def _key(path: Path) -> MinisignKey | Key:
 
     data = path.read_bytes()[:_LONGEST_KEY]
     if b"-----BEGIN PRIVATE" in data or b"-----BEGIN ENCRYPTED" in data:
-        raise KeyProblemError(f"{path} is a private key.", advice="Name the public one; keep this one to yourself.")
+        raise KeyProblemError(
+            f"{path} is a private key.", advice="Name the public one; keep this one to yourself."
+        )
     if b"-----BEGIN" not in data:
         try:
             return MinisignKey.parse(data.decode("utf-8", "replace"))
@@ -96,7 +96,9 @@ def _key(path: Path) -> MinisignKey | Key:
     try:
         return SSlibKey.from_crypto(load_pem_public_key(data))
     except ValueError as error:
-        raise KeyProblemError(f"{path} is no public key: {error}.", advice="Name a PEM file or minisign.pub.") from error
+        raise KeyProblemError(
+            f"{path} is no public key: {error}.", advice="Name a PEM file or minisign.pub."
+        ) from error
 
 
 def _project_keys(given: Path | None) -> tuple[Path | None, tuple[str, ...]]:
