@@ -29,7 +29,7 @@ from ferryman_release.site import (
 from support.release_keys import private_key, signer
 
 TARGETS = ("darwin-arm64", "linux-amd64", "linux-amd64-musl", "linux-arm64", "windows-amd64")
-RELEASED = "2026-01-02T03:04:05Z"
+RELEASED = "2024-01-02T03:04:05Z"
 
 
 def secret(name: str = "minisign") -> MinisignSecret:
@@ -95,7 +95,7 @@ class Published:
                 rows.append(self._row(version, target, kind, path, given))
         sums = "".join(f"{row.sha256}  {row.file_name}\n" for row in rows).encode()
         (folder / "SHA256SUMS").write_bytes(sums)
-        comment = f"timestamp:1767323045\tfile:SHA256SUMS\tname:{self.name}\tversion:{version}"
+        comment = f"timestamp:1704164645\tfile:SHA256SUMS\tname:{self.name}\tversion:{version}"
         (folder / "SHA256SUMS.minisig").write_bytes(sign_as(self.key, comment)(sums))
         return tuple(rows)
 
@@ -139,7 +139,7 @@ class Published:
         """Mark versions of a channel as withdrawn."""
         import msgspec
 
-        yanked = tuple(Yanked(version=one, reason="It loses data.", date="2026-01-03") for one in versions)
+        yanked = tuple(Yanked(version=one, reason="It loses data.", date="2024-01-03") for one in versions)
         self.channels[channel] = msgspec.structs.replace(self.channels[channel], yanked=yanked)
         self.write()
 
