@@ -14,6 +14,7 @@ from securesystemslib.signer import Signer
 
 from ferryman_build.project import Project
 from ferryman_build.settings import ReleaseSettings
+from ferryman_client import ClientError
 from ferryman_client.fetch import HttpFetcher, Source
 from ferryman_release.keys.folder import KeyFolder
 from ferryman_release.metadata.repository import Repository, Signing
@@ -31,10 +32,17 @@ def utc_now() -> datetime:
 
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True):
-    """What a store was seen to do, for people; ``skew`` is how many seconds its clock is ahead, None when nobody looked."""
+    """What a store was seen to do, for people; ``skew`` is how many seconds its clock is ahead, None when nobody looked.
+
+    ``unread`` says why everyone cannot read what was written; '' when everyone can.
+    """
 
     rows: tuple[tuple[str, str], ...]
     skew: float | None = None
+    unread: str = ""
+
+
+_PROBE = b"May this user write here, and everyone read it? It is removed again.\n"
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,16 +76,26 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             StoreError: it does not answer, or refuses.
         """
-        skew, ask = None, getattr(self.store, "capabilities", None)
-        if write:
+        skew, unread, ask = None, "", getattr(self.store, "capabilities", None)
+        if write and self.readable:
             key = f"probe/{uuid.uuid4().hex}.txt"
-            self.store.put(key, b"May this user write here? It is removed again.\n", headers_for(key))
+            self.store.put(key, _PROBE, headers_for(key))
             entry = self.store.head(key)
+            unread = self._unread(key)
             self.store.delete(key)
             here = self.store.url.startswith("file:")  # a folder has this machine's clock
             skew = entry.modified - self.now().timestamp() if entry and not here else None
         rows = ask().rows() if ask else (("publishers exclude each other by", "a lock"),)
-        return Seen(rows=tuple(rows), skew=skew)
+        return Seen(rows=tuple(rows), skew=skew, unread=unread)
+
+    def _unread(self, key: str) -> str:
+        """'' or why everyone cannot read what was just written."""
+        try:
+            with self.fetcher().open(f"{self.public_url}{key}") as answer:
+                found = b"".join(answer.body)
+        except ClientError as error:
+            return str(error).rstrip(".")
+        return "" if found == _PROBE else f"{self.public_url} answers with other bytes than were written"
 
 
 def open_place(

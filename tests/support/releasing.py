@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
 import subprocess
+import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -12,7 +15,7 @@ from typing import Any
 
 from ferryman_build.project import Project, load_project
 from ferryman_build.ui import PlainUi
-from ferryman_client import Client
+from ferryman_client import Client, UnreachableError
 from ferryman_release.job import Job, Options
 from ferryman_release.metadata.repository import Transaction
 from ferryman_release.operate import Edit, change
@@ -22,6 +25,8 @@ from ferryman_release.place import Place, open_place
 from support.dist_factory import make_dist
 from support.release_keys import TestKeys, make_keys
 
+ROOT = Path(__file__).resolve().parents[2]
+MAIN = "import sys; from ferryman_release.cli import main; sys.exit(main())"
 PYPROJECT = """\
 [project]
 name = "lantern"
@@ -53,7 +58,10 @@ class Clock:
 
 @dataclass
 class World:
-    """``root`` is the project's folder; ``said`` is what the steps have told people."""
+    """``root`` is the project's folder; ``said`` is what the steps have told people.
+
+    ``settings`` are further lines of `[tool.ferryman.release]`, ``environ`` what the publisher finds in its environment.
+    """
 
     root: Path
     keys: TestKeys
@@ -61,6 +69,7 @@ class World:
     targets: Sequence[str] = ("linux-amd64", "windows-amd64")
     settings: dict[str, Any] = field(default_factory=dict)
     said: io.StringIO = field(default_factory=io.StringIO)
+    environ: dict[str, str] = field(default_factory=dict)
 
     def project(self, version: str = "1.0.0") -> Project:
         lines = "\n".join(
@@ -111,6 +120,41 @@ class World:
         first = next(iter(self.keys.folder.roots().values()))
         given = {"clock": lambda: self.clock().timestamp(), **options}
         return Client(self.place().public_url, self.root / state, root=first, channel=channel, **given)
+
+    def publisher(self, *words: str, version: str = "1.0.0", **options: Any) -> subprocess.Popen[bytes]:
+        """`ferryman` with these words as a process of its own, in the project's folder, with dist/ of this version."""
+        dist = self.root / f"dist-{version}"
+        if not dist.exists():
+            make_dist(dist, version, targets=self.targets)
+        self.project(version)
+        where = ["--dist", str(dist)] if words[0] == "release" else []
+        path = os.pathsep.join(str(ROOT / name) for name in ("build", "release", "release/client"))
+        return subprocess.Popen(
+            [sys.executable, "-c", MAIN, *words, *where, "--plain"], cwd=self.root,
+            env={"PATH": os.environ["PATH"], "HOME": str(self.root), "PYTHONPATH": path, **self.environ},
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True, **options,
+        )  # fmt: skip
+
+    def look(self, channel: str = "canary", *, state: str = "") -> str:
+        """What an anonymous client sees: the version, every artifact of which came whole. '' when nothing is published.
+
+        Raises:
+            ClientError: it sees something that is not whole.
+        """
+        with tempfile.TemporaryDirectory(dir=self.root) as fresh:
+            client = self.client(channel, state=state or fresh)
+            try:
+                client.strict_refresh()
+            except UnreachableError as error:
+                if error.status in (403, 404):
+                    return ""
+                raise
+            version = client.channel().version
+            for target in self.targets:
+                for offer in client.offers(target):
+                    client.download(offer, Path(fresh))
+            client.release(version)
+            return version
 
     @property
     def store(self) -> Path:

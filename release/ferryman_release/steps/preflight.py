@@ -239,6 +239,11 @@ def store(job: Job) -> Iterator[Problem]:
         yield Problem(str(error).rstrip("."), error.advice)
         return
     job.ui.say(f"  {place.store.url}: " + "; ".join(f"{what}: {answer}" for what, answer in seen.rows))
+    if seen.unread:
+        yield Problem(
+            f"not everyone can read what is published: {seen.unread}",
+            "let everyone read the objects (a bucket policy with s3:GetObject), and check public-url",
+        )
     if seen.skew is not None and abs(seen.skew) > _SKEW:
         side = "behind" if seen.skew > 0 else "ahead of"
         yield Problem(
@@ -255,13 +260,32 @@ def published(job: Job) -> Iterator[Problem]:
         yield Problem(str(error).rstrip("."), error.advice)
 
 
-def github_token(job: Job) -> Iterator[Problem]:
-    """Whoever wants a GitHub release has a token for it."""
-    if job.settings.github and not (job.environ.get("GITHUB_TOKEN") or job.environ.get("GH_TOKEN")):
+def github(job: Job) -> Iterator[Problem]:
+    """Whoever wants a GitHub release has a token for it, and GitHub has nothing against it."""
+    from ferryman_release.github import api_from, find_token, look
+    from ferryman_release.steps.github import tag_of
+
+    if not job.settings.github or "github" in job.options.skip:
+        return
+    try:
+        token = find_token(job.environ)
+        if not (job.options.snapshot or job.options.dry_run):  # these do without a network
+            names = [artifact.path for artifact in job.manifest.artifacts]
+            look(
+                job.settings.github,
+                tag_of(job),
+                job.manifest.source.commit,
+                names,
+                token=token,
+                api=api_from(job.environ),
+            )
+    except FerrymanError as error:
+        told = "; ".join((str(error).rstrip("."), *error.details))
         yield Problem(
-            f"the release goes to GitHub ({job.settings.github}) as well, and there is no GITHUB_TOKEN",
-            "set it, or leave the step out with --skip github", real=True,
-        )  # fmt: skip
+            f"GitHub ({job.settings.github}): {told}",
+            f"{error.advice} Or leave it out: --skip github.",
+            real=True,
+        )
 
 
 CHECKS: tuple[Check, ...] = (
@@ -276,5 +300,5 @@ CHECKS: tuple[Check, ...] = (
     expiry,
     store,
     published,
-    github_token,
+    github,
 )
