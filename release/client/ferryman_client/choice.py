@@ -9,7 +9,7 @@ installed, if one is. Output is one of five actions. Nothing here reads a clock,
     of 2**64, times 100 are below ``percent``. The seed is the rollout's own, so each rollout has other machines first;
     raising the percentage adds machines and drops none.
  4. In the rollout, or without one: the candidate is the offer. Outside of it: the offer `previous`, if there is one.
- 5. An offer whose version is yanked or withdrawn is no candidate.
+ 5. A version that is yanked or withdrawn is no candidate, be it offered or the ``last`` of a sunset.
  6. A machine below the channel's minimum whose candidate is also below it gets the offer that satisfies it, in or out of
     the rollout: the minimum says that older is worse than new.
  7. A sunset row that names this target, and, if it has `below`, a floor that this machine does not reach, limits the
@@ -103,6 +103,8 @@ def choose(
         offer = next((one for one in offers if same(one.version, version)), None)
     else:
         version, offer = candidate.version, candidate
+    if reason := bad(channel, version):  # rule 5
+        return _stay(reason, version=version, notice=notice)
     if offer and (missing := lacks(offer, machine)):  # rule 8
         return _stay(f"{version} {missing}", version=version, notice=notice)
     action, reason = _action(channel, version, installed)

@@ -190,28 +190,25 @@ SOURCES: dict[str, Callable[[], str]] = {"linux": _linux, "darwin": _darwin, "wi
 
 def _kept(state_dir: Path | None) -> str:
     """A random identifier: the one that is kept, or a new one, kept if that is possible."""
-    path = state_dir / MACHINE_ID if state_dir else None
-    if path is None:
-        return uuid.uuid4().hex
+    new = uuid.uuid4().hex
+    if state_dir is None:
+        return new
+    path = state_dir / MACHINE_ID
+    if found := _valid(path):
+        return found
+    own = state_dir / f"{MACHINE_ID}.{new}"
+    try:
+        state_dir.mkdir(parents=True, exist_ok=True)
+        own.write_text(f"{new}\n", encoding="ascii")
+        own.replace(path)
+    except OSError:
+        return new
+    return _valid(path) or new  # another process may have made its own meanwhile; the last one stays
+
+
+def _valid(path: Path) -> str:
     try:
         text = path.read_text(encoding="ascii").strip()
-        if re.fullmatch(r"[0-9a-f]{32}", text):
-            return text
     except (OSError, ValueError):
-        pass
-    return _keep(path, uuid.uuid4().hex)
-
-
-def _keep(path: Path, new: str) -> str:
-    """Of two processes that make one at the same time the first wins, and both answer its."""
-    own = path.with_name(f"{path.name}.{new}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        own.write_text(new + "\n", encoding="ascii")
-        try:
-            own.rename(path) if not path.exists() else own.unlink()
-            return path.read_text(encoding="ascii").strip() or new
-        finally:
-            own.unlink(missing_ok=True)
-    except (OSError, ValueError):
-        return new
+        return ""
+    return text if re.fullmatch(r"[0-9a-f]{32}", text) else ""

@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import quote
 
 from ferryman_client.errors import (
     ClientError,
@@ -108,7 +109,7 @@ def roles(folder: Path, channel: str) -> dict[str, Role]:
     """Version and expiry of the metadata that python-tuf has verified and kept."""
     found = {}
     for name in (*TOP_LEVEL, channel):
-        signed = json.loads((folder / f"{name}.json").read_bytes())["signed"]
+        signed = json.loads((folder / f"{quote(name, safe='')}.json").read_bytes())["signed"]
         expires = datetime.fromisoformat(signed["expires"]).timestamp()
         found[name] = Role(version=int(signed["version"]), expires=expires)
     return found
