@@ -14,7 +14,18 @@ wire      one request over one connection, files streamed from the disk
 
 from ferryman_release.github.assets import Upload
 from ferryman_release.github.bundles import find_bundle
-from ferryman_release.github.publish import Published, dry_run, publish_release
+from ferryman_release.github.client import api_from
+from ferryman_release.github.publish import Published, dry_run, look, publish_release
 from ferryman_release.github.token import Token, find_token
 
-__all__ = ["Published", "Token", "Upload", "dry_run", "find_bundle", "find_token", "publish_release"]
+__all__ = [
+    "Published",
+    "Token",
+    "Upload",
+    "api_from",
+    "dry_run",
+    "find_bundle",
+    "find_token",
+    "look",
+    "publish_release",
+]

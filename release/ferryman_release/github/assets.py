@@ -54,11 +54,29 @@ def check(uploads: Sequence[Upload]) -> None:
     Raises:
         GithubError: with one line per file that it would refuse or rename.
     """
-    names = [one.name for one in uploads]
     problems = [f"{one.name}: {problem}" for one in uploads if (problem := _problem(one))]
+    _refuse([*bad_names([one.name for one in uploads]), *problems])
+
+
+def check_names(names: Sequence[str]) -> None:
+    """The same for files that are not there yet.
+
+    Raises:
+        GithubError: with one line per name that GitHub would refuse or change.
+    """
+    _refuse(bad_names(names))
+
+
+def bad_names(names: Sequence[str]) -> list[str]:
+    """One line for each name that cannot be, and one when there are too many."""
+    problems = [f"{name}: GitHub would rename it" for name in names if _NAME.fullmatch(name) is None]
     problems += sorted(f"{name}: there are two of that name" for name in set(names) if names.count(name) > 1)
-    if len(uploads) > MOST:
-        problems.append(f"{len(uploads)} files, and a release takes {MOST}")
+    if len(names) > MOST:
+        problems.append(f"{len(names)} files, and a release takes {MOST}")
+    return problems
+
+
+def _refuse(problems: Sequence[str]) -> None:
     if problems:
         raise GithubError(
             "GitHub would not take these files as they are.",
@@ -68,8 +86,6 @@ def check(uploads: Sequence[Upload]) -> None:
 
 
 def _problem(upload: Upload) -> str:
-    if _NAME.fullmatch(upload.name) is None:
-        return "GitHub would rename it"
     if not 0 < upload.size <= LARGEST:
         return f"{upload.size} bytes; GitHub takes 1 to {LARGEST}"
     try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import TypeVar
 from urllib.parse import SplitResult, quote, urljoin, urlsplit
@@ -206,6 +206,11 @@ class Client:
     def _redacted(self, error: GithubError) -> GithubError:
         redact = self._token.redact
         return GithubError(redact(str(error)), advice=error.advice, details=map(redact, error.details))
+
+
+def api_from(environ: Mapping[str, str]) -> str:
+    """The API's address: GITHUB_API_URL, which a workflow has everywhere, or that of github.com."""
+    return environ.get("GITHUB_API_URL", "").strip() or API
 
 
 def origin(parts: SplitResult) -> tuple[str, str, int]:

@@ -19,7 +19,7 @@ import msgspec
 from ferryman_release.errors import GithubError
 from ferryman_release.github import limits
 from ferryman_release.github.answers import AGAIN, RemoteRelease
-from ferryman_release.github.assets import Difference, Upload, check, compare
+from ferryman_release.github.assets import Difference, Upload, check, check_names, compare
 from ferryman_release.github.client import API, Client, Say
 from ferryman_release.github.hub import Draft, Hub
 from ferryman_release.github.token import Token
@@ -81,6 +81,30 @@ def publish_release(
     return Publication(client, Hub(client, repo), wanted, assets, progress).run()
 
 
+def look(
+    repo: str,
+    tag: str,
+    commit: str,
+    names: Sequence[str],
+    *,
+    token: Token,
+    api: str = API,
+    clock: Callable[[], float] = time.time,
+    sleep: Callable[[float], object] = time.sleep,
+    exchange: Exchange = exchange,
+) -> None:
+    """Find out in a few questions whether a release can begin: repository, tag, names. Nothing is changed.
+
+    Raises:
+        GithubError: it cannot.
+    """
+    check_names(names)
+    _check_words(tag, commit, "")
+    hub = Hub(Client(api, token, clock=clock, sleep=sleep, exchange=exchange, say=lambda _: None), repo)
+    hub.see()
+    check_tag(hub, tag, commit)
+
+
 def dry_run(repo: str, tag: str, assets: Sequence[Upload], *, api: str = API) -> list[str]:
     """The requests that change something, for a repository that has nothing of this release yet; asks nobody."""
     check(assets)
@@ -112,29 +136,18 @@ class Publication:
     def run(self) -> Published:
         """All steps, or those that an earlier run did not reach."""
         self._hub.see()
-        self._check_tag()
+        check_tag(self._hub, self._wanted.tag_name, self._wanted.target_commitish)
         published = self._hub.published(self._wanted.tag_name)
         if published is not None:
             return self._whole(published)
         draft = self._draft()
         change = self._fill(draft)
         self._publish(draft)
-        self._check_tag()
+        check_tag(self._hub, self._wanted.tag_name, self._wanted.target_commitish)
         return msgspec.structs.replace(
             self._whole(self._visible(draft)), changed=True, remarks=tuple(self._remarks),
             uploaded=tuple(one.name for one in change.missing), deleted=tuple(one.name for one in change.wrong),
         )  # fmt: skip
-
-    def _check_tag(self) -> None:
-        """Raises: GithubError: the tag is about another commit."""
-        tag, commit = self._wanted.tag_name, self._wanted.target_commitish
-        found = self._hub.tagged(tag)
-        if found not in (None, commit):
-            raise GithubError(
-                f"On GitHub the tag {tag} is about commit {str(found)[:12]}, and this release about {commit[:12]}.",
-                advice="Release the commit that is tagged, or release it under a new version; a tag that others have "
-                "seen should not move.",
-            )
 
     def _whole(self, release: RemoteRelease) -> Published:
         """What is published, when it is this release.
@@ -231,6 +244,17 @@ class Publication:
                 advice="Look at the repository's releases: somebody else may have published this tag.",
             )
         return found
+
+
+def check_tag(hub: Hub, tag: str, commit: str) -> None:
+    """Raises: GithubError: the tag is about another commit; that there is none is no failure."""
+    found = hub.tagged(tag)
+    if found is not None and found != commit:
+        raise GithubError(
+            f"On GitHub the tag {tag} is about commit {found[:12]}, and this release about {commit[:12]}.",
+            advice="Release the commit that is tagged, or release it under a new version; a tag that others have "
+            "seen should not move.",
+        )
 
 
 def _check_words(tag: str, commit: str, notes: str) -> None:

@@ -450,7 +450,7 @@ def test_all_that_is_wrong_is_said_at_once(desk: Desk, tmp_path: Path) -> None:
         desk.publish(assets=[*desk.files, desk.files[0], empty, large, gone, grown])
 
     words = [line.split(":")[0] for line in refused.value.details]
-    assert words == ["empty", "large", "gone", "grown", NAMES[0]]
+    assert words == [NAMES[0], "empty", "large", "gone", "grown"]
 
 
 def test_too_many_files(desk: Desk, tmp_path: Path) -> None:
