@@ -23,7 +23,7 @@ def run(job: Job) -> str:
     Raises:
         GithubError: GitHub refuses, or has another release under the tag.
     """
-    from ferryman_release.github import Upload, find_token, publish_release
+    from ferryman_release.github import Upload, api_from, find_token, publish_release
 
     listed = [(job.files / asset.path, asset) for asset in job.assets.values()]
     last = job.write_release()
@@ -33,16 +33,24 @@ def run(job: Job) -> str:
     ]
     published = publish_release(
         job.settings.github,
-        (job.settings.tag or "v{version}").replace("{version}", job.version),
+        tag_of(job),
         job.manifest.source.commit,
         f"{job.name} {job.version}",
         changelog_text(job),
         uploads,
         token=find_token(job.environ),
         prerelease=is_prerelease(job.version),
+        api=api_from(job.environ),
         say=job.ui.say,
     )
-    return f"{published.url} with {len(uploads)} files"
+    for remark in published.remarks:
+        job.ui.say(f"  {remark}")
+    return f"{published.url} {'with' if published.changed else 'had all of'} {len(uploads)} files"
+
+
+def tag_of(job: Job) -> str:
+    """The tag that the release is found by."""
+    return (job.settings.tag or "v{version}").replace("{version}", job.version)
 
 
 def is_prerelease(version: str) -> bool:
@@ -53,4 +61,4 @@ def is_prerelease(version: str) -> bool:
         return False
 
 
-__all__ = ["RELEASE", "is_prerelease", "run", "why_not"]
+__all__ = ["RELEASE", "is_prerelease", "run", "tag_of", "why_not"]
