@@ -65,7 +65,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def size(self) -> int:
         """Bytes to carry."""
-        return len(self.source) if isinstance(self.source, bytes) else self.source.stat().st_size
+        return len(self.source) if isinstance(self.source, bytes) else size_of(self.source)
 
 
 Progress = Callable[[str, int], None]
@@ -240,10 +240,22 @@ def open_source(path: Path) -> BinaryIO:
     try:
         return path.open("rb")
     except OSError as error:
-        raise StoreError(
-            f"{path} cannot be read: {error.strerror}.",
-            advice="Build again, and let nothing clear dist/ while a release runs.",
-        ) from error
+        raise _unreadable(path, error) from error
+
+
+def size_of(path: Path) -> int:
+    """Its size in bytes."""
+    try:
+        return path.stat().st_size
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> StoreError:
+    return StoreError(
+        f"{path} cannot be read: {error.strerror}.",
+        advice="Build again, and let nothing clear dist/ while a release runs.",
+    )
 
 
 def changed_source(key: str, expected: str, found: str) -> StoreError:

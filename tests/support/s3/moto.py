@@ -54,7 +54,9 @@ def moto_server() -> Iterator[S3]:
     server.start()
     try:
         host, port = server.get_host_and_port()
-        yield S3(f"http://{host}:{port}")
+        running = S3(f"http://{host}:{port}")
+        reset(running)  # all servers of a process share what they hold
+        yield running
     finally:
         server.stop()
 

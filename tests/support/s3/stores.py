@@ -29,14 +29,14 @@ def bucket_store(
     settings = settings_for(server, endpoint, compat)
     if not more:
         return open_bucket(settings, root, server.environ)
-    known = dict(
-        url=URL,
-        prefix=f"{PREFIX}/",
-        endpoint=settings.endpoint,
-        compat=compat,
-        connect=connector(settings, URL, server.environ),
-        kept_in=root / "kept.json",
-    )
+    known = {
+        "url": URL,
+        "prefix": f"{PREFIX}/",
+        "endpoint": settings.endpoint,
+        "compat": compat,
+        "connect": connector(settings, URL, server.environ),
+        "kept_in": root / "kept.json",
+    }
     return BucketStore(**(known | more))
 
 
