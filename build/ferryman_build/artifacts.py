@@ -99,6 +99,13 @@ class Artifact(Struct, frozen=True, kw_only=True):
     promise: dict[str, str] = {}
     materials: tuple[Material, ...] = ()
     smoke: SmokeResult = SmokeResult(status=Smoke.UNTESTED, reason="not run yet")
+    sbom: str = ""
+    sbom_sha256: str = ""
+
+    @property
+    def files_and_sums(self) -> tuple[tuple[str, str], ...]:
+        """(path, SHA-256) of the artifact and of what lies beside it."""
+        return (self.path, self.sha256), *(((self.sbom, self.sbom_sha256),) if self.sbom else ())
 
 
 class Source(Struct, frozen=True, kw_only=True):

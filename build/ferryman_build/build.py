@@ -27,6 +27,7 @@ from ferryman_build.pipeline import Job, Pipeline, Step
 from ferryman_build.preflight import Options, preflight
 from ferryman_build.project import Project
 from ferryman_build.steps import TargetJob, artifact_path, needs, notes, smoke_result, steps_for
+from ferryman_build.steps.sboms import SUFFIX, sbom_file
 from ferryman_build.toolchain import read_recipe, zig_lock
 from ferryman_build.ui import Ui, human_size
 
@@ -74,7 +75,7 @@ def _fresh_logs(out: Path) -> Path:
 
 def _deliver(jobs: Sequence[TargetJob], options: Options, ui: Ui) -> Built:
     made = tuple(_artifact(job, kind) for job in jobs for kind in job.kinds)
-    files = {artifact_path(job, kind).name: artifact_path(job, kind) for job in jobs for kind in job.kinds}
+    files = {name: path for job in jobs for kind in job.kinds for name, path in _products(job, kind)}
     manifest = Manifest(
         project=ProjectInfo(name=jobs[0].wheel.name, version=jobs[0].wheel.version), source=jobs[0].source,
         tools=tools(jobs[0].interpreter), artifacts=made,
@@ -90,8 +91,14 @@ def _deliver(jobs: Sequence[TargetJob], options: Options, ui: Ui) -> Built:
     return Built(manifest=whole, made=made, steps_run=ran)
 
 
-def _artifact(job: TargetJob, kind: Kind) -> Artifact:
+def _products(job: TargetJob, kind: Kind) -> tuple[tuple[str, Path], ...]:
+    """(name in dist/, file) of the artifact and of its SBOM."""
     path = artifact_path(job, kind)
+    return (path.name, path), (f"{path.name}{SUFFIX}", sbom_file(job, kind))
+
+
+def _artifact(job: TargetJob, kind: Kind) -> Artifact:
+    (_, path), (sbom, sbom_path) = _products(job, kind)
     from_tree = kind is not Kind.PYZ
     return Artifact(
         kind=kind, target=job.target.id, path=path.name, size=path.stat().st_size, sha256=file_digest(path),
@@ -99,7 +106,7 @@ def _artifact(job: TargetJob, kind: Kind) -> Artifact:
         python=job.shipped_python if from_tree else "", runtime=job.runtime_origin if from_tree else "",
         files=len(job.tree.files) if from_tree else 0, seconds=_seconds(job, kind), needs=needs(job, kind),
         promise={**job.target.floor, **({"cpu": job.target.cpu} if job.target.cpu else {})},
-        materials=materials(job, kind), smoke=smoke_result(job, kind),
+        materials=materials(job, kind), smoke=smoke_result(job, kind), sbom=sbom, sbom_sha256=file_digest(sbom_path),
     )  # fmt: skip
 
 

@@ -91,14 +91,20 @@ def _same_source(one: Manifest, other: Manifest) -> bool:
 
 
 def _stale(earlier: Manifest | None, whole: Manifest, dist: Path) -> tuple[str, ...]:
-    listed = {artifact.path for artifact in whole.artifacts}
-    old = earlier.artifacts if earlier else ()
-    return tuple(artifact.path for artifact in old if artifact.path not in listed and _intact(artifact, dist))
+    listed = {name for name, _ in _sums(whole)}
+    old = _sums(earlier) if earlier else ()
+    return tuple(name for name, sums in old if name not in listed and _is(dist / name, sums))
 
 
 def _intact(artifact: Artifact, dist: Path) -> bool:
+    """Whether the artifact and what lies beside it are there as they were listed."""
     path = dist / artifact.path
-    return path.is_file() and path.stat().st_size == artifact.size and file_digest(path) == artifact.sha256
+    sized = path.is_file() and path.stat().st_size == artifact.size
+    return sized and all(_is(dist / name, sums) for name, sums in artifact.files_and_sums)
+
+
+def _is(path: Path, sha256: str) -> bool:
+    return path.is_file() and file_digest(path) == sha256
 
 
 def _same(target: Path, product: Path, executable: bool) -> bool:
@@ -110,4 +116,4 @@ def _same(target: Path, product: Path, executable: bool) -> bool:
 
 
 def _sums(manifest: Manifest) -> Sequence[tuple[str, str]]:
-    return [(artifact.path, artifact.sha256) for artifact in manifest.artifacts]
+    return [row for artifact in manifest.artifacts for row in artifact.files_and_sums]

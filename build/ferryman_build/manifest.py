@@ -4,7 +4,7 @@ Rules of joining:
 
 1. All manifests are of one project, version and source (commit, digest of the files, epoch).
 2. One target has one artifact of a kind: listed twice, it is the same file under the same name.
-3. A name belongs to one artifact.
+3. A name belongs to one artifact, and its SBOM goes with it.
 4. Of two smoke results for one file, the worse is kept: failed, then passed, then untested.
 """
 
@@ -83,16 +83,23 @@ def _check_version(version: int, name: str) -> None:
 
 
 def _artifact_problems(artifact: Artifact) -> Iterator[str]:
-    path = PurePosixPath(artifact.path)
-    plain = path.parts and not path.is_absolute() and ".." not in path.parts and str(path) == artifact.path
-    if not plain or "\\" in artifact.path or ":" in artifact.path or "\0" in artifact.path:
-        yield f"{artifact.path!r} is not a plain path inside of the folder"
-    elif artifact.path in (MANIFEST, SUMS):
-        yield f"{artifact.path!r} is listed as an artifact"
-    if not _SHA256.fullmatch(artifact.sha256):
-        yield f"{artifact.path}: {artifact.sha256!r} is not a SHA-256 in lower-case hex"
+    for name, sums in artifact.files_and_sums:
+        yield from _file_problems(name, sums)
     if artifact.size < 0:
         yield f"{artifact.path}: a size of {artifact.size}"
+    if bool(artifact.sbom) != bool(artifact.sbom_sha256):
+        yield f"{artifact.path}: its SBOM has a name and no SHA-256, or a SHA-256 and no name"
+
+
+def _file_problems(name: str, sums: str) -> Iterator[str]:
+    path = PurePosixPath(name)
+    plain = path.parts and not path.is_absolute() and ".." not in path.parts and str(path) == name
+    if not plain or "\\" in name or ":" in name or "\0" in name:
+        yield f"{name!r} is not a plain path inside of the folder"
+    elif name in (MANIFEST, SUMS):
+        yield f"{name!r} is listed as an artifact"
+    if not _SHA256.fullmatch(sums):
+        yield f"{name}: {sums!r} is not a SHA-256 in lower-case hex"
 
 
 def merge(*manifests: Manifest) -> Manifest:
@@ -150,9 +157,12 @@ def _artifact_contradictions(manifests: Sequence[Manifest]) -> Iterator[str]:
             yield f"{what}: {old.path} with sha256 {old.sha256[:12]}… and {new.path} with {new.sha256[:12]}…"
         elif old.path != new.path:
             yield f"{what}: one file under two names, {old.path} and {new.path}"
-        owner = by_path.setdefault(new.path, new)
-        if (owner.target, owner.kind) != (new.target, new.kind):  # rule 3
-            yield f"{new.path}: both {owner.target} {owner.kind} and {what}"
+        elif (old.sbom, old.sbom_sha256) != (new.sbom, new.sbom_sha256):
+            yield f"{what}: two SBOMs, {old.sbom or 'none'} with {old.sbom_sha256[:12]}… and {new.sbom or 'none'} with {new.sbom_sha256[:12]}…"
+        for name, _ in new.files_and_sums:
+            owner = by_path.setdefault(name, new)
+            if (owner.target, owner.kind) != (new.target, new.kind):  # rule 3
+                yield f"{name}: both {owner.target} {owner.kind} and {what}"
 
 
 def _worse(one: Artifact, other: Artifact) -> Artifact:
@@ -181,8 +191,8 @@ def merge_dirs(sources: Iterable[Path], into: Path) -> Manifest:
     folders = list(sources)
     manifests = [_manifest_of(folder) for folder in folders]
     whole = merge(*manifests)
-    places = {artifact.path: folder for folder, one in zip(folders, manifests, strict=True)
-              for artifact in one.artifacts}  # fmt: skip
+    places = {name: folder for folder, one in zip(folders, manifests, strict=True)
+              for artifact in one.artifacts for name, _ in artifact.files_and_sums}  # fmt: skip
     _check_files(zip(folders, manifests, strict=True))
     _check_destination(whole, into)
     _deliver(whole, places, into)
@@ -200,10 +210,11 @@ def _manifest_of(folder: Path) -> Manifest:
 
 def _check_files(listed: Iterable[tuple[Path, Manifest]]) -> None:
     wrong = [
-        f"{folder / artifact.path}: {problem}"
+        f"{folder / name}: {problem}"
         for folder, manifest in listed
         for artifact in manifest.artifacts
-        if (problem := _file_problem(folder / artifact.path, artifact))
+        for name, sums in artifact.files_and_sums
+        if (problem := _file_problem(folder / name, sums, artifact.size if name == artifact.path else None))
     ]
     if wrong:
         raise ManifestError(
@@ -213,20 +224,20 @@ def _check_files(listed: Iterable[tuple[Path, Manifest]]) -> None:
         )
 
 
-def _file_problem(path: Path, artifact: Artifact) -> str:
+def _file_problem(path: Path, sums: str, size: int | None) -> str:
     if not path.is_file():
         return "missing"
-    size = path.stat().st_size
-    if size != artifact.size:
-        return f"{size} bytes instead of {artifact.size}"
-    return "" if file_digest(path) == artifact.sha256 else "another sha256"
+    found = path.stat().st_size
+    if size not in (None, found):
+        return f"{found} bytes instead of {size}"
+    return "" if file_digest(path) == sums else "another sha256"
 
 
 def _check_destination(whole: Manifest, into: Path) -> None:
     if into.exists() and not into.is_dir():
         raise ManifestError(f"{into} is not a folder.", advice="Name a folder with --into.")
     blocked = [
-        name for name in (*(a.path for a in whole.artifacts), SUMS, MANIFEST) if (into / name).is_dir()
+        name for name in (*(name for name, _ in _sums(whole)), SUMS, MANIFEST) if (into / name).is_dir()
     ]
     if blocked:
         raise ManifestError(
@@ -248,13 +259,18 @@ def _deliver(whole: Manifest, places: dict[str, Path], into: Path) -> None:
     into.mkdir(parents=True, exist_ok=True)
     undo_dead_run(into / MANIFEST)
     with drafts_removed_on_error() as drafts:
-        for artifact in whole.artifacts:
-            source, target = places[artifact.path] / artifact.path, into / artifact.path
+        executables = {one.path for one in whole.artifacts if one.kind is not Kind.ARCHIVE}
+        for name, _ in _sums(whole):
+            source, target = places[name] / name, into / name
             target.parent.mkdir(parents=True, exist_ok=True)
             if not (target.exists() and target.samefile(source)):
-                executable = artifact.kind is not Kind.ARCHIVE
-                drafts.append((draft_copy(source.read_bytes(), target, executable), target))
-        sums = sums_text((artifact.path, artifact.sha256) for artifact in whole.artifacts)
+                drafts.append((draft_copy(source.read_bytes(), target, name in executables), target))
+        sums = sums_text(_sums(whole))
         drafts.append((draft_copy(sums.encode("utf-8"), into / SUMS, False), into / SUMS))
         drafts.append((draft_copy(manifest_bytes(whole), into / MANIFEST, False), into / MANIFEST))
         replace_all(drafts)  # the manifest last: what it does not list was not delivered
+
+
+def _sums(manifest: Manifest) -> list[tuple[str, str]]:
+    """(path, SHA-256) of every file that it lists."""
+    return [row for artifact in manifest.artifacts for row in artifact.files_and_sums]

@@ -44,6 +44,7 @@ DESCRIPTIONS: Mapping[str, Mapping[str, str]] = {
         "payload-level": "The zstd level of the one file, from 1 (fast) to 22 (small, and slow to build).",
         "cache-days": "The one file prunes unpacked trees that nobody used for so many days. 0: never.",
         "interpreter": "Whether FERRYMAN_INTERPRETER=1 makes the program a plain Python over its own modules.",
+        "sbom-option": "The argument that, alone, prints what the program consists of. Empty: the program gets every argument.",
         "data": "Files to put into the tree beside the code.",
         "hidden-imports": "Modules that are imported only by name at run time.",
         "collect-submodules": "Packages of which every module is collected.",

@@ -202,6 +202,9 @@ class Settings(Table, frozen=True, kw_only=True):
         30  # the one file prunes unpacked trees that nobody used for so many days; 0: never
     )
     interpreter: bool = True  # FERRYMAN_INTERPRETER=1 makes the program a plain Python over its own modules
+    sbom_option: Annotated[str, Meta(pattern=r"^(--?[A-Za-z0-9][A-Za-z0-9-]*)?$")] = (
+        "--sbom"  # as the only argument it prints what the program consists of; empty: no argument does
+    )
     data: tuple[Data, ...] = ()
     hidden_imports: tuple[ModuleName, ...] = ()  # imported only by name at run time
     exclude_modules: tuple[ModuleName, ...] = ()  # never collected, with everything below them

@@ -18,12 +18,14 @@ from ferryman_build.pipeline import Step
 from ferryman_build.settings import Bundler
 from ferryman_build.steps.environments import host_requirements, opened
 from ferryman_build.steps.job import TargetJob, read_foreign
+from ferryman_build.steps.sboms import tree_inputs, write_tree_sbom
 from ferryman_build.tree import Recipe, assemble, read_tree
 from ferryman_build.ui import human_size
 from ferryman_build.wrap.launch import (
     FOLDER,
     HOOKS,
     MAIN,
+    SBOM,
     Launch,
     bootloader_script,
     launch_text,
@@ -157,7 +159,8 @@ def _foreign_analyse(job: TargetJob, into: Path) -> str:
 def scripts(job: TargetJob, into: Path) -> tuple[tuple[str, str], ...]:
     """What PyInstaller's bootloader runs, as (name, path), in order: boot.py, the hooks, the program."""
     program = into / "program.py"
-    program.write_text(bootloader_script(job.project.entry_point), encoding="utf-8")
+    text = bootloader_script(job.project.entry_point, job.settings.sbom_option)
+    program.write_text(text, encoding="utf-8")
     hooks = ((hook.dest, str(job.origins.source(hook))) for hook in job.analysis.hooks)
     return ("boot", str(collector.inside("boot.py"))), *hooks, (job.project.executable, str(program))
 
@@ -166,6 +169,7 @@ def bootloader_inputs(job: TargetJob) -> Mapping[str, object]:
     """What the bytes of anything that PyInstaller's bootloader starts depend on."""
     return {
         "hooks": [_source_digest(job, hook) for hook in job.analysis.hooks], "entry": job.project.entry_point,
+        "sbom-option": job.settings.sbom_option,
         "name": job.project.executable, "env": job.results["env"].key, "optimize": job.settings.optimize,
         "libpython": job.library,
     }  # fmt: skip
@@ -203,7 +207,10 @@ def _start_entries(job: TargetJob, into: Path) -> list[Entry]:
     hooks = job.analysis.hooks
     for name, text in (
         ("launch", launch_text(_launch(job))),
-        ("main.py", main_script(job.project.entry_point, (hook.dest for hook in hooks))),
+        (
+            "main.py",
+            main_script(job.project.entry_point, (hook.dest for hook in hooks), job.settings.sbom_option),
+        ),
     ):
         (into / name).write_text(text, encoding="utf-8", newline="\n")
     return [
@@ -219,7 +226,7 @@ def groups(job: TargetJob) -> Mapping[str, str]:
     hooks = [
         Entry(f"{HOOKS}/{hook.dest}.pyc", EntryKind.MODULE, Origin.WORK, "") for hook in job.analysis.hooks
     ]
-    start = [Entry(dest, EntryKind.DATA, Origin.WORK, "") for dest in (f"{FOLDER}/launch", MAIN)]
+    start = [Entry(dest, EntryKind.DATA, Origin.WORK, "") for dest in (f"{FOLDER}/launch", MAIN, SBOM)]
     return {entry.dest: group_of(entry.dest, entry.kind, entry.origin, own)
             for entry in (*job.analysis.entries, *start, *hooks)}  # fmt: skip
 
@@ -228,7 +235,7 @@ def _tree_inputs(job: TargetJob) -> Mapping[str, object]:
     return {
         "analysis": job.results["analyse"].key, "wheel": job.made("wheel"), "launcher": job.made("launcher"),
         "data": data_digests(job), "optimize": job.settings.optimize, "strip": job.settings.strip, "tag": job.interpreter.tag,
-        "bundle": job.settings.bundle, "launch": _launch(job),
+        "bundle": job.settings.bundle, "launch": _launch(job), "sbom": tree_inputs(job),
     }  # fmt: skip
 
 
@@ -241,6 +248,7 @@ def _tree(job: TargetJob, into: Path) -> str:
         entries, job.origins, job.folder("launcher") / job.program, root, recipe, job.blobs, job.runner, job.tools
     )  # fmt: skip
     shutil.rmtree(start, ignore_errors=True)
+    write_tree_sbom(job, root)
     tree = read_tree(root, job.program)
     (into / "tree.json").write_bytes(msgspec.json.encode(tree.files))
     return f"{len(tree.files)} files, {human_size(tree.size)}"

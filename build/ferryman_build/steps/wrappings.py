@@ -11,6 +11,7 @@ from ferryman_build.locking import packages_for, requirements_text
 from ferryman_build.pipeline import Step
 from ferryman_build.steps.job import TargetJob
 from ferryman_build.steps.launchers import objects, toolchain
+from ferryman_build.steps.sboms import PYZ_SBOM, common_inputs, pyz_describer
 from ferryman_build.steps.trees import bootloader_inputs, data_digests, groups, project_data, scripts
 from ferryman_build.ui import human_size
 from ferryman_build.wrap.archive import write_archive
@@ -82,7 +83,7 @@ def _pyz_inputs(job: TargetJob) -> Mapping[str, object]:
     return {"site": job.made("site"), "wheel": job.made("wheel"), "entry": job.project.entry_point, "stem": job.stem,
             "epoch": job.source.epoch, "python": job.python, "tools": job.results["tools"].key,
             "data": data_digests(job), "target": msgspec.to_builtins(job.target), "days": job.settings.cache_days,
-            "interpreter": job.settings.interpreter}  # fmt: skip
+            "interpreter": job.settings.interpreter, "sbom": common_inputs(job)}  # fmt: skip
 
 
 def _pyz(job: TargetJob, into: Path) -> str:
@@ -92,8 +93,10 @@ def _pyz(job: TargetJob, into: Path) -> str:
         entry_point=job.project.entry_point, python=job.python, epoch=job.source.epoch,
         env=job.folder("tools") / "env", output=path, target=job.target, name=job.project.executable,
         version=job.wheel.version, cache_days=job.settings.cache_days, interpreter=job.settings.interpreter,
+        sbom_option=job.settings.sbom_option,
     )  # fmt: skip
-    write_pyz(pyz, job.runner)
+    sbom = write_pyz(pyz, job.runner, pyz_describer(job))
+    (into / PYZ_SBOM).write_bytes(sbom)
     return human_size(path.stat().st_size)
 
 

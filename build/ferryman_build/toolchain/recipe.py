@@ -22,10 +22,11 @@ class _Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class ZstdSource(_Table, frozen=True, kw_only=True):
-    """Where the decoder comes from, what is kept of it, what is compiled and how."""
+    """Where the decoder comes from, what is kept of it, what is compiled and how; ``release`` is zstd's own version."""
 
     distribution: str
     version: str
+    release: str
     sha256: str
     folder: str
     keep: tuple[str, ...]

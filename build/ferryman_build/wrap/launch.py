@@ -13,6 +13,8 @@ FORMAT = 1
 FOLDER = "_ferryman"  # below the tree's contents
 MAIN = f"{FOLDER}/main.pyc"
 HOOKS = f"{FOLDER}/hooks"
+SBOM = f"{FOLDER}/sbom.cdx.json"
+"""What the program consists of (docs/sbom.md), below the tree's contents; in a .pyz at its top."""
 
 
 class Launch(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,26 +65,35 @@ def _folders(dests: Iterable[str], python: str) -> Iterator[str]:
             yield top
 
 
-def main_script(entry_point: str, hooks: Iterable[str]) -> str:
-    """The source of ``MAIN``: what makes a program of the interpreter, the ``hooks`` by name, and the entry point."""
+def main_script(entry_point: str, hooks: Iterable[str], sbom_option: str = "") -> str:
+    """The source of ``MAIN``: what makes a program of the interpreter, the ``hooks`` by name, and the entry point.
+
+    ``sbom_option`` prints the SBOM when it is the only argument; "": no argument does.
+    """
     paths = "".join(f'f"{{sys._MEIPASS}}/{HOOKS}/{name}.pyc", ' for name in hooks)
     start = [
         "sys.frozen = True",
         f"sys._MEIPASS = __file__[: -len('/{MAIN}')]",  # whatever the separator is
-        *_start_lines(f"({paths})"),
+        *_start_lines(f"({paths})", sbom_option),
     ]
     return entry_script(entry_point, _text(start))
 
 
-def bootloader_script(entry_point: str) -> str:
+def bootloader_script(entry_point: str, sbom_option: str = "") -> str:
     """The same for PyInstaller's bootloader, which sets the attributes of sys and runs the hooks itself."""
-    return entry_script(entry_point, _text(_start_lines("()")))
+    return entry_script(entry_point, _text(_start_lines("()", sbom_option)))
 
 
-def _start_lines(hooks: str) -> list[str]:
+def _start_lines(hooks: str, sbom_option: str) -> list[str]:
     # A worker that found __file__ in its parent's main script would run that again.
     names = "_ferryman_start, _ferryman_helper, _ferryman_hook"
-    return ["del __file__", f"_ferryman_start({hooks})", f"del {names}"]
+    asked = [f"if sys.argv[1:] == [{sbom_option!r}]:", f'    _ferryman_sbom(f"{{sys._MEIPASS}}/{SBOM}")']
+    return [
+        "del __file__",
+        *(asked if sbom_option else ()),
+        f"_ferryman_start({hooks})",
+        f"del {names}, _ferryman_sbom",
+    ]
 
 
 def _text(lines: Iterable[str]) -> str:

@@ -19,6 +19,7 @@ import msgspec
 from ferryman_build.collect.analysis import EntryKind, Origin
 
 _OWN_FOLDER = "_ferryman"  # below _internal: what the launcher reads
+_SBOM = f"{_OWN_FOLDER}/sbom.cdx.json"
 _PIECE = 8 << 20  # bytes that a segment has at most, about; a single larger file is one segment
 
 
@@ -61,6 +62,7 @@ _RULES = {
     "dist": _Rule(alone=128 << 10, primed=True),
     "data": _Rule(alone=64 << 10, primed=False),
     "app": _Rule(alone=0, primed=True, fine=True),
+    "sbom": _Rule(alone=0, primed=False),
 }
 _CLASSES = tuple(_RULES)
 
@@ -84,12 +86,15 @@ def group_of(dest: str, kind: EntryKind, origin: Origin, own_top_levels: Collect
     dist:<name>          the other files of a dependency, by their top-level name
     data:<name>          files of the project's folder that `data` names, by their top-level name
     app                  the project's own wheel, and what Ferryman writes to start it
+    sbom                 what the program consists of: it changes with every file
     ==================== ==================================================================================
 
     Args:
         dest: path relative to ``_internal``.
         own_top_levels: import names of the project's wheel, which tell its files from a dependency's.
     """
+    if dest == _SBOM:
+        return "sbom"
     top = _top_level(dest)
     if kind is EntryKind.NATIVE:
         return f"native:{dest.rsplit('/', 1)[-1]}" if origin in _INTERPRETER else f"extension:{top}"

@@ -23,7 +23,7 @@ from ferryman_build.collect.environment import env_python
 from ferryman_build.errors import ResolutionError
 from ferryman_build.targets import Target
 from ferryman_build.wheeltags import accepted_platforms
-from ferryman_build.wrap.pyz_archive import finish
+from ferryman_build.wrap.pyz_archive import Describe, finish
 from ferryman_build.wrap.pyz_needs import PyzProgram, needs_of
 
 
@@ -86,7 +86,8 @@ class PyzJob(msgspec.Struct, frozen=True, kw_only=True):
     ``site`` holds the installed dependencies, ``app`` the unpacked wheel, ``data`` further files as (source, folder
     beside the packages). ``epoch`` (seconds since 1970) is the date of every member. ``target`` None: the archive asks for
     no platform. ``name`` is the program's, for messages and the cache (default: the file's, up to its first hyphen);
-    ``cache_days``, ``interpreter``: the settings of these names; ``free_threaded``: of the interpreter built for.
+    ``cache_days``, ``interpreter``, ``sbom_option``: the settings of these names; ``free_threaded``: of the interpreter
+    built for.
     """
 
     site: Path
@@ -103,12 +104,13 @@ class PyzJob(msgspec.Struct, frozen=True, kw_only=True):
     cache_days: int = 30
     interpreter: bool = True
     free_threaded: bool = False
+    sbom_option: str = ""
 
 
-def write_pyz(job: PyzJob, runner: Runner) -> None:
+def write_pyz(job: PyzJob, runner: Runner, describe: Describe | None = None) -> bytes:
     """Write ``job.output``, which runs on CPython ``job.python`` (X.Y) and says so to any other.
 
-    shiv gathers the packages and never packs bytecode; what starts the program is ours (docs/adr/0017).
+    ``describe`` makes the SBOM that it carries and that is returned, from everything else in it. shiv gathers the packages and never packs bytecode; what starts the program is ours (docs/adr/0017).
     """
     with tempfile.TemporaryDirectory(prefix="pyz-", dir=job.output.parent) as temporary:
         joined = Path(temporary) / "site-packages"
@@ -127,13 +129,16 @@ def write_pyz(job: PyzJob, runner: Runner) -> None:
             name="shiv", env=environment({"SOURCE_DATE_EPOCH": str(job.epoch)}),
         )  # fmt: skip
         gathered = Path(temporary) / "shiv.pyz"
-        finish(gathered, needs_of(gathered, _program(job)), job.python, job.epoch, job.output)
+        return finish(
+            gathered, needs_of(gathered, _program(job)), job.python, job.epoch, job.output, describe
+        )
 
 
 def _program(job: PyzJob) -> PyzProgram:
     return PyzProgram(
         name=job.name or job.output.stem.split("-")[0], version=job.version, python=job.python, target=job.target,
         entry=job.entry_point, days=job.cache_days, interpreter=job.interpreter, free_threaded=job.free_threaded,
+        sbom_option=job.sbom_option,
     )  # fmt: skip
 
 

@@ -6,13 +6,19 @@ What runs before the check has passed is stored, not deflated: a Python without 
 
 from __future__ import annotations
 
+import hashlib
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib import resources
 from pathlib import Path
 
+from ferryman_build.tree import TreeFile
+from ferryman_build.wrap.launch import SBOM
 from ferryman_build.wrap.pyz_needs import PACKAGES, PyzNeeds, needs_text
+
+Describe = Callable[[Sequence[TreeFile]], bytes]
+"""From members to the SBOM."""
 
 # Member → file in collect/inside/, in the order in which a start reads them.
 STARTERS = {
@@ -38,24 +44,38 @@ def starters(needs: PyzNeeds) -> Iterator[tuple[str, bytes]]:
     yield "_ferryman/needs.py", needs_text(needs).encode("ascii")
 
 
-def finish(gathered: Path, needs: PyzNeeds, python: str, epoch: int, output: Path) -> None:
-    """Write ``output`` from shiv's archive ``gathered``.
+def finish(
+    gathered: Path, needs: PyzNeeds, python: str, epoch: int, output: Path, describe: Describe | None = None
+) -> bytes:
+    """Write ``output`` from shiv's archive ``gathered``; returns the SBOM in it.
 
     Args:
         python: X.Y, for the first line (``#!``).
         epoch: the date of every member, in seconds since 1970; before 1980 is 1980, as the format has it.
+        describe: makes the SBOM from all other members; without it there is none.
     """
     date = max(time.gmtime(epoch)[:6], (1980, 1, 1, 0, 0, 0))
     with output.open("wb") as file:
         file.write(f"#!/usr/bin/env python{python}\n".encode())
         with zipfile.ZipFile(file, "w") as written, zipfile.ZipFile(gathered) as source:
-            for member, content in starters(needs):
-                _add(written, member, content, 0o644, date)
-            kept = (info for info in source.infolist() if info.filename.startswith((PACKAGES, _ENVIRONMENT)))
-            for info in sorted(kept, key=lambda info: info.filename):
-                mode = info.external_attr >> 16 & 0o777 or 0o644
-                _add(written, info.filename, source.read(info), mode, date)
+            members = []
+            for member, mode, content in _members(source, needs):
+                _add(written, member, content, mode, date)
+                members.append(TreeFile(member, len(content), mode, hashlib.sha256(content).hexdigest()))
+            sbom = describe(members) if describe else b""
+            if sbom:
+                _add(written, SBOM, sbom, 0o644, date)
     output.chmod(0o755)
+    return sbom
+
+
+def _members(source: zipfile.ZipFile, needs: PyzNeeds) -> Iterator[tuple[str, int, bytes]]:
+    """(name, permission bits, content): what is ours, then what shiv has gathered, by name."""
+    for member, content in starters(needs):
+        yield member, 0o644, content
+    kept = (info for info in source.infolist() if info.filename.startswith((PACKAGES, _ENVIRONMENT)))
+    for info in sorted(kept, key=lambda info: info.filename):
+        yield info.filename, info.external_attr >> 16 & 0o777 or 0o644, source.read(info)
 
 
 def _add(archive: zipfile.ZipFile, member: str, content: bytes, mode: int, date: tuple[int, ...]) -> None:

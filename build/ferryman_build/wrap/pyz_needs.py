@@ -33,6 +33,7 @@ class PyzProgram(msgspec.Struct, frozen=True, kw_only=True):
     days: int
     interpreter: bool
     free_threaded: bool
+    sbom_option: str = ""
 
 
 class PyzNeeds(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,6 +46,7 @@ class PyzNeeds(msgspec.Struct, frozen=True, kw_only=True):
         content: SHA-256 of everything that is unpacked; its first half names the tree in the cache.
         size: bytes of all files when unpacked.
         days: trees that nobody used for so long are pruned; 0: never.
+        sbom: the argument that prints the SBOM; "": none does.
     """
 
     name: str
@@ -63,6 +65,7 @@ class PyzNeeds(msgspec.Struct, frozen=True, kw_only=True):
     size: int
     days: int
     interpreter: int
+    sbom: str = ""
 
 
 def needs_of(archive: Path, program: PyzProgram) -> PyzNeeds:
@@ -77,7 +80,7 @@ def needs_of(archive: Path, program: PyzProgram) -> PyzNeeds:
         system=target.os.value if target else "", machines=target.machine if target else (),
         bits=32 if target and target.arch in _BITS_32 else 64, libc=target.libc or "" if target else "",
         floor=_floor(archive, target) if native and target else {}, entry=program.entry, content=content, size=size,
-        days=program.days, interpreter=int(program.interpreter),
+        days=program.days, interpreter=int(program.interpreter), sbom=program.sbom_option,
     )  # fmt: skip
 
 

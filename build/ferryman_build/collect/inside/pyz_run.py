@@ -51,6 +51,10 @@ def main(needs):
     """Everything; ends the process."""
     archive = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     try:
+        if needs["sbom"] and sys.argv[1:] == [needs["sbom"]]:
+            from _ferryman import command
+
+            sys.exit(command.sbom(archive))
         if sys.argv[1:2] == ["--ferryman-cache"]:
             from _ferryman import command
 

@@ -19,6 +19,20 @@ def _ferryman_start(hooks):
         freeze_support()  # a worker; it does not come back
 
 
+def _ferryman_sbom(path):
+    """Print what the program consists of; it does not come back."""
+    with open(path, "rb") as file:
+        content = file.read()
+    try:
+        sys.stdout.buffer.write(content)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:  # whoever reads has seen enough
+        import os
+
+        os._exit(141)  # as if the signal had ended it
+    sys.exit()
+
+
 def _ferryman_helper(words):
     """Of a command line with which multiprocessing starts a helper: its module, its statement, the rest; else [].
 
