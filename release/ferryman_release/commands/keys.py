@@ -34,7 +34,7 @@ from ferryman_release.keys.documents import role_keys
 from ferryman_release.keys.edit import Change, drafts, edit, sign, wanted
 from ferryman_release.keys.folder import KeyFolder
 from ferryman_release.keys.names import BESIDE, OFFLINE, ONLINE, ROOT
-from ferryman_release.keys.sources import Sources, online_uris, public_pem, read_public
+from ferryman_release.keys.sources import Sources, online_uris, read_public
 from ferryman_release.signing.secrets import Secrets, terminal
 
 Clock = Callable[[], datetime]
@@ -97,7 +97,7 @@ def _new(args: argparse.Namespace) -> int:
     path = Path(_word(args, 0, "FILE")).expanduser()
     made = Sources(Secrets(os.environ, terminal()), Path.cwd()).make(path, _holder(path), str(path))
     public = path.with_suffix(".pub")
-    public.write_bytes(public_pem(made.signer))
+    public.write_bytes(made.public)
     print(f"made {path}, which stays with you, and {public}, which you hand over")
     return 0
 

@@ -24,10 +24,11 @@ ONLINE_KEYS = "the online keys"  # one passphrase is asked for all that are made
 
 
 class Made(NamedTuple):
-    """A private key that was just made, and where."""
+    """A private key that was just made, where it is, and its public half as :func:`read_public` reads it."""
 
     path: Path
     signer: CryptoSigner
+    public: bytes
 
 
 class Sources(NamedTuple):
@@ -49,7 +50,8 @@ class Sources(NamedTuple):
             )
         key = Ed25519PrivateKey.generate()
         write_key(path, encrypted_pem(key, self.secrets.new_passphrase(role, what)))
-        return Made(path, CryptoSigner(key))
+        public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        return Made(path, CryptoSigner(key), public)
 
     def provide(self, uri: str, role: str) -> tuple[Key, Path | None]:
         """(public key, path if it was made now) of the key at ``uri``: a file that is not there is made.
@@ -108,12 +110,6 @@ def read_public(path: Path, role: str) -> Named:
         ) from error
     require_counted(key, role)
     return Named(path.stem, key)
-
-
-def public_pem(signer: CryptoSigner) -> bytes:
-    """The public half of a key, as :func:`read_public` reads it."""
-    public = Ed25519PrivateKey.public_key(signer._private_key)  # type: ignore[arg-type]
-    return public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
 
 def online_uris(roles: Iterable[str], signers: Mapping[str, str], private: Path | None) -> dict[str, str]:
