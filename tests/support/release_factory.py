@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from support.dist_factory import EPOCH, TARGETS, make_dist
-from support.release_keys import signer
 
 from ferryman_build.artifacts import Kind, Manifest
 from ferryman_build.checksums import sums_text
@@ -20,6 +18,8 @@ from ferryman_release.model import ARTIFACTS, RELEASE, Asset, AssetKind, Release
 from ferryman_release.provenance import envelope, statement
 from ferryman_release.signing import MinisignKey, MinisignSecret, minisign_sign
 from ferryman_release.store.base import content_type
+from support.dist_factory import EPOCH, TARGETS, make_dist
+from support.release_keys import signer
 
 REPOSITORY = "https://github.com/harbour/lantern"
 _KINDS = {MANIFEST: AssetKind.MANIFEST, SUMS: AssetKind.CHECKSUMS}

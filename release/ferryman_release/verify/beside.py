@@ -13,7 +13,7 @@ from packaging.utils import canonicalize_name
 from ferryman_build.artifacts import Artifact, Manifest
 from ferryman_build.manifest import MANIFEST, SUMS
 from ferryman_release.errors import VerifyError
-from ferryman_release.model import RELEASE, AssetKind, Release, to_json
+from ferryman_release.model import RELEASE, SCHEMA_VERSION, AssetKind, Release, to_json
 from ferryman_release.signing.minisign import minisign_verify
 from ferryman_release.verify.evidence import ABOUT, Evidence
 from ferryman_release.verify.model import Failed, Held, Parameters, Skipped, Subject, Verdict
@@ -107,6 +107,7 @@ class ReleaseDocument:
         elif (asset.size, asset.sha256) != (subject.size, subject.sha256):
             wrong.append(f"{RELEASE} lists another {subject.name}")
         wrong += [f"{RELEASE}: {problem}" for problem in _release_problems(release, evidence)]
+        wrong += [f"{RELEASE}: {problem}" for problem in _size_problems(release, subject, evidence)]
         if wrong:
             return Failed("; ".join(wrong[:4]), _AGAIN)
         return Held(f"{release.project.name} {release.project.version}, {len(release.assets)} files")
@@ -120,25 +121,30 @@ def _release_problems(release: Release, evidence: Evidence) -> Iterator[str]:
     ):
         if wanted and said != wanted:
             yield f"its {what} is {said!r}, and not {wanted!r}"
+    if release.schema_version != SCHEMA_VERSION:
+        yield f"its schema is {release.schema_version}; this Ferryman reads {SCHEMA_VERSION}"
     if evidence.sums is not None:
         yield from _sums_problems(release, evidence, evidence.sums)
     if evidence.manifest is not None:
         yield from _manifest_problems(release, evidence.manifest)
     for asset in release.assets:
-        if asset.about and not asset.path.startswith(asset.about):
-            yield f"{asset.path} cannot be about {asset.about}"
-        if asset.kind is not _kind(asset.path):
-            yield f"{asset.path} is called {asset.kind}"
+        kind, about = _kind(asset.path)
+        if (asset.kind, asset.about) != (kind, about):
+            yield f"{asset.path} is called {asset.kind} of {asset.about or 'nothing'}"
 
 
-def _kind(path: str) -> AssetKind:
+_SUFFIXES = {
+    ".cdx.json": AssetKind.SBOM, ".spdx.json": AssetKind.SBOM, ".intoto.json": AssetKind.PROVENANCE,
+    ".sigstore.json": AssetKind.PROVENANCE, ".minisig": AssetKind.SIGNATURE,
+}  # fmt: skip
+
+
+def _kind(path: str) -> tuple[AssetKind, str]:
+    """What a file is, and what it is about, by its name."""
     if path in (SUMS, MANIFEST):
-        return AssetKind.CHECKSUMS if path == SUMS else AssetKind.MANIFEST
-    if path.endswith((".cdx.json", ".spdx.json")):
-        return AssetKind.SBOM
-    if path.endswith((".intoto.json", ".sigstore.json")):
-        return AssetKind.PROVENANCE
-    return AssetKind.SIGNATURE if path.endswith(".minisig") else AssetKind.ARTIFACT
+        return (AssetKind.CHECKSUMS if path == SUMS else AssetKind.MANIFEST), ""
+    suffix = next((one for one in _SUFFIXES if path.endswith(one)), "")
+    return (_SUFFIXES[suffix], path.removesuffix(suffix)) if suffix else (AssetKind.ARTIFACT, "")
 
 
 def _sums_problems(release: Release, evidence: Evidence, sums: Mapping[str, str]) -> Iterator[str]:
@@ -150,6 +156,18 @@ def _sums_problems(release: Release, evidence: Evidence, sums: Mapping[str, str]
     for path in sorted({*listed, *sums}):
         if listed.get(path) != sums.get(path):
             yield f"it does not say of {path} what {SUMS} says"
+
+
+def _size_problems(release: Release, subject: Subject, evidence: Evidence) -> Iterator[str]:
+    """Sizes stand in no sums: those of the manifest, and of the documents that concern this file."""
+    sizes = {one.path: one.size for one in (evidence.manifest.artifacts if evidence.manifest else ())}
+    for name in (SUMS, MINISIG, MANIFEST, *(f"{subject.name}{suffix}" for suffix in ABOUT)):
+        data = evidence.document(name)
+        if data is not None:
+            sizes[name] = len(data)
+    for asset in release.assets:
+        if sizes.get(asset.path, asset.size) != asset.size:
+            yield f"it says that {asset.path} has {asset.size} bytes, and not {sizes[asset.path]}"
 
 
 def _manifest_problems(release: Release, manifest: Manifest) -> Iterator[str]:
@@ -175,6 +193,10 @@ class Sbom:
         data = evidence.document(name)
         if data is None:
             return Skipped("there is no SBOM beside it")
+        listed = _artifact(subject, evidence)
+        said = getattr(listed, "sbom_sha256", "")
+        if said and said != hashlib.sha256(data).hexdigest():
+            return Failed(f"{name} is not the one that {MANIFEST} lists", _AGAIN)
         if wrong := evidence.wrong(name):
             return Failed(wrong, _AGAIN)
         try:
@@ -213,9 +235,14 @@ def _about_problem(found: Mapping[str, Any], subject: Subject, evidence: Evidenc
         return f"describes {component.get('name')!r}, and not {name!r}"
     if version and component.get("version") != version:
         return f"describes version {component.get('version')!r}, and not {version!r}"
-    listed = evidence.manifest.artifacts if evidence.manifest else ()
-    artifact = next((one for one in listed if one.path == subject.name), None)
+    artifact = _artifact(subject, evidence)
     return _artifact_problem(metadata, component, subject, artifact) if artifact else ""
+
+
+def _artifact(subject: Subject, evidence: Evidence) -> Artifact | None:
+    """What the manifest says of the file."""
+    listed = evidence.manifest.artifacts if evidence.manifest else ()
+    return next((one for one in listed if one.path == subject.name), None)
 
 
 def _artifact_problem(
