@@ -19,8 +19,11 @@ from ferryman_release import options
 _EXTRA = frozenset({"boto3", "botocore", "cryptography", "ferryman_client", "securesystemslib", "tuf"})
 
 
-def _run(module: str) -> Callable[[argparse.Namespace], int]:
-    """`run` of a module in ferryman_release/commands, imported when it is called."""
+Run = Callable[[argparse.Namespace], int]
+
+
+def _run(module: str, *, otherwise: Run | None = None) -> Run:
+    """`run` of a module in ferryman_release/commands, imported when it is called; ``otherwise`` without the extra."""
 
     def run(args: argparse.Namespace) -> int:
         try:
@@ -28,6 +31,8 @@ def _run(module: str) -> Callable[[argparse.Namespace], int]:
         except ModuleNotFoundError as error:
             if (error.name or "").partition(".")[0] not in _EXTRA:
                 raise
+            if otherwise is not None:
+                return otherwise(args)
             raise ToolMissingError(
                 f"`ferryman {module}` needs the package {error.name}, which is not installed.",
                 advice="Install Ferryman with its extra: pip install 'ferryman[release]'.",
@@ -50,6 +55,7 @@ RELEASE_COMMANDS: dict[str, Command] = {
     "keys": (_run("keys"), "make, sign, rotate, revoke and look at the keys that sign releases",
              (options.project, options.json, options.keys)),
     "verify": (_run("verify"), "say whether files are what a project has released", (options.json, options.verify)),
+    "doctor": (_run("doctor", otherwise=build_half.run_doctor), "list every tool that building needs, and what expires soon", build_half.COMMANDS["doctor"][2]),
     "gc": (_run("gc"), "remove what no client can come to any more", (options.project, options.gc)),
 }  # fmt: skip
 

@@ -149,12 +149,16 @@ class World:
                 if error.status in (403, 404):
                     return ""
                 raise
-            version = client.channel().version
-            for target in self.targets:
-                for offer in client.offers(target):
-                    client.download(offer, Path(fresh))
-            client.release(version)
-            return version
+            return self.taken(client, Path(fresh))
+
+    def taken(self, client: Client, into: Path) -> str:
+        """The version of the channel, after every artifact of it has come whole, and the list of its files."""
+        version = client.channel().version
+        for target in self.targets:
+            for offer in client.offers(target):
+                client.download(offer, into)
+        client.release(version)
+        return version
 
     @property
     def store(self) -> Path:

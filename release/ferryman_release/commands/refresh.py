@@ -22,6 +22,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _due(transaction: Transaction, role: str) -> bool:
-    now, expires = transaction.now(), transaction.current.expires[role]
-    full: datetime = transaction.expiry(role)
+    now, full = transaction.now(), transaction.expiry(role)
+    expires: datetime = transaction.current.documents[role].signed.expires
     return expires - now < (full - now) / 2

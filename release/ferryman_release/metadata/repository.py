@@ -58,15 +58,14 @@ class Signing(msgspec.Struct, frozen=True, kw_only=True):
 class Current(msgspec.Struct, frozen=True, kw_only=True):
     """The metadata that clients see now. ``etag`` is that of timestamp.json, None when nothing was ever published.
 
-    ``channels`` has the state, ``versions`` the document's version and ``expires`` its expiry of each channel that has one.
+    ``channels`` and ``documents`` have the state and the document of each channel that has one.
     """
 
     etag: str | None = None
     timestamp: Metadata[Timestamp] | None = None
     snapshot: Metadata[Snapshot] | None = None
     channels: Mapping[str, ChannelState] = {}
-    versions: Mapping[str, int] = {}
-    expires: Mapping[str, datetime] = {}
+    documents: Mapping[str, Metadata[Any]] = {}
 
     @property
     def number(self) -> int:
@@ -98,21 +97,15 @@ class Repository:
         timestamp = self._verified("timestamp", content, Timestamp)
         meta = timestamp.signed.snapshot_meta
         snapshot = self._versioned(SNAPSHOT, meta, Snapshot)
-        channels, versions, expires = {}, {}, {}
+        channels, documents = {}, {}
         for role in self.keys.channels():
             if (listed := snapshot.signed.meta.get(f"{role}.json")) is None:
                 continue
             document = self._versioned(role, listed, Targets)
             channels[role] = self._state(role, document.signed)
-            versions[role] = document.signed.version
-            expires[role] = document.signed.expires
+            documents[role] = document
         return Current(
-            etag=etag,
-            timestamp=timestamp,
-            snapshot=snapshot,
-            channels=channels,
-            versions=versions,
-            expires=expires,
+            etag=etag, timestamp=timestamp, snapshot=snapshot, channels=channels, documents=documents
         )
 
     def state(self, current: Current, channel: str) -> ChannelState:
@@ -277,7 +270,8 @@ class Transaction:
 
     def _channel(self, role: str, state: ChannelState) -> MetaFile:
         expires = self._repository.signing.expiry(role)
-        first = self.current.versions.get(role, 0) + 1
+        before = self.current.documents.get(role)
+        first = before.signed.version + 1 if before else 1
         return self._numbered(role, first, lambda version: to_targets(state, version, expires))
 
     def _snapshot(self, meta: dict[str, MetaFile]) -> MetaFile:

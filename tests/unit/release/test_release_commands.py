@@ -299,3 +299,42 @@ def test_a_missing_extra_is_named(run: Run, monkeypatch: pytest.MonkeyPatch) -> 
     code, _, err = run("releases")
 
     assert (code, "ferryman[release]" in err) == (4, True)
+
+
+def test_doctor_tells_what_expires(world: World, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both halves' tables; the exit code is that of the worst that is due."""
+    monkeypatch.setattr("ferryman_release.commands.doctor.run_doctor", lambda _: 0)
+    assert "timestamp" not in run("doctor")[1]
+    publish(world, run, "1.0.0")
+    code, out, _ = run("doctor")
+    assert (code, "timestamp 1" in out, "canary 1" in out) == (0, True, True)
+
+    world.settings = {"expires": {"timestamp": 1, "channel": 6}}
+    publish(world, run, "1.1.0")
+    code, out, _ = run("doctor")
+    assert (code, "6 days left" in out) == (26, True), out
+
+    (world.store / "metadata/timestamp.json").write_bytes(b"{}")
+    assert run("doctor")[0] == 25
+
+
+def test_doctor_says_that_there_are_no_keys(
+    tmp_path: Path, run: Run, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever only builds is told how to begin, and that is no failure."""
+    monkeypatch.setattr("ferryman_release.commands.doctor.run_doctor", lambda _: 0)
+    world.settings = {"keys": str(tmp_path / "none")}
+    world.project()
+    code, out, _ = run("doctor")
+
+    assert (code, "ferryman keys init" in out) == (0, True)
+
+
+def test_doctor_without_the_extra_is_that_of_building(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that only builds has no need of the release half's libraries."""
+
+    def fail(name: str) -> object:
+        raise ModuleNotFoundError("No module named 'tuf'", name="tuf")
+
+    monkeypatch.setattr(cli.importlib, "import_module", fail)
+    assert cli._run("doctor", otherwise=lambda _: 7)(None) == 7  # type: ignore[arg-type]
