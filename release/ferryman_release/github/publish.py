@@ -141,8 +141,15 @@ class Publication:
         if published is not None:
             return self._whole(published)
         draft = self._draft()
-        change = self._fill(draft)
-        self._publish(draft)
+        try:
+            change = self._fill(draft)
+            self._publish(draft)
+        except GithubError:
+            # Another run may have been faster; then it is its release that counts.
+            published = self._hub.published(self._wanted.tag_name)
+            if published is None:
+                raise
+            return self._whole(published)
         check_tag(self._hub, self._wanted.tag_name, self._wanted.target_commitish)
         return msgspec.structs.replace(
             self._whole(self._visible(draft)), changed=True, remarks=tuple(self._remarks),

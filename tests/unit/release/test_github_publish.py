@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -424,6 +425,27 @@ def test_two_at_once_end_with_one_release(desk: Desk) -> None:
 
     assert list(desk.repository.releases) == [other[0].id]
     assert desk.seen() == desk.whole()
+
+
+@pytest.mark.parametrize("immutable", [False, True])
+def test_three_runs_in_parallel(desk: Desk, immutable: bool) -> None:
+    """Three publishers of the same files: all end well, one release is there, and readers never see a part of it."""
+    desk.repository.immutable = immutable
+    seen: list[dict[str, bytes] | None] = []
+
+    def looking(call: Call, sink: Sink | None = None) -> Answer:
+        with desk.github.lock:
+            seen.append(desk.seen())
+        return exchange(call, sink)
+
+    with ThreadPoolExecutor(3) as pool:
+        runs = [pool.submit(desk.publish, exchange=looking) for _ in range(3)]
+        done = [run.result() for run in runs]
+
+    assert any(one.changed for one in done)
+    assert [one for one in (*seen, desk.seen()) if one not in (None, desk.whole())] == []
+    assert desk.seen() == desk.whole()
+    assert desk.publish().changed is False
 
 
 # -- what GitHub would not take ---------------------------------------------------------------------------------------
