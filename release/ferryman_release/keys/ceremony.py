@@ -76,10 +76,13 @@ def rotate(change: Change, role: str, key: Key) -> tuple[str, ...]:
     old = role_ids(change, role)
     if key.keyid in old:
         raise KeyProblemError(f"{role} has this key already.", advice="Make a new one.")
-    if set(roles_of(key.keyid, change.root, change.targets)) & set(OFFLINE):
+    others = {*roles_of(key.keyid, change.root, change.targets), *_beside(change, key.keyid)}
+    if others & set(OFFLINE):
         raise KeyProblemError(
             "The new key is an offline key.", advice="Make a new one: an online key is at risk."
         )
+    if others and (role in BESIDE or others & set(BESIDE)):
+        raise KeyProblemError(f"The new key of {role} is that of {', '.join(sorted(others))}.", advice=_ALONE)
     if role in BESIDE:
         change.note(key, role, (role,))
         change.minisign = _minisign(key) if role == MINISIGN else change.minisign
