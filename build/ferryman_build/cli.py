@@ -371,6 +371,15 @@ def _reproduce_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dist", type=Path, default=Path("dist"), metavar="DIR")
 
 
+def _sbom_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "path", type=Path, metavar="FILE", help="an artifact, a tree's folder, or a .cdx.json"
+    )
+    parser.add_argument(
+        "--format", choices=("cyclonedx", "spdx"), default="cyclonedx", help="default: cyclonedx"
+    )
+
+
 def run_clean(args: argparse.Namespace) -> int:
     """`ferryman clean`."""
     import shutil
@@ -400,6 +409,7 @@ COMMANDS: dict[str, Command] = {
     "schema": (run_schema, "print a JSON Schema", (_schema_options,)),
     "lock": (run_lock, "resolve the dependencies and write a lock file with hashes", (_project_option,)),
     "inspect": (run_inspect, "say what a file needs of its machine", (_json_option, _inspect_options)),
+    "sbom": (_elsewhere("sbom"), "print what an artifact consists of", (_sbom_options,)),
     "merge": (run_merge, "join the dist/ folders of several machines", (_merge_options,)),
     "doctor": (run_doctor, "list every tool that building needs", (_project_option,)),
     "runtimes": (_elsewhere("runtimes"), "list, update, verify or mirror interpreter distributions",

@@ -121,7 +121,7 @@ def _library(key: Key, group: Group, files: tuple[File, ...]) -> Component:
     return Component(
         ref="library:" + "+".join(filter(None, (f"{name}@{key.version or 'unknown'}", package.source if package else ""))),
         sort=Sort.LIBRARY, name=name, version=key.version,
-        supplier=f"{package.distro}" if package else "",
+        supplier=package.distro.partition("-")[0] if package else "",
         licences=(licence(row.licence_of(key.version)),) if row else (),
         purl=_package_purl(package) if package else _purl("generic", name, key.version),
         cpe=_cpe(row.cpe, key.version) if row else "", files=files, linked_into=tuple(sorted(group.linked_into)),
