@@ -5,6 +5,7 @@ from __future__ import annotations
 from ferryman_release.site.index import index_json
 from ferryman_release.site.installers import install_ps1, install_sh
 from ferryman_release.site.model import Site
+from ferryman_release.site.page import index_html
 
 MEDIA_TYPES = {
     "index.html": "text/html; charset=utf-8",
@@ -21,7 +22,7 @@ def site_files(site: Site) -> dict[str, bytes]:
         MetadataError: a value could not stand in a script.
     """
     return {
-        "index.html": b"",
+        "index.html": index_html(site),
         "index.json": index_json(site),
         "install.sh": install_sh(site),
         "install.ps1": install_ps1(site),
