@@ -187,13 +187,17 @@ def test_the_lock_of_a_release_has_hashes() -> None:
 
 
 def test_keys_of_environments() -> None:
-    """The job that runs each day, with nobody looking, sees no key but the online one."""
+    """The job that runs each day, with nobody looking, sees no keys but those of snapshot and timestamp."""
     read = {
         (name, job): set(re.findall(r"secrets\.(\w+)", str(workflow(name)["jobs"][job])))
         for name, job in HOLDERS
     }
 
-    assert read["keys", "refresh"] == {"FERRYMAN_KEY_ONLINE", "FERRYMAN_KEY_PASSPHRASE"}
+    assert read["keys", "refresh"] == {
+        "FERRYMAN_KEY_SNAPSHOT",
+        "FERRYMAN_KEY_TIMESTAMP",
+        "FERRYMAN_KEY_PASSPHRASE",
+    }
     assert read["keys", "refresh"] < read["release", "publish"]
 
 
