@@ -61,7 +61,7 @@ def trusted(args: argparse.Namespace) -> Trust:
         KeyProblemError: a file is no key, or the folder has none.
     """
     named = [_key(path) for path in args.key]
-    root = args.root.read_bytes() if args.root else None
+    root = _read(args.root) if args.root else None
     channels = tuple(args.channel)
     folder = args.keys
     if folder is None and not named and root is None:
@@ -83,7 +83,7 @@ def _key(path: Path) -> MinisignKey | Key:
     """minisign.pub, or a public key in PEM, which is one of provenance."""
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-    data = path.read_bytes()[:_LONGEST_KEY]
+    data = _read(path)[:_LONGEST_KEY]
     if b"-----BEGIN PRIVATE" in data or b"-----BEGIN ENCRYPTED" in data:
         raise KeyProblemError(
             f"{path} is a private key.", advice="Name the public one; keep this one to yourself."
@@ -99,6 +99,13 @@ def _key(path: Path) -> MinisignKey | Key:
         raise KeyProblemError(
             f"{path} is no public key: {error}.", advice="Name a PEM file or minisign.pub."
         ) from error
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+        raise UsageError(f"There is no file {path}.", advice="Name a file that you trust.") from error
 
 
 def _project_keys(given: Path | None) -> tuple[Path | None, tuple[str, ...]]:

@@ -159,8 +159,8 @@ class Tuf:
                 return Skipped(f"the repository cannot be reached: {error}")
             except ClientError as error:
                 return Failed(f"the metadata of {channel} does not hold: {error}", error.advice)
-        if found.name != subject.name:
-            return Failed(f"{subject.name} is {found.name} in the metadata of {channel}", _AGAIN)
+        if (known := found.path.rpartition("/")[2]) != subject.name:
+            return Failed(f"{subject.name} is {known} in the metadata of {channel}", _AGAIN)
         if found.bad:
             return Failed(
                 f"{subject.name} is {found.version} of {channel}, and {found.bad}", "Take another version."
