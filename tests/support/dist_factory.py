@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from ferryman_build.artifacts import (
@@ -43,8 +43,13 @@ def make_dist(
     targets: Sequence[str] = TARGETS,
     kinds: Sequence[Kind] = (Kind.ARCHIVE, Kind.EXECUTABLE),
     contents: Mapping[str, bytes] | None = None,
+    sbom: Callable[[str, str, str], bytes] | None = None,
 ) -> Manifest:
-    """Fill ``folder``; ``contents`` maps file names to bytes, which otherwise repeat the name and the version."""
+    """Fill ``folder``.
+
+    ``contents`` maps file names to bytes, which otherwise repeat the name and the version; ``sbom`` makes the document
+    beside each artifact from name, version and target.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     artifacts = []
     for target in targets:
@@ -53,6 +58,9 @@ def make_dist(
             data = (contents or {}).get(path, f"{path}\n".encode() * 40)
             (folder / path).write_bytes(data)
             (folder / path).chmod(0o644 if kind is Kind.ARCHIVE else 0o755)
+            beside, document = (f"{path}.cdx.json", sbom(name, version, target)) if sbom else ("", b"")
+            if beside:
+                (folder / beside).write_bytes(document)
             floor = {"glibc": "2.17"} if target.startswith("linux") else {"windows": "10.0"}
             artifacts.append(
                 Artifact(
@@ -60,6 +68,7 @@ def make_dist(
                     collector="standalone", bundler="ferryman", python="3.11.9", files=600, seconds=1.5,
                     needs=Needs(floor=floor), promise=floor,
                     materials=MATERIALS, smoke=SmokeResult(status=Smoke.PASSED, runner="native"),
+                    sbom=beside, sbom_sha256=hashlib.sha256(document).hexdigest() if beside else "",
                 )
             )  # fmt: skip
     manifest = Manifest(
@@ -68,6 +77,8 @@ def make_dist(
         tools={"python": "3.11.9", "zig": "0.17.1"},
         artifacts=tuple(artifacts),
     )
-    (folder / SUMS).write_text(sums_text((one.path, one.sha256) for one in artifacts), encoding="utf-8")
+    (folder / SUMS).write_text(
+        sums_text(row for one in artifacts for row in one.files_and_sums), encoding="utf-8"
+    )
     (folder / MANIFEST).write_bytes(manifest_bytes(manifest))
     return manifest

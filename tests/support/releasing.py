@@ -23,6 +23,7 @@ from ferryman_release.pages import write_pages
 from ferryman_release.pipeline import STEPS, Step, run_steps
 from ferryman_release.place import Place, open_place
 from support.dist_factory import make_dist
+from support.release_factory import sbom
 from support.release_keys import TestKeys, make_keys
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,7 +31,7 @@ MAIN = "import sys; from ferryman_release.cli import main; sys.exit(main())"
 PYPROJECT = """\
 [project]
 name = "lantern"
-version = "{version}"
+dynamic = ["version"]
 description = "Keeps a light on."
 requires-python = ">=3.11"
 [project.scripts]
@@ -70,6 +71,7 @@ class World:
     settings: dict[str, Any] = field(default_factory=dict)
     said: io.StringIO = field(default_factory=io.StringIO)
     environ: dict[str, str] = field(default_factory=dict)
+    url: str = ""
 
     def project(self, version: str = "1.0.0") -> Project:
         lines = "\n".join(
@@ -88,7 +90,7 @@ class World:
     def place(self, version: str = "1.0.0") -> Place:
         return open_place(
             self.project(version),
-            environ={},
+            environ=self.environ,
             secrets=self.keys.secrets,
             keys=self.keys.folder.path,
             now=self.clock,
@@ -98,7 +100,7 @@ class World:
         """With a dist/ of its own, made if need be."""
         dist = self.root / f"dist-{version}"
         if not dist.exists():
-            make_dist(dist, version, targets=self.targets)
+            make_dist(dist, version, targets=self.targets, sbom=sbom)
         chosen = Options(dist=dist, out=self.root / "out", **options)
         return Job(
             self.project(version), chosen, place or self.place(version), PlainUi(self.said), environ={}
@@ -119,13 +121,14 @@ class World:
         """Of a machine that knows the first root."""
         first = next(iter(self.keys.folder.roots().values()))
         given = {"clock": lambda: self.clock().timestamp(), **options}
-        return Client(self.place().public_url, self.root / state, root=first, channel=channel, **given)
+        self.url = self.url or self.place().public_url
+        return Client(self.url, self.root / state, root=first, channel=channel, **given)
 
     def publisher(self, *words: str, version: str = "1.0.0", **options: Any) -> subprocess.Popen[bytes]:
         """`ferryman` with these words as a process of its own, in the project's folder, with dist/ of this version."""
         dist = self.root / f"dist-{version}"
         if not dist.exists():
-            make_dist(dist, version, targets=self.targets)
+            make_dist(dist, version, targets=self.targets, sbom=sbom)
         self.project(version)
         where = ["--dist", str(dist)] if words[0] == "release" else []
         path = os.pathsep.join(str(ROOT / name) for name in ("build", "release", "release/client"))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from ferryman_build.cache import file_digest
 from ferryman_release.errors import VerifyError
 from ferryman_release.job import Job
 from ferryman_release.model import AssetKind
 from ferryman_release.steps.collect import take_over
 
-SBOM = ".cdx.json"
 PROVENANCE = ".intoto.json"
 BUNDLE = ".sigstore.json"
 
@@ -35,19 +35,30 @@ def checksums(job: Job) -> str:
 
 def no_sboms(job: Job) -> str:
     """The reason why there are none."""
-    there = any((job.options.dist / f"{one.path}{SBOM}").is_file() for one in job.manifest.artifacts)
-    return "" if there else "the build has made none"
+    return "" if any(artifact.sbom for artifact in job.manifest.artifacts) else "the build has made none"
 
 
 def sboms(job: Job) -> str:
-    """Take over the document that the build has made of each artifact."""
-    found = [one for one in job.manifest.artifacts if (job.options.dist / f"{one.path}{SBOM}").is_file()]
-    for artifact in found:
-        name = f"{artifact.path}{SBOM}"
-        take_over(job.options.dist / name, job.files / name)
-        job.add(name, AssetKind.SBOM, about=artifact.path)
-    missing = len(job.manifest.artifacts) - len(found)
-    return f"{len(found)} documents" + (f", {missing} artifacts have none" if missing else "")
+    """Take over the document that the build has made of each artifact.
+
+    Raises:
+        VerifyError: one is missing, or is not what the manifest says.
+    """
+    wrong, described = [], [one for one in job.manifest.artifacts if one.sbom]
+    for artifact in described:
+        source = job.options.dist / artifact.sbom
+        if not source.is_file() or file_digest(source) != artifact.sbom_sha256:
+            wrong.append(artifact.sbom)
+            continue
+        take_over(source, job.files / artifact.sbom)
+        job.add(artifact.sbom, AssetKind.SBOM, about=artifact.path)
+    if wrong:
+        raise VerifyError(
+            f"{len(wrong)} SBOMs in {job.options.dist} are not what the build has made.",
+            advice="Something changed or removed them after the build; build again.", details=wrong,
+        )  # fmt: skip
+    missing = len(job.manifest.artifacts) - len(described)
+    return f"{len(described)} documents" + (f"; {missing} artifacts have none" if missing else "")
 
 
 def provenance(job: Job) -> str:

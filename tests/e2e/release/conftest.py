@@ -18,7 +18,12 @@ BUCKET, PREFIX = "releases", "agent"
 def make_public(server: S3, bucket: str) -> None:
     """A new bucket that everyone may read."""
     server.make_bucket(bucket)
-    rule = {"Effect": "Allow", "Principal": "*", "Action": "s3:GetObject", "Resource": f"arn:aws:s3:::{bucket}/*"}
+    rule = {
+        "Effect": "Allow",
+        "Principal": "*",
+        "Action": "s3:GetObject",
+        "Resource": f"arn:aws:s3:::{bucket}/*",
+    }
     client = server.client()
     client.put_bucket_policy(Bucket=bucket, Policy=json.dumps({"Version": "2012-10-17", "Statement": [rule]}))
     client.close()
