@@ -44,7 +44,7 @@ SHELLS = {
     "sh": ("sh", "-e"),
 }
 JOB_KEYS = {"name", "runs-on", "needs", "if", "permissions", "timeout-minutes", "strategy", "outputs", "env",
-            "defaults", "steps"}  # fmt: skip
+            "defaults", "steps", "environment"}  # fmt: skip
 STEP_KEYS = {"name", "id", "if", "uses", "with", "run", "env", "shell", "working-directory"}
 
 
@@ -153,6 +153,8 @@ class WorkflowRun:
         machine: variables that say what this machine has in place of what GitHub's can reach.
         inputs: of workflow_dispatch or workflow_call; the others have their defaults.
         event: what started it.
+        variables: the repository's `vars`.
+        secrets: those of every environment; `github.token` is the one that is called GITHUB_TOKEN.
     """
 
     def __init__(
@@ -165,6 +167,8 @@ class WorkflowRun:
         machine: Mapping[str, str] | None = None,
         inputs: Mapping[str, Any] | None = None,
         event: str = "workflow_dispatch",
+        variables: Mapping[str, str] | None = None,
+        secrets: Mapping[str, str] | None = None,
     ) -> None:
         self.folder = folder
         self.artifacts = folder / "artifacts"
@@ -179,6 +183,8 @@ class WorkflowRun:
             "repository": "owner/repository", "workflow": self._workflow["name"],
             "sha": git(self._source, "rev-parse", "HEAD").strip(),
         }  # fmt: skip
+        self._vars = dict(variables or {})
+        self._secrets = dict(secrets or {})
         self._inputs = {**defaults((self._workflow["on"].get(event) or {}).get("inputs")), **(inputs or {})}
 
     def stand_in(self, name: str, artifacts: Mapping[str, Path]) -> None:
@@ -199,8 +205,10 @@ class WorkflowRun:
     def _run(self, name: str, definition: Mapping[str, Any], done: Mapping[str, Job]) -> Job:
         known(definition, JOB_KEYS, f"job {name}")
         contexts = {
-            "github": {**self._github, "job": name},
+            "github": {**self._github, "job": name, "token": self._secrets.get("GITHUB_TOKEN", "")},
             "inputs": self._inputs,
+            "vars": self._vars,
+            "secrets": self._secrets,
             "needs": {need: {"result": job.result, "outputs": job.outputs} for need, job in done.items()},
         }
         well = all(job.result == "success" for job in done.values())
