@@ -85,6 +85,9 @@ class Web(ThreadingHTTPServer):
         self.behave: Callable[[Handler], bool] | None = None
         self.url = f"http://127.0.0.1:{self.server_address[1]}/"
 
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that hangs up is what many a test is about."""
+
     @property
     def paths(self) -> list[str]:
         return [path for path, _ in self.seen]

@@ -39,7 +39,7 @@ class _Part:
         """Hash what an earlier attempt left; too much of it is nothing."""
         self.digest, self.have = hashlib.sha256(), 0
         with suppress(FileNotFoundError), self.path.open("rb") as stream:
-            while chunk := stream.read(READ):
+            while self.have <= self.size and (chunk := stream.read(READ)):
                 self.digest.update(chunk)
                 self.have += len(chunk)
         if self.have > self.size:

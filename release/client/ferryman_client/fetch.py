@@ -181,6 +181,7 @@ def _chunks(exchange: Exchange) -> Iterator[bytes]:
             since, got = time.monotonic(), 0
     if exchange.response.length:  # read1 does not say that a body is shorter than announced
         raise UnreachableError(f"{exchange.url} ended too early.", advice=_LATER)
+    exchange.response.read()  # nothing is left; it is this that gives the connection back
 
 
 def _first_byte(content_range: str) -> int:

@@ -86,9 +86,7 @@ class Refresher:
         try:
             with tempfile.TemporaryDirectory(prefix="ferryman-client-") as scratch:
                 folder = Path(scratch, "metadata")
-                with suppress(OSError, shutil.Error):
-                    shutil.copytree(self.state.metadata, folder, symlinks=True)
-                folder.mkdir(exist_ok=True)
+                _copy(self.state.metadata, folder)
                 return self._tuf(folder, url, target)
         except (OSError, StateError):
             raise StateError(
@@ -115,6 +113,17 @@ class Refresher:
             )
         channel_of(new)
         offers_of(new, target, self.kinds)
+
+
+def _copy(source: Path, destination: Path) -> None:
+    """What can be read of python-tuf's cache; a name that is no file (anymore) is left out."""
+    destination.mkdir()
+    for folder, inside in ((source, destination), (source / "root_history", destination / "root_history")):
+        with suppress(OSError):
+            names = [path for path in folder.iterdir() if path.is_file()]
+            inside.mkdir(exist_ok=True)
+            for path in names:
+                shutil.copyfile(path, inside / path.name)
 
 
 def gone_back(old: Trusted, new: Trusted) -> str:
