@@ -158,10 +158,7 @@ class Simulator(FetcherInterface):
         **about: Any,
     ) -> None:
         """Offer a release in a channel; ``about`` are further fields of the channel's own data (minimum, yanked …)."""
-        path = f"artifacts/{self.name}/{version}/release.json"
-        entry = {"version": version, "released": RELEASED, "promoted": RELEASED, "path": path,
-                 **_measure(self.objects[path])}  # fmt: skip
-        self.history[channel].insert(0, entry)
+        self.record(channel, version)
         found = self._offers(channel, version, rollout)
         if previous:
             found |= {f"{path}/previous": one for path, one in self._offers(channel, previous, None).items()}
@@ -171,6 +168,12 @@ class Simulator(FetcherInterface):
         self.channels[channel].targets = found
         if publish:
             self.publish(channel)
+
+    def record(self, channel: str, version: str) -> None:
+        """A release in a channel's history, and nothing else: the past of a channel that has had many."""
+        path = f"artifacts/{self.name}/{version}/release.json"
+        entry = {"version": version, "released": RELEASED, "promoted": RELEASED, "path": path}
+        self.history[channel].insert(0, entry | _measure(self.objects[path]))
 
     def _offers(self, channel: str, version: str, rollout: dict[str, Any] | None) -> dict[str, TargetFile]:
         found = {}
