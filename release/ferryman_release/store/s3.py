@@ -79,7 +79,7 @@ def client_config(settings: ReleaseSettings, *, relaxed: bool) -> Config:
         s3={"addressing_style": "path" if settings.endpoint or settings.path_style else "auto"},
         connect_timeout=CONNECT_SECONDS,
         read_timeout=READ_SECONDS,
-        retries={"mode": "standard", "max_attempts": ATTEMPTS},
+        retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
         max_pool_connections=CONNECTIONS,
         request_checksum_calculation=checksums,
         response_checksum_validation=checksums,
@@ -89,9 +89,13 @@ def client_config(settings: ReleaseSettings, *, relaxed: bool) -> Config:
 
 def _session(environ: Mapping[str, str], region: str) -> Any:
     """The usual chain; what ``environ`` says is handed over, since boto3 reads only the process's own."""
+    key, secret = environ.get("AWS_ACCESS_KEY_ID") or None, environ.get("AWS_SECRET_ACCESS_KEY") or None
+    if (key is None) != (secret is None):  # boto3 would go on without saying anything
+        missing = "AWS_ACCESS_KEY_ID" if key is None else "AWS_SECRET_ACCESS_KEY"
+        raise botocore.exceptions.PartialCredentialsError(provider="environment", cred_var=missing)
     return boto3.Session(
-        aws_access_key_id=environ.get("AWS_ACCESS_KEY_ID") or None,
-        aws_secret_access_key=environ.get("AWS_SECRET_ACCESS_KEY") or None,
+        aws_access_key_id=key,
+        aws_secret_access_key=secret,
         aws_session_token=environ.get("AWS_SESSION_TOKEN") or None,
         profile_name=environ.get("AWS_PROFILE") or None,
         region_name=region,
@@ -318,7 +322,7 @@ class Boto:
             raise explain(type(error).__name__, 0, self._facts(action, key, error)) from error
 
     def _facts(self, action: str, key: str, error: Exception) -> Facts:
-        answer: Mapping[str, Any] = getattr(error, "response", {})
+        answer: Mapping[str, Any] = getattr(error, "response", None) or {}
         said, meta = answer.get("Error", {}), answer.get("ResponseMetadata", {})
         headers = meta.get("HTTPHeaders", {})
         here = datetime.now(UTC).isoformat(timespec="seconds")

@@ -91,5 +91,6 @@ def check_signatures(server: S3) -> Iterator[None]:
 
 
 def _post(url: str, data: bytes = b"") -> None:
-    with urllib.request.urlopen(urllib.request.Request(url, data=data, method="POST")):
+    plain = {"Content-Type": "text/plain"}
+    with urllib.request.urlopen(urllib.request.Request(url, data=data, method="POST", headers=plain)):
         pass
