@@ -155,7 +155,9 @@ def keys(parser: argparse.ArgumentParser) -> None:
 def verify(parser: argparse.ArgumentParser) -> None:
     """`ferryman verify`."""
     parser.add_argument(
-        "what", metavar="FILE|URL|DIR", help="an artifact, a dist/ folder, or the folder of a version, here or elsewhere"
+        "what",
+        metavar="FILE|URL|DIR",
+        help="an artifact, a dist/ folder, or the folder of a version, here or elsewhere",
     )
     parser.add_argument(
         "--policy", action="append", default=[], metavar="A,B",
@@ -167,10 +169,26 @@ def verify(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--root", type=Path, metavar="FILE", help="the root metadata to trust: root.json")
     parser.add_argument(
-        "--keys", type=Path, metavar="DIR", help="a project's key folder to trust (default: that of the project here)"
+        "--keys",
+        type=Path,
+        metavar="DIR",
+        help="a project's key folder to trust (default: that of the project here)",
     )
     parser.add_argument("--project", type=Path, metavar="DIR", help="whose key folder that is")
     parser.add_argument(
-        "--channel", action="append", default=[], metavar="NAME", help="where a release must have been (default: any known)"
+        "--channel",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="where a release must have been (default: any known)",
     )
     parser.add_argument("--offline", action="store_true", help="no network at all")
+
+
+def believe_revoked(parser: argparse.ArgumentParser) -> None:
+    """After a revocation, for who looks at what the old key has signed."""
+    parser.add_argument(
+        "--believe-revoked",
+        action="store_true",
+        help="read what revoked keys have signed: you have looked at it",
+    )

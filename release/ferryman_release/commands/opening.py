@@ -18,7 +18,9 @@ from ferryman_release.place import Place, open_place
 def opened(args: argparse.Namespace) -> tuple[Project, Place]:
     """The project of the command line, and its place."""
     project = load_project(find_project(Path.cwd(), args.project), lock_required=False)
-    return project, open_place(project)
+    place = open_place(project)
+    place.keys.believe_revoked = getattr(args, "believe_revoked", False)
+    return project, place
 
 
 def ui_of(args: argparse.Namespace) -> Ui:

@@ -71,10 +71,12 @@ class KeyFolder:
 
     Args:
         path: usually `keys` beside pyproject.toml.
+        believe_revoked: read what revoked keys have signed; a person has looked at it.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, believe_revoked: bool = False) -> None:
         self.path = path
+        self.believe_revoked = believe_revoked
 
     @property
     def metadata(self) -> Path:
@@ -171,16 +173,16 @@ class KeyFolder:
         version = max(found)
         return version, found[version].read_bytes()
 
-    def all_roots(self, *, revoked: bool = False) -> list[Root]:
+    def all_roots(self, *, revoked: bool | None = None) -> list[Root]:
         """What every root says, newest first: to read what was signed before a rotation.
 
-        Keys that were revoked count for nothing in any of them, unless ``revoked``.
+        Keys that were revoked count for nothing in any of them, unless ``revoked`` (by default :attr:`believe_revoked`).
         """
         self.root()
         found = [parse(data, Root, f"{number}.root.json").signed for number, data in self.roots().items()]
         return [self._without_revoked(root, root.roles, revoked) for root in reversed(found)]
 
-    def all_targets(self, *, revoked: bool = False) -> list[Targets]:
+    def all_targets(self, *, revoked: bool | None = None) -> list[Targets]:
         """The same of every targets document that some root's keys have signed."""
         self.targets()
         roots = self.all_roots(revoked=revoked)
@@ -235,9 +237,10 @@ class KeyFolder:
         """Every key that provenance was ever signed with and that nobody has revoked: for releases old and new."""
         return tuple(one.key() for one in self.known().keys if PROVENANCE in one.roles and not one.revoked)
 
-    def _without_revoked(self, signed: S, roles: Mapping[str, Role], believe: bool) -> S:
+    def _without_revoked(self, signed: S, roles: Mapping[str, Role], believe: bool | None) -> S:
         """``signed``, whose ``roles`` lose the keys that were revoked."""
-        gone = set() if believe else {one.id for one in self.known().keys if one.revoked}
+        believed = self.believe_revoked if believe is None else believe
+        gone = set() if believed else {one.id for one in self.known().keys if one.revoked}
         for role in roles.values():
             role.keyids = [keyid for keyid in role.keyids if keyid not in gone]
         return signed

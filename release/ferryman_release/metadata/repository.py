@@ -13,6 +13,8 @@ Rules of a transaction:
 4. Root documents go up last before the timestamp: a client takes a new root as soon as it can see it, and must not wait
    long for metadata that the root's keys have signed.
 5. A rival that was faster keeps its release; this run has lost nothing but the flip, and can be run again on top.
+6. A channel whose document was signed by a key that is not its own any more is signed again, whatever the change was for:
+   with the new targets clients would refuse it. What a revoked key has signed is read only when a person says so.
 """
 
 from __future__ import annotations
@@ -141,6 +143,13 @@ class Repository:
             document: Metadata[Any] = Metadata.from_bytes(content)
             if not isinstance(document.signed, kind):
                 raise MetadataError(f"{role} has the metadata of another role.", advice=_TAMPERED)
+            if not believed(document, role, self._delegators(role)) and believed(
+                document, role, self._delegators(role, revoked=True)
+            ):
+                raise MetadataError(
+                    f"The metadata of {role} in the store was signed by a key that was revoked.",
+                    advice=_REVOKED,
+                )
             _verify_by_any(document, role, self._delegators(role))
         except RepositoryError as error:
             raise MetadataError(
@@ -148,10 +157,15 @@ class Repository:
             ) from error
         return document
 
-    def _delegators(self, role: str) -> list[Root | Targets]:
+    def _delegators(self, role: str, *, revoked: bool | None = None) -> list[Root | Targets]:
         if role in self.keys.channels():
-            return list(self.keys.all_targets())
-        return list(self.keys.all_roots())
+            return list(self.keys.all_targets(revoked=revoked))
+        return list(self.keys.all_roots(revoked=revoked))
+
+    def outdated(self, current: Current) -> list[str]:
+        """The channels whose documents were signed by keys that are not theirs any more: clients will refuse them."""
+        delegator: Targets = self.keys.targets().signed
+        return [role for role, found in current.documents.items() if not believed(found, role, [delegator])]
 
     def _state(self, role: str, targets: Targets) -> ChannelState:
         target = targets.targets[f"{role}/channel"]
@@ -222,7 +236,9 @@ class Transaction:
         }
 
     def stage(self) -> None:
-        """Sign and put everything into the store but the pointer (rules 1 to 3)."""
+        """Sign and put everything into the store but the pointer (rules 1 to 3, 6)."""
+        for role in self._repository.outdated(self.current):
+            self._changed.setdefault(role, self.state(role))
         for state in self._changed.values():
             key, content = history_object(state.history)
             self._create(key, content)
@@ -327,6 +343,20 @@ class Transaction:
 
 
 _TAMPERED = "Somebody changed the store, or keys/ is not that of this store. Compare keys/ with the commit that published last."
+
+_REVOKED = (
+    "Look at what it says: `ferryman releases --believe-revoked`. If that is what you have published, `ferryman refresh "
+    "--believe-revoked` signs it with the new keys."
+)
+
+
+def believed(document: Metadata[Any], role: str, delegators: Sequence[Root | Targets]) -> bool:
+    """Whether any of ``delegators`` vouches for the document."""
+    try:
+        _verify_by_any(document, role, delegators)
+    except RepositoryError:
+        return False
+    return True
 
 
 def _verify_by_any(document: Metadata[Any], role: str, delegators: Sequence[Root | Targets]) -> None:
