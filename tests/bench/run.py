@@ -12,13 +12,21 @@ BENCHES = (
     "launcher",
     "payload_delta",
     "extension",
-    "matrix",
-)  # the last takes the tree that the one before it has built
+    "matrix",  # takes the tree that the one before it has built
+    "release_client",
+)
+TOGETHER = {"release": ("release", "release_client")}  # one name for what belongs to one half
 
 
 def main(arguments: list[str]) -> int:
     """Exit code 1 when any promise is not kept. What begins with a dash is handed to the one bench that is named."""
-    names = [word for word in arguments if not word.startswith("-")]
+    named = [word for word in arguments if not word.startswith("-")]
+    names = [
+        name
+        for word in named
+        for name in TOGETHER.get(word, (word,))
+        if name in BENCHES or name not in TOGETHER
+    ]
     options = [word for word in arguments if word.startswith("-")]
     unknown = sorted(set(names) - set(BENCHES))
     if unknown:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import shutil
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -187,6 +186,8 @@ _LATER = "Try again: it goes on where it stopped."
 
 
 def _check_space(folder: Path, size: int, part: _Part) -> None:
+    import shutil
+
     have = part.path.stat().st_size if part.path.exists() else 0
     free = shutil.disk_usage(folder).free
     if free < size - have:

@@ -6,11 +6,8 @@ The machine's identifier is hashed with the seed of a rollout and never leaves t
 from __future__ import annotations
 
 import os
-import platform
 import re
-import subprocess
 import sys
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,6 +65,8 @@ class Machine:
 
         ``state_dir`` keeps a random identifier for a machine that has none of its own.
         """
+        import platform
+
         system = platform.system().lower()
         arch = _arch(platform.machine().lower())
         libc, version = _libc() if system == "linux" else ("", _system_version(system))
@@ -100,6 +99,8 @@ def _libc() -> tuple[str, str]:
 
 def musl_version(folders: tuple[str, ...] = ("/lib", "/usr/lib", "/usr/local/lib")) -> str:
     """What musl's loader says of itself on standard error when it is run without a program; "" where it cannot be run."""
+    import subprocess
+
     for loader in (path for folder in folders for path in sorted(Path(folder).glob("ld-musl-*.so.1"))):
         try:
             said = subprocess.run([loader], capture_output=True, text=True, timeout=5, check=False).stderr
@@ -113,6 +114,8 @@ def musl_version(folders: tuple[str, ...] = ("/lib", "/usr/lib", "/usr/local/lib
 def _system_version(system: str) -> str:
     """Of macOS or Windows; 10.0.19045, and 11.0.22631 for what the market calls 11."""
     if system == "darwin":
+        import platform
+
         return platform.mac_ver()[0]
     if sys.platform == "win32":
         seen = sys.getwindowsversion()
@@ -152,6 +155,8 @@ def _linux(paths: tuple[str, ...] = ("/etc/machine-id", "/var/lib/dbus/machine-i
 
 def _darwin() -> str:
     """IOPlatformUUID, which only a program of the system tells."""
+    import subprocess
+
     try:
         said = subprocess.run(
             ["/usr/sbin/ioreg", "-rd1", "-c", "IOPlatformExpertDevice"],
@@ -190,6 +195,8 @@ SOURCES: dict[str, Callable[[], str]] = {"linux": _linux, "darwin": _darwin, "wi
 
 def _kept(state_dir: Path | None) -> str:
     """A random identifier: the one that is kept, or a new one, kept if that is possible."""
+    import uuid
+
     new = uuid.uuid4().hex
     if state_dir is None:
         return new

@@ -6,8 +6,6 @@ machine remembers although the cache of metadata was lost, and whether the docum
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -83,6 +81,8 @@ class Refresher:
             return self._in_copy(url, target, error)
 
     def _in_copy(self, url: str, target: str, cause: Exception) -> tuple[dict[str, Role], dict[str, Target]]:
+        import tempfile
+
         try:
             with tempfile.TemporaryDirectory(prefix="ferryman-client-") as scratch:
                 folder = Path(scratch, "metadata")
@@ -117,6 +117,8 @@ class Refresher:
 
 def _copy(source: Path, destination: Path) -> None:
     """What can be read of python-tuf's cache; a name that is no file (anymore) is left out."""
+    import shutil
+
     destination.mkdir()
     for folder, inside in ((source, destination), (source / "root_history", destination / "root_history")):
         with suppress(OSError):

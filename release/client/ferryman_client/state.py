@@ -15,7 +15,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -137,6 +136,8 @@ def _decode(data: Any) -> Trusted:
 
 def write(path: Path, data: bytes) -> None:
     """Replace a file so that a reader, and a machine that loses power, has the old bytes or the new ones."""
+    import tempfile
+
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:

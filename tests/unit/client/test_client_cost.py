@@ -85,7 +85,7 @@ def loaded(code: str, *arguments: str) -> set[str]:
     return set(json.loads(done.stdout.splitlines()[-1]))
 
 
-HEAVY = {"tuf", "securesystemslib", "urllib3", "requests", "cryptography", "http.client", "ssl", "email", "urllib.request", "asyncio",
+HEAVY = {"subprocess", "uuid", "tempfile", "shutil", "tuf", "securesystemslib", "urllib3", "requests", "cryptography", "http.client", "ssl", "email", "urllib.request", "asyncio",
          "boto3", "msgspec", "rich"}  # fmt: skip
 
 

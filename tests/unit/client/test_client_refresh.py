@@ -159,7 +159,6 @@ def test_connection_that_breaks_in_mid_refresh(sim: Simulator, client_of: MakeCl
 def test_mirror_takes_over(sim: Simulator, tmp_path: Path) -> None:
     """A dead first place is one attempt; the mirror serves metadata, documents and artifacts."""
     url = sim.write(tmp_path / "mirror")
-    client = client_of(fetcher=None)
     client = Client(
         "http://127.0.0.1:9/", tmp_path / "state", root=sim.root_bytes, mirrors=[url], machine=sim.machine
     )
