@@ -194,7 +194,7 @@ class Sbom:
         if data is None:
             return Skipped("there is no SBOM beside it")
         listed = _artifact(subject, evidence)
-        said = getattr(listed, "sbom_sha256", "")
+        said = listed.sbom_sha256 if listed else ""
         if said and said != hashlib.sha256(data).hexdigest():
             return Failed(f"{name} is not the one that {MANIFEST} lists", _AGAIN)
         if wrong := evidence.wrong(name):
