@@ -149,9 +149,9 @@ def requirement_graph(
         name = waiting.pop()
         for wanted in _required(known[name].requires, environment, extras[name]):
             other = canonicalize_name(wanted.name)
-            if other not in known or other == name:
+            if other not in known:
                 continue
-            found[name].add(other)
+            found[name] |= {other} - {name}  # an extra may ask for other extras of the same distribution
             if not wanted.extras <= extras[other]:
                 extras[other] |= wanted.extras
                 waiting.append(other)

@@ -122,7 +122,7 @@ def _library(key: Key, group: Group, files: tuple[File, ...]) -> Component:
         ref="library:" + "+".join(filter(None, (f"{name}@{key.version or 'unknown'}", package.source if package else ""))),
         sort=Sort.LIBRARY, name=name, version=key.version,
         supplier=package.distro.partition("-")[0] if package else "",
-        licences=(licence(row.licence_of(key.version)),) if row else (),
+        licences=(licence(text),) if row and (text := row.licence_of(key.version)) else (),
         purl=_package_purl(package) if package else _purl("generic", name, key.version),
         cpe=_cpe(row.cpe, key.version) if row else "", files=files, linked_into=tuple(sorted(group.linked_into)),
         basis=Basis.BYTES if group.says else Basis.PACKAGE,
@@ -159,7 +159,7 @@ def _needs(program: Program, grouped: Grouped, refs: Mapping[Key, str]) -> dict[
     found[application] |= {starter, *([interpreter] if interpreter else [])}
     if interpreter:
         found[starter].add(interpreter)
-    _adopt(found, refs, interpreter or application, application)
+    _adopt(found, refs, grouped, interpreter or application, application)
     return found
 
 
@@ -183,9 +183,14 @@ def _distance(path: str, user: str) -> tuple[bool, int, str]:
     return posixpath.dirname(path) != posixpath.dirname(user), path.count("/"), path
 
 
-def _adopt(found: dict[str, set[str]], refs: Mapping[Key, str], libraries_to: str, wheels_to: str) -> None:
-    """What nobody needs by name is loaded by name at run time: it hangs on the interpreter or the application."""
+def _adopt(
+    found: dict[str, set[str]], refs: Mapping[Key, str], grouped: Grouped, libraries_to: str, wheels_to: str
+) -> None:
+    """What nobody needs by name is loaded by name at run time: it hangs on whoever brought it."""
     needed = {other for others in found.values() for other in others}
     for key, ref in refs.items():
-        if ref not in needed and key != _APPLICATION:
-            found[wheels_to if key.owner is Owner.WHEEL else libraries_to].add(ref)
+        if ref in needed or key == _APPLICATION:
+            continue
+        group = grouped.groups.get(key, Group())
+        brought = {refs[own] for file in group.files if (own := Key(file.owner, file.wheel)) in refs} - {ref}
+        found[min(brought, default=wheels_to if key.owner is Owner.WHEEL else libraries_to)].add(ref)

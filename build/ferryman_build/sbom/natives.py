@@ -34,7 +34,9 @@ class Library(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     cpe: str = ""
 
     def licence_of(self, version: str) -> str:
-        """The licence of that version; of an unknown one, today's."""
+        """The licence of that version; "" for an unknown one where it is not the same for all."""
+        if self.earlier and not version:
+            return ""
         return next(
             (licence for begin, licence in self.earlier.items() if version.startswith(begin)), self.licence
         )
