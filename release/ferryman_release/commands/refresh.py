@@ -17,6 +17,8 @@ from ferryman_release.metadata.repository import Transaction
 from ferryman_release.operate import change
 from ferryman_release.pages import write_pages
 from ferryman_release.place import Place
+from ferryman_release.signing.minisign import signature_key
+from ferryman_release.site.pointer import pointer_key
 
 
 def run(args: argparse.Namespace) -> int:
@@ -29,9 +31,12 @@ def run(args: argparse.Namespace) -> int:
     renewed: list[str] = []
     left: dict[str, str] = {}
 
+    def outdated(transaction: Transaction) -> list[str]:
+        return place.repository(project.name).outdated(transaction.current)
+
     def edit(transaction: Transaction) -> None:
         for role in transaction.current.channels:
-            if not _due(transaction, role):
+            if not _due(transaction, role) and role not in outdated(transaction):
                 continue
             if reason := _no_key(place, role):
                 left[role] = reason
@@ -41,9 +46,8 @@ def run(args: argparse.Namespace) -> int:
 
     with place.store:
         change(place, project.name, edit)
-        if (
-            renewed
-        ):  # the pointers for installers say until when a channel holds, and take the key of minisign
+        # The pointers for installers say until when a channel holds, and take the key of minisign.
+        if renewed or _other_key(place):
             write_pages(place, project, project.name)
         sys.stdout.write(
             f"the timestamp is new; channels signed again: {', '.join(renewed) or 'none had to be'}\n"
@@ -56,6 +60,13 @@ def _due(transaction: Transaction, role: str) -> bool:
     now, full = transaction.now(), transaction.expiry(role)
     expires: datetime = transaction.current.documents[role].signed.expires
     return expires - now < (full - now) / 2
+
+
+def _other_key(place: Place) -> bool:
+    """Whether a pointer for installers is signed by another key than keys/minisign.pub: that key was rotated."""
+    key = place.keys.minisign_public().key_id
+    pointers = (place.store.get(pointer_key(channel)) for channel in place.keys.channels())
+    return any(signature_key(found[0]) != key for found in pointers if found)
 
 
 def _no_key(place: Place, role: str) -> str:

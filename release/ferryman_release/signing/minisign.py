@@ -92,6 +92,12 @@ def minisign_verify(data: bytes, signature: bytes, key: MinisignKey) -> str:
     return found.trusted_comment
 
 
+def signature_key(signature: bytes) -> bytes:
+    """The id of the key that a signature says it is by; nothing of it is verified. b"" when it is no signature."""
+    lines = signature.decode(errors="replace").split("\n")
+    return decode_line(lines[1])[2:10] if len(lines) > 1 else b""
+
+
 def _parse(signature: bytes) -> _Parsed:
     broken = VerifyError("This is no signature of minisign in its prehashed form.", advice=_ADVICE)
     try:

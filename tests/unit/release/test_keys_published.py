@@ -10,7 +10,10 @@ import pytest
 from ferryman_client import ClientError
 from ferryman_release import cli
 from ferryman_release.commands import keys as command
+from ferryman_release.keys.folder import KeyFolder
+from ferryman_release.signing import minisign_verify
 from ferryman_release.signing.keyfile import plain_pem, write_key
+from ferryman_release.site.pointer import split_pointer
 from support.dist_factory import make_dist
 from support.release_keys import private_key
 from support.releasing import World, make_world
@@ -106,6 +109,25 @@ def test_what_a_revoked_key_signed_is_looked_at_first(world: World, run: Run, ro
     assert code == 0, err
     assert run("releases")[0] == run("refresh")[0] == 0
     assert world.look() == "1.0.0"
+
+
+def test_a_new_minisign_key_signs_what_installers_read(world: World, run: Run) -> None:
+    """One refresh after the rotation: pointer and installer have the new key, and none of the old one."""
+    publish(world, run, "1.0.0")
+    old = world.keys.folder.minisign_public()
+    before = world.objects()
+    assert run("refresh")[0] == 0
+    assert world.objects()["channels/canary.signed"] == before["channels/canary.signed"]
+    successor(world, run, "rotate", "minisign")
+    code, _, err = run("refresh")
+    assert code == 0, err
+    new = KeyFolder(world.keys.folder.path).minisign_public()
+    signature, payload = split_pointer(world.objects()["channels/canary.signed"])
+    assert minisign_verify(payload, signature, new)
+    for name in ("install.sh", "index.html"):
+        assert old.line in before[name].decode()
+        assert new.line in world.objects()[name].decode()
+        assert old.line not in world.objects()[name].decode()
 
 
 def test_a_new_channel_is_published_to(world: World, run: Run) -> None:
