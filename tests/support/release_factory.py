@@ -63,12 +63,18 @@ def make_release_folder(
         minisign, provenance: names of the keys that sign (support.release_keys); those of `make_keys` by default.
     """
     path = prefix / ARTIFACTS / name / version
-    manifest = make_dist(path, version, name=name, targets=targets, kinds=kinds, contents=contents)
+    manifest = make_dist(
+        path,
+        version,
+        name=name,
+        targets=targets,
+        kinds=kinds,
+        contents=contents,
+        sbom=sbom if sboms else None,
+    )
     for artifact in manifest.artifacts:
         signed = envelope(statement(manifest, artifact, repository=REPOSITORY), [signer(provenance)])
         (path / f"{artifact.path}.intoto.json").write_bytes(signed)
-        if sboms:
-            (path / f"{artifact.path}.cdx.json").write_bytes(sbom(name, version, artifact.target))
     for file, data in (more or {}).items():
         (path / file).write_bytes(data)
     sign_sums(path, name, version, minisign)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from pathlib import Path
 
@@ -35,7 +36,8 @@ def run(args: argparse.Namespace) -> int:
     """
     selection = select(args.policy)
     trust = trusted(args)
-    with opened(args.what, trust, None if args.offline else HttpFetcher()) as found:
+    fetcher = HttpFetcher()
+    with contextlib.closing(fetcher), opened(args.what, trust, None if args.offline else fetcher) as found:
         results = verify_all(found, selection)
     if args.json:
         text = msgspec.json.format(msgspec.json.encode(report(results)), indent=2)

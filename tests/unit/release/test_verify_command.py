@@ -80,19 +80,19 @@ def test_what_release_publishes_is_verified(world: World, folder: Path, run: Run
 
     assert (code, err) == (0, "")
     held = {policy for policy, result in results(out).items() if result == "held"}
-    assert held == {"checksums", "signature", "release", "provenance", "tuf"}
+    assert held == {"checksums", "signature", "release", "sbom", "provenance", "tuf"}
     assert json.loads(out)["held"] is True
 
 
 def test_the_table_for_people(world: World, folder: Path, run: Run) -> None:
     """Which held, which did not and why, and which were not asked."""
-    code, out, _ = run(folder / ARTIFACT, "--keys", world.keys.folder.path, "--policy", "signature,sbom")
+    code, out, _ = run(folder / ARTIFACT, "--keys", world.keys.folder.path, "--policy", "signature,sigstore")
 
     assert code == 23
     lines = {line.split()[0]: line for line in out.splitlines() if line}
     assert "held" in lines["signature"]
-    assert "FAILED" in lines["sbom"]
-    assert "it was asked for, and there is no SBOM beside it" in lines["sbom"]
+    assert "FAILED" in lines["sigstore"]
+    assert "it was asked for, and there is no bundle of sigstore beside it" in lines["sigstore"]
     assert "not asked" in lines["tuf"]
 
 
@@ -209,7 +209,7 @@ def test_all_demands_everything(world: World, folder: Path, run: Run) -> None:
 
     assert code == 23
     found = results(out)
-    assert {policy for policy, result in found.items() if result == "FAILED"} == {"sbom", "sigstore"}
+    assert {policy for policy, result in found.items() if result == "FAILED"} == {"sigstore"}
     assert found["authenticode"] == "skipped"
 
 
