@@ -5,6 +5,8 @@ Not signed and not for decisions: a program that installs reads signed metadata 
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 import msgspec
 
 from ferryman_release.model import ARTIFACTS
@@ -77,4 +79,4 @@ def _file(site: Site, one: SiteFile) -> dict[str, object]:
 
 def artifact_url(site: Site, path: str) -> str:
     """The absolute URL of a path that is relative to `<prefix>/artifacts`."""
-    return f"{site.url.rstrip('/')}/{ARTIFACTS}/{path}"
+    return f"{site.url.rstrip('/')}/{ARTIFACTS}/{quote(path)}"

@@ -6,8 +6,9 @@ quoting has to be clever. Templates are data files of the package; a script is t
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.resources import files
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ from ferryman_release.site.model import Site
 from ferryman_release.site.pointer import pointer_of, pointer_payload
 
 SHELL_PARTS = ("head", "options", "machine", "verify", "download", "choose", "place")
+POWERSHELL_PARTS = ("head", "trust", "place")
 
 # Signed by a key that signs nothing else (its seed is the SHA-256 of these words), so that a script can ask a program
 # whether it checks signatures: the message is "a known answer\n", the trusted comment "a known answer".
@@ -53,13 +55,25 @@ def install_sh(site: Site) -> bytes:
     Raises:
         MetadataError: a value could not stand in a script.
     """
-    parts = [_template(f"sh/{part}.sh.in") for part in SHELL_PARTS]
-    return replaced("\n".join(part.rstrip("\n") + "\n" for part in parts), _words(site)).encode("ascii")
+    return _script([f"sh/{part}.sh.in" for part in SHELL_PARTS], _words(site))
 
 
 def install_ps1(site: Site) -> bytes:
-    """The script for PowerShell; raises as :func:`install_sh`."""
-    return replaced("", _words(site)).encode("ascii")
+    """The script for PowerShell, with the lines' ends of Windows; raises as :func:`install_sh`."""
+    words = _words(site)
+    # Its own name: a type that PowerShell has compiled stays until the window is closed.
+    class_name = "Minisign" + hashlib.sha256(_template("ps1/verifier.cs.in").encode()).hexdigest()[:8]
+    verifier = replaced(_template("ps1/verifier.cs.in"), {"CLASS": class_name})
+    made = _script(
+        [f"ps1/{part}.ps1.in" for part in POWERSHELL_PARTS],
+        {**words, "CLASS": class_name, "VERIFIER": verifier},
+    )
+    return made.replace(b"\n", b"\r\n")
+
+
+def _script(parts: Iterable[str], words: Mapping[str, str]) -> bytes:
+    template = "\n".join(_template(part).rstrip("\n") + "\n" for part in parts)
+    return replaced(template, words).encode("ascii")
 
 
 def replaced(template: str, words: Mapping[str, str]) -> str:
