@@ -7,6 +7,7 @@ import hashlib
 import os
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from ferryman_build.artifacts import Artifact, Kind, Manifest, ProjectInfo, Source
@@ -312,3 +313,38 @@ def test_an_end_between_the_renames_leaves_the_old_release(
         build.deliver({name: f"new {name}" for name in (*LINUX, *ARM)}, "s2")
 
     assert build.everything() == before
+
+
+# --- what lies beside an artifact -----------------------------------------------------------------------------------------
+
+
+def described(build: Build, program: str, sbom: str, source: str = "s1") -> tuple[str, ...]:
+    """Deliver a program with its SBOM; the names of what was removed."""
+    manifest = build.manifest({"a-linux-amd64": program}, source)
+    artifact = msgspec.structs.replace(
+        manifest.artifacts[0], sbom="a.cdx.json", sbom_sha256=hashlib.sha256(sbom.encode()).hexdigest()
+    )
+    whole = msgspec.structs.replace(manifest, artifacts=(artifact,))
+    files = build.products({"a-linux-amd64": program, "a.cdx.json": sbom})
+    return deliver(whole, files, build.dist)[1]
+
+
+def test_an_sbom_is_a_product(build: Build) -> None:
+    """It is delivered with its artifact, listed in the sums, and cannot be run."""
+    assert described(build, "program", "inside") == ()
+
+    assert build.files() == {"a-linux-amd64": "program", "a.cdx.json": "inside"}
+    assert (build.dist / "a.cdx.json").stat().st_mode & 0o777 == 0o644
+    assert (build.dist / SUMS).read_text().splitlines()[1].endswith("  a.cdx.json")
+
+
+def test_an_sbom_goes_with_its_artifact(build: Build) -> None:
+    """Of another source both are removed; one that was edited stays, and its artifact is not kept for a later build."""
+    described(build, "program", "inside")
+    assert build.deliver(ARM, "s2") == ("a-linux-amd64", "a.cdx.json")
+
+    described(build, "program", "inside", "s2")
+    (build.dist / "a.cdx.json").write_text("edited")
+    build.deliver(ARM, "s2")
+    assert build.listed() == sorted(ARM)
+    assert build.files()["a.cdx.json"] == "edited"

@@ -24,6 +24,7 @@ from ferryman_build.artifacts import (
     SmokeResult,
     Source,
 )
+from ferryman_build.checksums import parse_sums
 from ferryman_build.errors import ManifestError
 from ferryman_build.manifest import (
     manifest_bytes,
@@ -55,6 +56,8 @@ def manifest(*artifacts: Artifact, **more: Any) -> Manifest:
 
 
 LINUX, WINDOWS = artifact(), artifact("windows-amd64", Kind.EXECUTABLE)
+SBOM = b"what is inside"
+DESCRIBED = artifact(sbom=f"{LINUX.path}.cdx.json", sbom_sha256=hashlib.sha256(SBOM).hexdigest())
 
 
 def filled(folder: Path, whole: Manifest) -> Path:
@@ -62,6 +65,8 @@ def filled(folder: Path, whole: Manifest) -> Path:
     folder.mkdir(parents=True)
     for one in whole.artifacts:
         (folder / one.path).write_bytes(f"{one.target} {one.kind}".encode())
+        if one.sbom:
+            (folder / one.sbom).write_bytes(SBOM)
     (folder / "manifest.json").write_bytes(manifest_bytes(whole))
     return folder
 
@@ -123,6 +128,10 @@ def _changed(**fields: Any) -> bytes:
         (_changed(sha256="A" * 64), "cannot be trusted"),
         (_changed(sha256="a" * 63), "cannot be trusted"),
         (_changed(size=-1), "cannot be trusted"),
+        *((_changed(**{"sbom": path, "sbom-sha256": "a" * 64}), "cannot be trusted") for path in ("../x", "SHA256SUMS", "a:b")),
+        (_changed(**{"sbom": "x.cdx.json", "sbom-sha256": "a"}), "cannot be trusted"),
+        (_changed(sbom="x.cdx.json"), "cannot be trusted"),
+        (_changed(**{"sbom-sha256": "a" * 64}), "cannot be trusted"),
     ],
 )  # fmt: skip
 def test_wrong_manifests(content: bytes, message: str) -> None:
@@ -172,6 +181,11 @@ def _source(**more: Any) -> Source:
             "linux-amd64 archive: agent-1.0-linux-amd64.archive with sha256",
         ),
         (manifest(artifact(path="renamed", content="linux-amd64 archive")), "one file under two names"),
+        (manifest(DESCRIBED), "two SBOMs"),
+        (
+            manifest(artifact("darwin-arm64", sbom=LINUX.path, sbom_sha256="a" * 64)),
+            "both linux-amd64 archive and darwin-arm64 archive",
+        ),
         (
             manifest(artifact("darwin-arm64", path=LINUX.path)),
             "both linux-amd64 archive and darwin-arm64 archive",
@@ -248,6 +262,21 @@ def test_merge_dirs(tmp_path: Path) -> None:
     merge_dirs([a, b], into)
     merge_dirs([into, a], into)
     assert {name: content for name, (content, _) in snapshot(into).items()} == before
+
+
+def test_an_sbom_goes_with_its_artifact(tmp_path: Path) -> None:
+    """It is copied, listed in SHA256SUMS, cannot be run, and is compared with the manifest like everything else."""
+    folder, into = filled(tmp_path / "a", manifest(DESCRIBED)), tmp_path / "dist"
+    merge_dirs([folder], into)
+
+    assert (into / DESCRIBED.sbom).read_bytes() == SBOM
+    assert (into / DESCRIBED.sbom).stat().st_mode & 0o777 == 0o644
+    assert parse_sums((into / "SHA256SUMS").read_text(encoding="utf-8")) == dict(DESCRIBED.files_and_sums)
+
+    (folder / DESCRIBED.sbom).write_bytes(b"something else")
+    with pytest.raises(ManifestError) as caught:
+        merge_dirs([folder], tmp_path / "other")
+    assert caught.value.details == (f"{folder / DESCRIBED.sbom}: another sha256",)
 
 
 def _corrupt(folder: Path) -> None:

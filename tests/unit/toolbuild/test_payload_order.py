@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ferryman_build.collect.analysis import EntryKind, Origin
+from ferryman_build.wrap.launch import SBOM
 from ferryman_build.wrap.payload_order import Content, Segment, group_of, segments
 
 OWN = {"heron", "heron-1.0.dist-info"}
@@ -43,6 +44,7 @@ def names(found: list[Segment]) -> list[str]:
         ("heron-1.0.dist-info/METADATA", EntryKind.DATA, Origin.ENV, "app"),
         ("heron/_fast.so", EntryKind.NATIVE, Origin.APP, "extension:heron"),
         ("_ferryman/launch", EntryKind.DATA, Origin.HOST, "app"),
+        (SBOM, EntryKind.DATA, Origin.WORK, "sbom"),
         ("generated.pyc", EntryKind.MODULE, Origin.WORK, "app"),
         ("models/big.bin", EntryKind.DATA, Origin.PROJECT, "data:models"),
     ],

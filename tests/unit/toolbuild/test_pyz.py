@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import zipfile
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from ferryman_build.cmd import Completed, Runner
 from ferryman_build.errors import ResolutionError
 from ferryman_build.inspect import survey_pyz
 from ferryman_build.targets import Target, all_targets, parse_target
+from ferryman_build.tree import TreeFile
 from ferryman_build.wrap import pyz
 from ferryman_build.wrap.pyz import PyzJob, install_site_packages, write_pyz
 from ferryman_build.wrap.pyz_archive import READ_BY_ANY_PYTHON, finish, starters
@@ -290,3 +292,31 @@ def test_the_name_is_taken_from_the_file(tmp_path: Path) -> None:
     )  # fmt: skip
 
     assert pyz._program(job).name == "lamp"
+
+
+# --- what is inside -------------------------------------------------------------------------------------------------------
+
+
+def test_the_sbom_is_made_of_all_other_members(tmp_path: Path) -> None:
+    """It is given every member with digest and mode, lies among them, is returned, and changes nothing that is unpacked."""
+    source = gathered(tmp_path / "a", {"a.py": "12345"}, mode=0o755)
+    needs = needs_of(source, msgspec.structs.replace(PROGRAM, sbom_option="--sbom"))
+    seen: list[TreeFile] = []
+
+    def describe(members: Sequence[TreeFile]) -> bytes:
+        seen.extend(members)
+        return b"the document"
+
+    made = finish(source, needs, "3.11", EPOCH, tmp_path / "b", describe)
+    finish(source, needs, "3.11", EPOCH, tmp_path / "c")
+    with zipfile.ZipFile(tmp_path / "b") as archive, zipfile.ZipFile(tmp_path / "c") as plain:
+        contents = {name: archive.read(name) for name in archive.namelist()}
+        assert contents.keys() - set(plain.namelist()) == {"_ferryman/sbom.cdx.json"}
+
+    assert made == contents.pop("_ferryman/sbom.cdx.json") == b"the document"
+    assert {file.path: file.sha256 for file in seen} == {
+        name: hashlib.sha256(content).hexdigest() for name, content in contents.items()
+    }
+    assert next(file.mode for file in seen if file.path == "site-packages/a.py") == 0o755
+    assert read_needs(tmp_path / "b") == read_needs(tmp_path / "c")
+    assert read_needs(tmp_path / "b").sbom == "--sbom"

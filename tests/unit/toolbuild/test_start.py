@@ -15,6 +15,7 @@ from ferryman_build.wrap.launch import (
     FOLDER,
     HOOKS,
     MAIN,
+    SBOM,
     Launch,
     bootloader_script,
     launch_text,
@@ -178,6 +179,64 @@ def test_other_command_lines_are_the_programs_own(program: Program, arguments: t
     code, lines = program.run(main_script("app:main", ()), *arguments)
 
     assert (code, report(lines)["argv"]) == (7, [*arguments])
+
+
+# --- what is inside ---------------------------------------------------------------------------------------------------
+
+# The bootloader sets what the launcher's main script sets by itself.
+BOOTLOADER = "import sys\nsys._MEIPASS = __file__[: -len('/_ferryman/main.pyc')]\nsys.frozen = True\n"
+
+
+@pytest.mark.parametrize("bootloader", [False, True])
+@pytest.mark.parametrize("option", ["--sbom", "--what-is-inside"])
+def test_the_option_prints_the_sbom_and_nothing_else_runs(
+    program: Program, option: str, bootloader: bool
+) -> None:
+    """Byte for byte, whatever is in it; neither hooks nor the program run, and the exit code is 0."""
+    program.module(f"{HOOKS}/hook", "print('hook')")
+    (program.root / SBOM).write_text('{\n "name": "é"\n}\n', encoding="utf-8")
+    script = main_script("app:main", ("hook",), option)
+    text = BOOTLOADER + bootloader_script("app:main", option) if bootloader else script
+
+    assert program.run(text, option) == (0, ["{", ' "name": "é"', "}"])
+
+
+@pytest.mark.parametrize("option", ["--sbom", ""])
+@pytest.mark.parametrize("words", [("--sbom", "x"), ("x", "--sbom"), ("--sbomb",), ("--sbo",), ("",), ()])
+def test_any_other_arguments_are_the_programs(program: Program, option: str, words: tuple[str, ...]) -> None:
+    """The option counts only when it is alone; nothing was imported, and no name is left."""
+    code, lines = program.run(main_script("app:main", (), option), *words)
+
+    assert (code, report(lines)["argv"]) == (7, [*words])
+    assert (report(lines)["imported"], report(lines)["names"]) == ([], [])
+
+
+def test_an_empty_setting_leaves_the_option_to_the_program(program: Program) -> None:
+    """A program may have an --sbom of its own."""
+    code, lines = program.run(main_script("app:main", (), ""), "--sbom")
+
+    assert (code, report(lines)["argv"]) == (7, ["--sbom"])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes as POSIX has them")
+def test_a_reader_that_has_seen_enough(program: Program) -> None:
+    """`agent --sbom | head` ends as a program does that the signal of a broken pipe has ended, without a traceback."""
+    program.module(MAIN.removesuffix(".pyc"), main_script("app:main", (), "--sbom"))
+    (program.root / SBOM).write_bytes(b"x" * 1_000_000)
+    places = f"import sys; sys.path[:0] = [{str(program.root)!r}]\n"
+    process = subprocess.Popen(
+        [sys.executable, "-I", "-S", "-c", places + RUN, program.root / MAIN, "--sbom"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    assert process.stdout.read(10) == b"x" * 10
+    process.stdout.close()
+    assert process.stderr is not None
+    said = process.stderr.read()
+    process.stderr.close()
+
+    assert (process.wait(60), said) == (141, b"")
 
 
 # --- launch -----------------------------------------------------------------------------------------------------------
