@@ -7,8 +7,8 @@ Rules:
 2. The current snapshot and each that has not expired are kept, with everything that they name: channel documents, their histories, and the
    versions in them. So a version that the histories forget keeps its files until nobody can hold a document that names it.
 3. Root documents are kept for ever: a client walks them all.
-4. A version without release.json is half of a publishing that has died or still runs: it is kept for :data:`UNFINISHED`,
-   and so is a document that no snapshot names.
+4. What is younger than :data:`UNFINISHED` is kept: a publishing may be about to name it. release.json goes first, so that
+   nobody takes what is left for whole.
 5. Locks, and everything that is not of these kinds, is not touched.
 """
 
@@ -105,7 +105,7 @@ def plan(
     remove = [*_documents(objects, reached, now), *_files(objects, name, kept, now)]
     return Plan(
         forget=frozenset(named - set(wanted)),
-        remove=tuple(sorted(remove, key=lambda entry: entry.key)),
+        remove=tuple(remove),
         kept=kept,
     )
 
@@ -142,10 +142,9 @@ def _files(objects: Iterable[Entry], name: str, kept: Mapping[str, str], now: da
         if (found := _FILE.fullmatch(entry.key)) and found[1] == name:
             folders.setdefault(found[2], []).append(entry)
     for version, files in folders.items():
-        whole = any(entry.key.endswith(f"/{RELEASE}") for entry in files)
         fresh = max(entry.modified for entry in files) >= (now - UNFINISHED).timestamp()
-        if version not in kept and (whole or not fresh):
-            yield from files
+        if version not in kept and not fresh:
+            yield from sorted(files, key=lambda entry: not entry.key.endswith(f"/{RELEASE}"))
 
 
 def oldest_first(versions: Iterable[str]) -> list[str]:

@@ -78,6 +78,7 @@ class Job:
         self.assets: dict[str, Asset] = {}
         self.release: Release | None = None
         self.release_content = b""
+        self.sent = False  # something of it, by this run
         self.skipped: dict[str, str] = {}
         self._run = Run()
 

@@ -15,7 +15,7 @@ import msgspec
 
 from ferryman_release.errors import MetadataError, UnknownReleaseError, VerifyError
 from ferryman_release.metadata.repository import Current, Repository, Transaction
-from ferryman_release.model import RELEASE, HistoryEntry, Release
+from ferryman_release.model import RELEASE, TIMESTAMP, HistoryEntry, Release
 from ferryman_release.place import Place
 from ferryman_release.store.base import Store
 from ferryman_release.walk import walk
@@ -39,7 +39,17 @@ def change(place: Place, name: str, edit: Edit, *, channels: Iterable[str] = ())
         walk(place, transaction.state(channel), pending=transaction.pending)
     transaction.flip()
     for channel in concerned:
-        walk(place, transaction.state(channel))
+        try:
+            walk(place, transaction.state(channel))
+        except VerifyError:
+            if not _overtaken(place, transaction):
+                raise
+
+
+def _overtaken(place: Place, transaction: Transaction) -> bool:
+    """Whether somebody has published on top meanwhile: then a client rightly sees something else."""
+    found = place.store.get(TIMESTAMP)
+    return found is not None and found[0] != transaction.pending[TIMESTAMP]
 
 
 def read_release(store: Store, entry: HistoryEntry) -> Release:

@@ -31,6 +31,7 @@ from ferryman_release.store.base import headers_for
 from ferryman_release.store.opening import folder_of
 
 SUMS = "SHA256SUMS"
+_ROUNDS = 5  # of publishers that overtake each other
 
 
 def write_pages(place: Place, project: Project, name: str) -> int:
@@ -39,7 +40,16 @@ def write_pages(place: Place, project: Project, name: str) -> int:
     Raises:
         KeyProblemError, MetadataError, StoreError, VerifyError: as reading, signing and storing do.
     """
-    current = place.repository(name).load()
+    written = 0
+    for _ in range(_ROUNDS):
+        current = place.repository(name).load()
+        written += _write(place, project, name, current)
+        if not place.readable or place.repository(name).load().etag == current.etag:
+            break  # else another publisher has flipped meanwhile, and these pages may have gone over newer ones
+    return written
+
+
+def _write(place: Place, project: Project, name: str, current: Current) -> int:
     site = make_site(place, project, name, current)
     files = {**site_files(site), **dict(_pointers(place, site, current))}
     changed = {key: data for key, data in files.items() if (place.store.get(key) or (b"", ""))[0] != data}

@@ -23,13 +23,14 @@ from ferryman_release.steps import collect, describe, flip, github, pages, prefl
 class Step(msgspec.Struct, frozen=True):
     """``run`` returns a note; ``key`` is the digest of what the step is given, '' when it has to look each time (rule 1).
 
-    ``skip`` returns the reason not to run, or ''.
+    ``anew`` tells to run although it was done before; ``skip`` returns the reason not to run, or ''.
     """
 
     name: str
     run: Callable[[Job], str]
     key: Callable[[Job], str] = lambda _: ""
     skip: Callable[[Job], str] = lambda _: ""
+    anew: Callable[[Job], bool] = lambda _: False
 
 
 STEPS: tuple[Step, ...] = (
@@ -40,7 +41,9 @@ STEPS: tuple[Step, ...] = (
     Step("provenance", describe.provenance),  # where each artifact comes from, signed
     Step("sign", sign.run),  # SHA256SUMS over all of it, its signature, and release.json
     Step("stage", stage.run),  # into the store, under names that nothing ever overwrites
-    Step("verify", verify.run, key=verify.key),  # fetched back as anyone would, and compared
+    Step(
+        "verify", verify.run, key=verify.key, anew=verify.anew
+    ),  # fetched back as anyone would, and compared
     Step("flip", flip.run, skip=flip.why_not),  # one pointer: the channel offers the release
     Step("pages", pages.run),  # what is made from the metadata: download page, installers, index
     Step("github", github.run, skip=github.why_not),  # the same files as a GitHub release
@@ -63,7 +66,7 @@ def _run(job: Job, step: Step) -> bool:
         job.ui.end(job.label, step.name, Mark.SKIPPED, 0.0, reason)
         return False
     key = step.key(job)
-    if key and (found := job.done(step.name, key)):  # rule 1
+    if key and not step.anew(job) and (found := job.done(step.name, key)):  # rule 1
         job.ui.end(job.label, step.name, Mark.CACHED, 0.0, found.note)
         return False
     started = time.monotonic()

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from ferryman_build.errors import FerrymanError
 from ferryman_build.project import Project, load_project
 from ferryman_build.ui import PlainUi
 from ferryman_client import Client, UnreachableError
@@ -109,7 +110,12 @@ class World:
     def release(self, version: str = "1.0.0", *, steps: tuple[Step, ...] = STEPS, **options: Any) -> Job:
         """Publish it; the job afterwards."""
         job = self.job(version, **options)
-        run_steps(job, steps)
+        try:
+            run_steps(job, steps)
+        except FerrymanError as error:
+            for line in error.details:
+                error.add_note(line)
+            raise
         return job
 
     def change(self, edit: Edit) -> None:

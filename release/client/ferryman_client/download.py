@@ -55,8 +55,8 @@ class _Part:
             path.unlink(missing_ok=True)
         self.digest, self.have = hashlib.sha256(), 0
 
-    def take(self, answer: Answer, progress: Progress | None) -> None:
-        """Append an answer's body, or begin anew when it is a whole one."""
+    def take(self, answer: Answer, progress: Progress | None, url: str) -> None:
+        """Append the body of the answer from ``url``, or begin anew when it is a whole one."""
         if answer.status != 206 or answer.start != self.have:
             if answer.status == 206:
                 raise UnreachableError("The server sent another range than the one that was asked for.")
@@ -66,14 +66,14 @@ class _Part:
                 self.tag.write_text(answer.etag, encoding="ascii")
         with self.path.open("ab") as stream:
             for chunk in answer.body:
-                self._append(stream, chunk)
+                self._append(stream, chunk, url)
                 if progress:
                     progress(self.have, self.size)
 
-    def _append(self, stream: IO[bytes], chunk: bytes) -> None:
+    def _append(self, stream: IO[bytes], chunk: bytes, url: str) -> None:
         if self.have + len(chunk) > self.size:
             raise VerifyError(
-                f"The download is longer than the {self.size} bytes that are signed for.", advice=_FORGED
+                f"{url} is longer than the {self.size} bytes that are signed for.", advice=_FORGED
             )
         stream.write(chunk)
         self.digest.update(chunk)
@@ -169,7 +169,7 @@ def _complete(source: Source, url: str, part: _Part, progress: Progress | None) 
         before = part.have
         try:
             with source.open(url, start=part.have, etag=part.etag() if part.have else "") as answer:
-                part.take(answer, progress)
+                part.take(answer, progress, url)
             if part.have < part.size:
                 raise UnreachableError(f"{url} ended after {part.have} of {part.size} bytes.", advice=_LATER)
         except UnreachableError as error:

@@ -92,7 +92,7 @@ def refresh(
     except ClientError:
         raise
     except Exception as error:  # hostile bytes reach this call; whatever they cause becomes a sentence
-        raise translated(error, url) from error
+        raise translated(error, getattr(fetcher, "asked", "") or url) from error
     if f"{channel}/channel" not in found:
         raise UnknownReleaseError(
             f"The repository has no channel {channel}, or nothing is released in it.",
@@ -119,9 +119,9 @@ def roles(folder: Path, channel: str) -> dict[str, Role]:
 
 
 def translated(error: Exception, url: str) -> ClientError:
-    """What python-tuf raises, in a sentence of ours."""
+    """What python-tuf raises about the document at ``url``, in a sentence of ours."""
     if isinstance(error, exceptions.DownloadLengthMismatchError):
-        return MetadataError(f"Metadata at {url} is longer than it may be: {error}.", advice=_ATTACK)
+        return MetadataError(f"{url} is longer than it may be: {error}.", advice=_ATTACK)
     if isinstance(error, exceptions.DownloadHTTPError):
         return UnreachableError(
             f"{url} answered {error.status_code}.", advice=_LATER, status=error.status_code
@@ -143,7 +143,7 @@ def translated(error: Exception, url: str) -> ClientError:
             advice="Make room, or check who owns it.",
         )
     return MetadataError(
-        f"Metadata at {url} was refused: {str(error).rstrip('.') or type(error).__name__}.", advice=_ATTACK
+        f"{url} was refused: {str(error).rstrip('.') or type(error).__name__}.", advice=_ATTACK
     )
 
 
@@ -192,10 +192,14 @@ def _ed25519_only() -> Iterator[None]:
 
 
 class Bridge(FetcherInterface):
-    """A :class:`Source` as python-tuf wants its fetchers; documents are held in memory, not in a temporary file."""
+    """A :class:`Source` as python-tuf wants its fetchers; documents are held in memory, not in a temporary file.
+
+    ``asked`` is the URL of the last document: the one that is refused when something is.
+    """
 
     def __init__(self, source: Source) -> None:
         self.source = source
+        self.asked = ""
 
     def _fetch(self, url: str) -> Iterator[bytes]:
         with self.source.open(url) as answer:
@@ -203,6 +207,7 @@ class Bridge(FetcherInterface):
 
     def download_bytes(self, url: str, max_length: int) -> bytes:
         got = bytearray()
+        self.asked = url
         try:
             for chunk in self._fetch(url):
                 got += chunk

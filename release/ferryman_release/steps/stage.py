@@ -35,6 +35,7 @@ def run(job: Job) -> str:
         outcomes = store.create_many(uploads, progress=progress)
     digest = hashlib.sha256(job.release_content).hexdigest()
     store.create(key, job.release_content, headers_for(key), sha256=digest)
+    job.sent = True
     made = [one for one in uploads if outcomes[one.key] is Outcome.CREATED]
     there = len(uploads) - len(made)
     note = f"{len(made)} objects, {human_size(sum(one.size for one in made))}"

@@ -20,6 +20,11 @@ def key(job: Job) -> str:
     return hashlib.sha256(job.release_content + job.place.public_url.encode()).hexdigest()
 
 
+def anew(job: Job) -> bool:
+    """Whatever an earlier run has seen: something had to be sent (again)."""
+    return job.sent
+
+
 def run(job: Job) -> str:
     """Fetch and compare every file of the version.
 

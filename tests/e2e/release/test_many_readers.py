@@ -30,6 +30,7 @@ class Reader(threading.Thread):
         try:
             while not self.stop.is_set():
                 self.seen.append(self.once())
+                self.stop.wait(0.2)
         except BaseException as error:  # noqa: BLE001 - the test raises it in its own thread
             self.failure = error
 

@@ -237,10 +237,10 @@ def test_disk_that_is_full(web: Web, new: Path, monkeypatch: pytest.MonkeyPatch,
     new.write_bytes(b"the old one")
     append = module._Part._append
 
-    def until_full(part: module._Part, stream: IO[bytes], chunk: bytes) -> None:
+    def until_full(part: module._Part, stream: IO[bytes], chunk: bytes, *rest: str) -> None:
         if part.have > 500_000:
             raise OSError(number, os.strerror(number))
-        append(part, stream, chunk)
+        append(part, stream, chunk, *rest)
 
     monkeypatch.setattr(module._Part, "_append", until_full)
     with pytest.raises(SpaceError, match="No space left for agent") as caught:

@@ -7,10 +7,12 @@ from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from ferryman_build.artifacts import Kind
 from ferryman_release import cli
+from ferryman_release.commands import gc
 from ferryman_release.gc import plan, reach
 from support.dist_factory import make_dist
 from support.releasing import World, make_world
@@ -230,22 +232,51 @@ def test_gc_waits_until_no_valid_snapshot_names_a_version(world: World, run: Run
     assert "metadata/4.canary.json" in kept
 
 
-def test_gc_leaves_a_publishing_that_runs(world: World, run: Run) -> None:
-    """A version without release.json is kept for two days, and then taken for dead."""
+@pytest.mark.parametrize("whole", [False, True])
+def test_gc_leaves_a_publishing_that_runs(world: World, run: Run, whole: bool) -> None:
+    """A version that nothing names yet is kept for two days, whether its release.json is there or not."""
     publish(world, run, "1.0.0")
     folder = world.store / "artifacts/lantern/1.1.0"
     folder.mkdir()
-    (folder / "lantern-1.1.0-linux-amd64").write_bytes(b"half")
+    for name in ("lantern-1.1.0-linux-amd64", *(["release.json"] if whole else [])):
+        (folder / name).write_bytes(b"staged")
     place = world.place()
     objects = list(place.store.list())
     current = place.repository("lantern").load()
 
-    for days, gone in ((0.0, False), (1.9, False), (2.1, True)):
+    for days, gone in ((0.0, 0), (1.9, 0), (2.1, 2 if whole else 1)):
         now = world.clock.moment + timedelta(days=days)
-        found = plan(
-            current, objects, reach(place.store, objects, current, now), name="lantern", keep=1, now=now
-        )
-        assert any("1.1.0" in entry.key for entry in found.remove) is gone
+        reached = reach(place.store, objects, current, now)
+        found = plan(current, objects, reached, name="lantern", keep=1, now=now)
+        keys = [entry.key for entry in found.remove if "1.1.0" in entry.key]
+        assert len(keys) == gone
+        assert not whole or not keys or keys[0].endswith("release.json")
+
+
+def test_gc_removes_only_what_was_shown_and_still_holds(
+    world: World, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A plan that was overtaken while somebody thought about it is made again before anything goes."""
+    publish(world, run, "1.0.0")
+    orphan = "metadata/7.canary.json"
+    (world.store / orphan).write_bytes((world.store / "metadata/1.canary.json").read_bytes())
+    plans = iter(["first"])
+    made = gc._plan
+
+    def stale(*words: object) -> object:
+        found = made(*words)  # type: ignore[arg-type]
+        if next(plans, None):
+            extra = [
+                entry for entry in world.place().store.list() if "1.0.0" in entry.key or entry.key == orphan
+            ]
+            return msgspec.structs.replace(found, remove=(*found.remove, *extra))
+        return found
+
+    monkeypatch.setattr(gc, "_plan", stale)
+    assert run("gc", "--yes")[0] == 0
+    assert offered(world, "canary") == "1.0.0"
+    assert (world.store / orphan).exists()  # too young to go
+    assert world.look() == "1.0.0"
 
 
 def _history(world: World) -> tuple[object, ...]:

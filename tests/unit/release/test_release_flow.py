@@ -280,3 +280,59 @@ def test_sums_cover_every_file_of_the_version(world: World) -> None:
         "release.json",
     }
     assert listed == {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in listed}
+
+
+def test_what_was_removed_is_sent_and_verified_again(world: World) -> None:
+    """A run's memory of having verified a version does not outlive the version's files."""
+    names = [step.name for step in STEPS]
+    world.release("1.0.0", steps=STEPS[: names.index("verify") + 1])
+    folder = world.store / "artifacts/lantern/1.0.0"
+    for path in sorted(folder.iterdir()):
+        path.unlink()
+    list(steps_said(world))
+    world.release("1.0.0")
+
+    assert {step: tick for tick, step in steps_said(world)}["verify"] == "ok"
+    assert world.look() == "1.0.0"
+
+
+def test_a_winner_that_is_overtaken_at_once_is_no_failure(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client then rightly sees the other's release; both are in the history."""
+    world.release("1.0.0")
+    place = world.place()
+    flip = Transaction.flip
+    rivals = iter([lambda: world.release("1.1.0")])
+
+    def overtaken(transaction: Transaction) -> None:
+        flip(transaction)
+        if (rival := next(rivals, None)) is not None:
+            rival()
+
+    monkeypatch.setattr(Transaction, "flip", overtaken)
+    change(place, "lantern", lambda _: None, channels=("canary",))
+
+    assert version(world) == "1.1.0"
+
+
+def test_pages_that_were_overtaken_are_made_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slow publisher does not leave an older pointer in the place of a newer one."""
+    from ferryman_release import pages
+
+    world.release("1.0.0")
+    make = pages.make_site
+    rivals = iter([lambda: world.release("1.1.0")])
+
+    def slowly(*words: object) -> object:
+        site = make(*words)  # type: ignore[arg-type]
+        if (rival := next(rivals, None)) is not None:
+            rival()
+        return site
+
+    monkeypatch.setattr(pages, "make_site", slowly)
+    world.clock.forward(seconds=5)
+    place = world.place()
+    pages.write_pages(place, world.project(), "lantern")
+
+    assert b"\nversion 1.1.0\n" in (world.store / "channels/canary.signed").read_bytes()
