@@ -14,7 +14,9 @@ class Handler(BaseHTTPRequestHandler):
     """GET with ranges and entity tags, over connections that are kept open."""
 
     protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True  # head and body are two writes; without this the second waits for an answer
+    disable_nagle_algorithm = (
+        True  # head and body are two writes; without this the second waits for an answer
+    )
     server: Web
 
     def do_GET(self) -> None:
