@@ -259,7 +259,7 @@ def locks() -> dict[str, Any]:
     return cast("dict[str, Any]", runpy.run_path(str(ROOT / "tools" / "lock.py"))["LOCKS"])
 
 
-LOCKS = ("nox", "ferryman", "release", "dev", "tools", "wheels", "zig", "bench")
+LOCKS = ("nox", "ferryman", "release", "dev", "tools", "wheels", "zig", "bench", "stores")
 
 
 def lock_text(name: str) -> str:

@@ -53,6 +53,8 @@ LOCKS = {
     ),
     # What builds the peers that `nox -s bench -- launcher` measures against. Nuitka has no wheel.
     "bench": Lock("locks/bench.txt", ("locks/bench.in",), ("tools",), ("--only-binary=:none:",)),
+    # Stores that ignore conditions, for tests/e2e/release, and the peer of `nox -s bench -- release`.
+    "stores": Lock("locks/stores.txt", ("locks/stores.in",)),
     # What `nox -s wheels` builds and checks the agent's wheels with.
     "wheels": Lock("locks/wheels.txt", ("locks/wheels.in",), ("nox",)),
     # The compiler of the launcher, in an environment of its own.
