@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -46,16 +47,21 @@ kinds = ["archive", "executable"]
 
 
 class Clock:
-    """A clock that begins at the real time, which python-tuf's client looks at as well, and that a test moves."""
+    """A clock that begins at the real time, which python-tuf's client looks at as well, and that a test moves.
 
-    def __init__(self) -> None:
+    One that is ``running`` goes on by itself, too.
+    """
+
+    def __init__(self, *, running: bool = False) -> None:
         self.moment = datetime.now(UTC)
+        self._begun = time.monotonic() if running else None
 
     def __call__(self) -> datetime:
-        return self.moment
+        since = time.monotonic() - self._begun if self._begun is not None else 0.0
+        return self.moment + timedelta(seconds=since)
 
-    def forward(self, **time: float) -> None:
-        self.moment += timedelta(**time)
+    def forward(self, **span: float) -> None:
+        self.moment += timedelta(**span)
 
 
 @dataclass

@@ -17,6 +17,7 @@ from ferryman_release.pages import local_page
 from ferryman_release.pipeline import STEPS, run_steps
 from ferryman_release.place import Place, open_place
 from ferryman_release.snapshot import snapshot_place
+from ferryman_release.steps import github
 
 _MAY_SKIP = ("sbom", "provenance", "pages", "github")
 
@@ -59,7 +60,12 @@ def _dry_run(project: Project, options: Options, place: Place, ui: Ui) -> int:
     dry = DryRunStore(place.store)
     job = Job(project, options, place.rehearsal(dry), ui)
     run_steps(job, tuple(step for step in STEPS if step.name not in ("verify", "github")))
-    sys.stdout.write("".join(f"{line}\n" for line in dry.requests))
+    sys.stdout.write(
+        "".join(
+            f"{line}\n"
+            for line in (*dry.requests, *(() if "github" in options.skip else github.requests(job)))
+        )
+    )
     return 0
 
 

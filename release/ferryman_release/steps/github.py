@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from packaging.version import InvalidVersion, Version
 
 from ferryman_release.job import Job
-from ferryman_release.model import RELEASE
 from ferryman_release.steps.preflight import changelog_text
 from ferryman_release.steps.sign import release_asset
+
+if TYPE_CHECKING:
+    from ferryman_release.github import Upload
 
 
 def why_not(job: Job) -> str:
@@ -23,14 +27,9 @@ def run(job: Job) -> str:
     Raises:
         GithubError: GitHub refuses, or has another release under the tag.
     """
-    from ferryman_release.github import Upload, api_from, find_token, publish_release
+    from ferryman_release.github import api_from, find_token, publish_release
 
-    listed = [(job.files / asset.path, asset) for asset in job.assets.values()]
-    last = job.write_release()
-    uploads = [
-        Upload(name=asset.path, path=path, media_type=asset.media_type, size=asset.size, sha256=asset.sha256)
-        for path, asset in (*listed, (last, release_asset(job.release_content)))
-    ]
+    uploads = _uploads(job)
     published = publish_release(
         job.settings.github,
         tag_of(job),
@@ -48,6 +47,26 @@ def run(job: Job) -> str:
     return f"{published.url} {'with' if published.changed else 'had all of'} {len(uploads)} files"
 
 
+def requests(job: Job) -> list[str]:
+    """What a run would ask GitHub to change, a line each; nobody is asked."""
+    from ferryman_release.github import api_from, dry_run
+
+    if why_not(job):
+        return []
+    return dry_run(job.settings.github, tag_of(job), _uploads(job), api=api_from(job.environ))
+
+
+def _uploads(job: Job) -> list[Upload]:
+    from ferryman_release.github import Upload
+
+    listed = [(job.files / asset.path, asset) for asset in job.assets.values()]
+    last = job.write_release()
+    return [
+        Upload(name=asset.path, path=path, media_type=asset.media_type, size=asset.size, sha256=asset.sha256)
+        for path, asset in (*listed, (last, release_asset(job.release_content)))
+    ]
+
+
 def tag_of(job: Job) -> str:
     """The tag that the release is found by."""
     return (job.settings.tag or "v{version}").replace("{version}", job.version)
@@ -59,6 +78,3 @@ def is_prerelease(version: str) -> bool:
         return Version(version).is_prerelease
     except InvalidVersion:
         return False
-
-
-__all__ = ["RELEASE", "is_prerelease", "run", "tag_of", "why_not"]

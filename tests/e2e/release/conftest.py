@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from support.releasing import World, make_world
+from support.releasing import Clock, World, make_world
 from support.s3.faults import Proxy, fault_proxy
 from support.s3.moto import S3, moto_server
 
@@ -47,6 +47,7 @@ def world(tmp_path: Path, server: S3, proxy: Proxy, request: pytest.FixtureReque
     bucket = f"{BUCKET}-{abs(hash(request.node.name)) % 10**9}"
     make_public(server, bucket)
     made = make_world(tmp_path)
+    made.clock = Clock(running=True)
     made.environ = dict(server.environ)
     made.settings = {
         "url": f"s3://{bucket}/{PREFIX}",

@@ -14,6 +14,8 @@ from ferryman_build.artifacts import Kind
 from ferryman_release import cli
 from ferryman_release.commands import gc
 from ferryman_release.gc import plan, reach
+from ferryman_release.pipeline import STEPS, run_steps
+from ferryman_release.steps import github
 from support.dist_factory import make_dist
 from support.releasing import World, make_world
 
@@ -98,6 +100,21 @@ def test_a_dry_run_lists_every_request_and_sends_none(world: World, run: Run) ->
     ):
         assert any(key in line for line in out.splitlines()), key
     assert not world.store.exists() or not world.objects()
+
+
+def test_a_dry_run_lists_the_requests_to_github(world: World) -> None:
+    """Those too, when there is to be a release there and the step is not left out."""
+    world.settings = {"github": "example/lantern"}
+    job = world.job()
+    run_steps(
+        job, tuple(step for step in STEPS if step.name in ("collect", "checksums", "provenance", "sign"))
+    )
+    listed = github.requests(job)
+
+    assert listed[0].startswith("POST https://api.github.com/repos/example/lantern/releases")
+    assert any("name=SHA256SUMS.minisig" in line for line in listed)
+    world.settings = {}
+    assert github.requests(world.job()) == []
 
 
 def test_promote_by_halves(world: World, run: Run) -> None:
