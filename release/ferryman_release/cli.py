@@ -52,6 +52,8 @@ RELEASE_COMMANDS: dict[str, Command] = {
     "releases": (_run("releases"), "list what the channels offer and have offered", (options.project, options.json, options.believe_revoked)),
     "diff": (_run("diff"), "say what differs between two releases", (options.project, options.diff, options.json)),
     "refresh": (_run("refresh"), "sign again what is about to expire", (options.project, options.believe_revoked)),
+    "codesign": (_run("codesign"), "sign the programs in dist/ for Windows and macOS, before a release",
+                 (options.project, options.codesign)),
     "keys": (_run("keys"), "make, sign, rotate, revoke and look at the keys that sign releases",
              (options.project, options.json, options.keys)),
     "verify": (_run("verify"), "say whether files are what a project has released", (options.json, options.verify)),

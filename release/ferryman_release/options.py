@@ -192,3 +192,23 @@ def believe_revoked(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="read what revoked keys have signed: you have looked at it",
     )
+
+
+def codesign(parser: argparse.ArgumentParser) -> None:
+    """`ferryman codesign`."""
+    parser.add_argument(
+        "--dist", type=Path, default=Path("dist"), metavar="DIR", help="what to sign (default: dist)"
+    )
+    parser.add_argument(
+        "--windows", type=Path, metavar="P12", help="a certificate for Authenticode, as PKCS#12"
+    )
+    parser.add_argument(
+        "--macos", type=Path, metavar="P12", help="a Developer ID, as PKCS#12 in its older form"
+    )
+    parser.add_argument("--timestamp", default="", metavar="URL", help="the time-stamp authority (RFC 3161)")
+    parser.add_argument(
+        "--ca", type=Path, metavar="PEM", help="roots that the result must lead to (default: the system's)"
+    )
+    parser.add_argument("--identifier", default="", metavar="NAME", help="what macOS calls the program")
+    parser.add_argument("--description", default="", metavar="TEXT", help="what Windows shows of the program")
+    parser.add_argument("--url", default="", metavar="URL", help="where Windows sends who wants to know more")
