@@ -198,13 +198,23 @@ def _check_space(folder: Path, size: int, part: _Part) -> None:
 
 
 def _deliver(part: _Part, path: Path, mode: int) -> None:
-    umask = os.umask(0)
-    os.umask(umask)
+    allowed = _under_umask(part.path.with_suffix(".mode"), mode)
     with part.path.open("ab") as stream:  # also where there was nothing to append: an empty file
         os.fsync(stream.fileno())
-    part.path.chmod(mode & ~umask)
+    part.path.chmod(allowed)
     part.path.replace(path)
     part.tag.unlink(missing_ok=True)
+
+
+def _under_umask(probe: Path, mode: int) -> int:
+    """What the process's umask leaves of ``mode``: a file that is made tells; asking for the umask would change it."""
+    probe.unlink(missing_ok=True)
+    handle = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    try:
+        return os.fstat(handle).st_mode & 0o777
+    finally:
+        os.close(handle)
+        probe.unlink(missing_ok=True)
 
 
 def _storage(error: OSError, path: Path) -> SpaceError | StateError:
