@@ -137,7 +137,8 @@ def refused(bench: Bench, code: int, *words: str | Path) -> str:
     [
         (["init"], 2, "where the offline keys come from"),
         (["init", "--private", "inside"], 2, "inside of the project"),
-        (["init", "--public", "a.pub"], 24, "a.pub cannot be read"),
+        (["init", "--public", "a.pub", "--private", "../private"], 24, "a.pub cannot be read"),
+        (["init", "--public", "a.pub"], 2, "keys of snapshot, timestamp, canary"),
         (["new"], 2, "wants a FILE"),
         (["status"], 24, "There are no keys"),
         (["rotate", "timestamp"], 24, "There is no targets.json"),
