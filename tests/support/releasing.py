@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -68,7 +68,8 @@ class Clock:
 class World:
     """``root`` is the project's folder; ``said`` is what the steps have told people.
 
-    ``settings`` are further lines of `[tool.ferryman.release]`, ``environ`` what the publisher finds in its environment.
+    ``settings`` are further lines of `[tool.ferryman.release]`, ``environ`` what the publisher finds in its environment,
+    ``contents`` the bytes of artifacts that are not to be small.
     """
 
     root: Path
@@ -79,6 +80,7 @@ class World:
     said: io.StringIO = field(default_factory=io.StringIO)
     environ: dict[str, str] = field(default_factory=dict)
     url: str = ""
+    contents: Callable[[str], Mapping[str, bytes]] = lambda _: {}
 
     def project(self, version: str = "1.0.0") -> Project:
         lines = "\n".join(
@@ -107,7 +109,7 @@ class World:
         """With a dist/ of its own, made if need be."""
         dist = self.root / f"dist-{version}"
         if not dist.exists():
-            make_dist(dist, version, targets=self.targets, sbom=sbom)
+            make_dist(dist, version, targets=self.targets, sbom=sbom, contents=self.contents(version))
         chosen = Options(dist=dist, out=self.root / "out", **options)
         return Job(
             self.project(version), chosen, place or self.place(version), PlainUi(self.said), environ={}
@@ -140,7 +142,7 @@ class World:
         """`ferryman` with these words as a process of its own, in the project's folder, with dist/ of this version."""
         dist = self.root / f"dist-{version}"
         if not dist.exists():
-            make_dist(dist, version, targets=self.targets, sbom=sbom)
+            make_dist(dist, version, targets=self.targets, sbom=sbom, contents=self.contents(version))
         self.project(version)
         where = ["--dist", str(dist)] if words[0] == "release" else []
         path = os.pathsep.join(str(ROOT / name) for name in ("build", "release", "release/client"))

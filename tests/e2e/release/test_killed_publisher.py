@@ -72,6 +72,28 @@ def test_the_ladder(world: World, proxy: Proxy, when: str) -> None:
     assert seen_new >= 2
 
 
+def big(version: str) -> dict[str, bytes]:
+    """An executable in three parts of a multipart upload."""
+    line = f"lantern-{version}-linux-amd64\n".encode()
+    return {f"lantern-{version}-linux-amd64": line * (20_000_000 // len(line))}
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_the_ladder_of_a_large_artifact(world: World, proxy: Proxy, when: str) -> None:
+    """The same with an upload in parts: killed between them, it is taken over by the next run, and never half visible."""
+    world.targets, world.contents = ("linux-amd64",), big
+    run(world, "release", version="1.0.0")
+    assert proxy.count("POST", "uploads") == 1
+    old, taken_over = "1.0.0", 0
+    for number, version in rungs(world, proxy, when):
+        assert world.look() in (old, version), f"killed {when} request {number}"
+        run(world, "release", version=version)
+        taken_over += proxy.count("POST", "uploads") == 0 and proxy.count("PUT", "partNumber") > 0
+        assert world.look() == version, f"killed {when} request {number}"
+        old = version
+    assert taken_over > 0  # parts of a dead run were used
+
+
 def test_a_rerun_of_a_complete_release_writes_nothing(world: World, proxy: Proxy) -> None:
     """Not one request that changes anything, and it says that nothing was to be done."""
     run(world, "release", version="1.0.0")
