@@ -81,6 +81,7 @@ class Machine:
     installer: Path
     shell: str = "dash"
     environ: Mapping[str, str] = field(default_factory=dict)
+    name: str = "lantern-agent"
 
     @property
     def programs(self) -> Path:
@@ -92,7 +93,7 @@ class Machine:
 
     @property
     def lib(self) -> Path:
-        return self.prefix / "lib" / "lantern-agent"
+        return self.prefix / "lib" / self.name
 
     @property
     def link(self) -> Path:

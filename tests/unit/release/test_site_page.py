@@ -17,7 +17,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ferryman_release.site import Site, SiteFile, site_files
+from ferryman_build.artifacts import Artifact, Kind, Needs, ProjectInfo, Source
+from ferryman_release.model import Asset, AssetKind, Release
+from ferryman_release.site import Site, SiteFile, files_of, site_files
 from ferryman_release.site.html import Markup, escaped, tag
 from ferryman_release.site.labels import needs_label, size_label, target_label, target_order
 from ferryman_release.site.page import index_html
@@ -283,3 +285,35 @@ def test_targets_stand_in_the_order_that_people_look_in() -> None:
 def test_sizes_are_read_by_people(size: int, label: str) -> None:
     """Decimal units, one digit after the point."""
     assert size_label(size) == label
+
+
+def test_a_release_becomes_rows_with_their_companions() -> None:
+    """Each artifact of release.json has its place, its needs, and what describes and signs it, in the order of targets."""
+    artifacts = tuple(
+        Artifact(
+            kind=Kind.EXECUTABLE, target=target, path=f"lantern-1.0.0-{target}", size=7, sha256="ab" * 32,
+            collector="standalone", needs=Needs(floor={"glibc": "2.17"}, libraries=("libc.so.6",)),
+        )
+        for target in ("linux-arm64", "linux-amd64")
+    )  # fmt: skip
+    first = artifacts[1].path
+    named = ((f"{first}.cdx.json", AssetKind.SBOM), (f"{first}.sigstore.json", AssetKind.PROVENANCE),
+             (f"{first}.intoto.json", AssetKind.PROVENANCE))  # fmt: skip
+    assets = [Asset(path=path, kind=kind, size=1, sha256="0" * 64, about=first) for path, kind in named]
+    signature = Asset(
+        path="SHA256SUMS.minisig", kind=AssetKind.SIGNATURE, size=1, sha256="0" * 64, about="SHA256SUMS"
+    )
+    release = Release(
+        project=ProjectInfo(name="lantern", version="1.0.0"), source=Source(), released="2024-01-02T03:04:05Z",
+        assets=(*assets, signature), artifacts=artifacts,
+    )  # fmt: skip
+
+    rows = files_of(release)
+
+    assert [row.target for row in rows] == ["linux-amd64", "linux-arm64"]
+    assert rows[0].sbom == f"lantern/1.0.0/{first}.cdx.json"
+    assert rows[0].provenance == f"lantern/1.0.0/{first}.intoto.json"
+    assert {row.signature for row in rows} == {"lantern/1.0.0/SHA256SUMS.minisig"}
+    assert (rows[1].sbom, rows[1].provenance, rows[1].floor) == ("", "", {"glibc": "2.17"})
+    unsigned = msgspec.structs.replace(release, assets=tuple(assets))
+    assert {row.signature for row in files_of(unsigned)} == {""}
