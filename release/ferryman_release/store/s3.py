@@ -273,6 +273,7 @@ class Boto:
                 self._made = session.client(
                     "s3",
                     endpoint_url=self._settings.endpoint or None,
+                    verify=self._environ.get("AWS_CA_BUNDLE") or None,
                     config=client_config(self._settings, relaxed=self._relaxed),
                 )
                 self._made.meta.events.register("after-call.s3", self._note_clock)

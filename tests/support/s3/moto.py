@@ -32,6 +32,7 @@ class S3:
             region_name="us-east-1",
             aws_access_key_id=self.environ["AWS_ACCESS_KEY_ID"],
             aws_secret_access_key=self.environ["AWS_SECRET_ACCESS_KEY"],
+            verify=self.environ.get("AWS_CA_BUNDLE"),
             config=Config(
                 signature_version="s3v4",
                 s3={"addressing_style": "path"},

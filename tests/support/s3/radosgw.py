@@ -14,7 +14,7 @@ import socket
 import subprocess
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,11 @@ def have_radosgw() -> None:
         )
         if done.returncode:
             pytest.skip(f"radosgw cannot be installed here: {done.stderr.strip()[-300:]}")
+
+
+def trusting(keys: Mapping[str, str], certificate: Path | None) -> dict[str, str]:
+    """The environment of a publisher that trusts this certificate."""
+    return {**keys, **({"AWS_CA_BUNDLE": str(certificate)} if certificate else {})}
 
 
 def free_port() -> int:
@@ -98,9 +103,9 @@ class Ceph:
         if certificate is not None:
             how = f"ssl_endpoint=127.0.0.1:{port} ssl_certificate={certificate}"
         child = self.start("radosgw", "--id", "rgw", f"--rgw-frontends=beast {how}")
-        _until(lambda: _listens(port), child, self.log)
+        until_it_listens(port, child, self.log)
         scheme = "https" if certificate else "http"
-        return S3(f"{scheme}://127.0.0.1:{port}", KEYS)
+        return S3(f"{scheme}://127.0.0.1:{port}", trusting(KEYS, certificate))
 
 
 @contextlib.contextmanager
@@ -201,6 +206,11 @@ rgw data = {folder}/rgw
 rgw enable usage log = false
 rgw gc obj min wait = 60
 """
+
+
+def until_it_listens(port: int, child: subprocess.Popen[Any], log: Callable[[], str]) -> None:
+    """Wait for a server; raises with what it said when it ends instead."""
+    _until(lambda: _listens(port), child, log)
 
 
 def _listens(port: int) -> bool:
