@@ -47,7 +47,7 @@ def described(built: Built, row: dict[str, object]) -> Description:
 
 
 def test_one_command_makes_nine_artifacts(three: Built) -> None:
-    """Three kinds for each of three targets, whole, and nothing else lies in dist/."""
+    """Three kinds for each of three targets, whole, each with its SBOM, and nothing else lies in dist/."""
     rows = three.rows
     dist = three.workshop.dist
 
@@ -57,7 +57,7 @@ def test_one_command_makes_nine_artifacts(three: Built) -> None:
         content = (dist / row["path"]).read_bytes()
         assert (len(content), hashlib.sha256(content).hexdigest()) == (row["size"], row["sha256"])
     assert {path.name for path in dist.iterdir()} == {
-        *(row["path"] for row in rows), "manifest.json", "SHA256SUMS",
+        *(row["path"] for row in rows), *(row["sbom"] for row in rows), "manifest.json", "SHA256SUMS",
     }  # fmt: skip
 
 
