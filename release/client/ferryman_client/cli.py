@@ -33,7 +33,9 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.envi
     parser = make_parser()
     args = parser.parse_args(argv)
     try:
-        return int(args.run(make_client(args, environ), args))
+        code = int(args.run(make_client(args, environ), args))
+        sys.stdout.flush()  # here a closed pipe can still be told from a failure
+        return code
     except ClientError as error:
         _complain(args, error)
         return error.exit_code
@@ -322,6 +324,17 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _seconds(text: str) -> float:
+    """A time that a socket can wait: not zero, not for ever."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if 0 < seconds <= 24 * 3600:
+        return seconds
+    raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds, at most a day's")
+
+
 def _common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--url", metavar="URL", help="the repository (FERRYMAN_URL)")
     parser.add_argument(
@@ -331,6 +344,6 @@ def _common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--state", metavar="FOLDER", help="what this machine remembers (FERRYMAN_STATE)")
     parser.add_argument("--channel", metavar="NAME", help="default: stable (FERRYMAN_CHANNEL)")
     parser.add_argument(
-        "--timeout", type=float, default=30.0, metavar="SECONDS", help="of silence; default: 30"
+        "--timeout", type=_seconds, default=30.0, metavar="SECONDS", help="of silence; default: 30"
     )
     parser.add_argument("--json", action="store_true", help="machine-readable, on standard output")

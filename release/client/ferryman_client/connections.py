@@ -47,12 +47,12 @@ class Connections:
                 connection = self._connection(url)
                 connection.request("GET", _target(url), headers={**_forward_login(url), **headers})
                 response = connection.getresponse()
-            except (http.client.HTTPException, OSError, UnicodeError) as error:
+            except (http.client.HTTPException, OSError, ValueError) as error:  # ValueError: a proxy's address
                 self.drop(url)
                 if used and isinstance(error, ConnectionError):  # RemoteDisconnected is one
                     continue
                 raise no_answer(url, error) from error
-            with suppress(TypeError, ValueError):
+            with suppress(TypeError, ValueError, OverflowError):
                 self.date = parsedate_to_datetime(response.headers["Date"]).timestamp()
             return Exchange(url=url, response=response)
 

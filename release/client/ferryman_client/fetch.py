@@ -87,7 +87,7 @@ class HttpFetcher:
 
     def open(self, url: str, *, start: int = 0, etag: str = "") -> AbstractContextManager[Answer]:
         """See :meth:`Source.open`."""
-        scheme = urlsplit(url).scheme
+        scheme = _scheme(url)
         if scheme == "file":
             return _open_file(url, start)
         if scheme in ("http", "https"):
@@ -136,7 +136,7 @@ class HttpFetcher:
                     advice=_ADVICE.get(status, _LATER),
                     status=status,
                 )
-            at = _redirected(at, urljoin(at, place))
+            at = _redirected(at, place)
         raise UnreachableError(f"{url} redirects more than {REDIRECTS} times.", advice=_LATER)
 
     def _pool(self) -> Connections:
@@ -148,9 +148,23 @@ class HttpFetcher:
         return self._connections
 
 
-def _redirected(before: str, after: str) -> str:
-    """``after``, if a redirect may lead there."""
-    old, new = urlsplit(before).scheme, urlsplit(after).scheme
+def _scheme(url: str) -> str:
+    """What ``url`` begins with; an UnreachableError when it is no address."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # it is looked at when somebody asks
+    except ValueError as error:
+        raise UnreachableError(f"{url} is no address: {error}.", advice=_ADVICE[404]) from error
+    return parts.scheme
+
+
+def _redirected(before: str, place: str) -> str:
+    """Where a redirect to ``place`` leads, if it may lead there."""
+    try:
+        after = urljoin(before, place)
+    except ValueError as error:
+        raise UnreachableError(f"{before} redirects to no address: {error}.", advice=_LATER) from error
+    old, new = _scheme(before), _scheme(after)
     if new == "https" or (new == old and new == "http"):
         return after
     raise UnreachableError(
@@ -198,7 +212,12 @@ def _open_file(url: str, start: int) -> Iterator[Answer]:
     path = file_path(url)
     try:
         stream = path.open("rb")
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+    except (
+        FileNotFoundError,
+        IsADirectoryError,
+        NotADirectoryError,
+        ValueError,
+    ) as error:  # ValueError: a NUL
         raise UnreachableError(f"{path} does not exist.", advice=_ADVICE[404], status=404) from error
     except OSError as error:
         raise UnreachableError(f"{path} cannot be read: {error.strerror}.", advice=_LATER) from error

@@ -21,6 +21,7 @@ from ferryman_client.model import (
 
 FORMAT = 1
 _SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+!_~-]*")
+_MOST = 2**63 - 1  # of any number; a float holds it, and a file has no more bytes
 _BROKEN = "Tell whoever publishes it: the document is broken."
 
 
@@ -40,12 +41,15 @@ class Reader:
 
     def number(self, name: str) -> float:
         value = self.data.get(name)
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0:
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= _MOST:
             return float(value)
         raise self._wrong(name, "a number")
 
     def size(self, name: str) -> int:
-        return int(self.number(name))
+        value = self.data.get(name)
+        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST:
+            return value
+        raise self._wrong(name, "a whole number")
 
     def digest(self, name: str) -> str:
         value = self.text(name).lower()

@@ -68,7 +68,7 @@ class Refresher:
 
     def _somewhere(self, url: str, target: str) -> tuple[dict[str, Role], dict[str, Target]]:
         """In the state folder; where that cannot be written, in a temporary copy of it."""
-        if self.root is None and not (self.state.metadata / "root.json").exists():
+        if self.root is None and not _there(self.state.metadata / "root.json"):
             raise NoTrustError(
                 f"There is no root metadata in {self.state.metadata}.",
                 advice="Give `root`: the bytes of root.json.",
@@ -113,6 +113,13 @@ class Refresher:
             )
         channel_of(new)
         offers_of(new, target, self.kinds)
+
+
+def _there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a folder that may not be looked into, or a name that no file can have
+        return False
 
 
 def _copy(source: Path, destination: Path) -> None:

@@ -18,6 +18,7 @@ _FORM = re.compile(
     re.VERBOSE | re.IGNORECASE | re.ASCII,
 )
 _PRE = {"alpha": 0, "a": 0, "beta": 1, "b": 1, "preview": 2, "pre": 2, "c": 2, "rc": 2}
+_LONGEST = 200  # characters of a version; Python makes no number of more than 4,300 digits
 _FIRST, _LAST = -1, 9  # before every pre-release, and after all of them
 
 Key = tuple[object, ...]
@@ -26,7 +27,7 @@ Key = tuple[object, ...]
 @lru_cache(maxsize=256)
 def key(version: str) -> Key:
     """What versions are sorted by. Two spellings of one version (1.0 and 1.0.0) have the same key."""
-    form = _FORM.fullmatch(version.strip())
+    form = _FORM.fullmatch(version.strip()) if len(version) <= _LONGEST else None
     if form is None:
         return (0, _words(version))
     release = tuple(int(number) for number in form["release"].split("."))
@@ -51,7 +52,10 @@ def _phases(form: re.Match[str]) -> tuple[int, int, int, float]:
 def _words(text: str) -> tuple[tuple[int, int, str], ...]:
     """The pieces between separators: words before numbers, numbers by their value."""
     pieces = [piece for piece in re.split(r"[-_.+]", text.lower()) if piece]
-    return tuple((1, int(piece), "") if piece.isdecimal() else (0, 0, piece) for piece in pieces)
+    return tuple(
+        (1, int(piece), "") if piece.isdecimal() and len(piece) <= _LONGEST else (0, 0, piece)
+        for piece in pieces
+    )
 
 
 def same(first: str, second: str) -> bool:
@@ -72,7 +76,7 @@ def below(have: str, need: str) -> bool:
 
 
 def _numbers(text: str) -> tuple[int, ...]:
-    found = [int(number) for number in re.findall(r"\d+", text)]
+    found = [int(number) for number in re.findall(r"\d{1,200}", text)]
     while found and found[-1] == 0:
         found.pop()
     return tuple(found)
