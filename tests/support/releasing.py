@@ -17,7 +17,7 @@ from typing import Any
 from ferryman_build.errors import FerrymanError
 from ferryman_build.project import Project, load_project
 from ferryman_build.ui import PlainUi
-from ferryman_client import Client, UnreachableError
+from ferryman_client import Client, UnknownReleaseError, UnreachableError
 from ferryman_release.job import Job, Options
 from ferryman_release.metadata.repository import Transaction
 from ferryman_release.operate import Edit, change
@@ -166,6 +166,8 @@ class World:
                 if error.status in (403, 404):
                     return ""
                 raise
+            except UnknownReleaseError:
+                return ""
             return self.taken(client, Path(fresh))
 
     def taken(self, client: Client, into: Path) -> str:

@@ -88,7 +88,8 @@ def refresh(
         with _ed25519_only():
             updater = Updater(str(folder), f"{url}metadata/", fetcher=fetcher, config=CONFIG, bootstrap=root)
             updater.refresh()
-            found = {path: info for path in paths if (info := updater.get_targetinfo(path)) is not None}
+            wanted = paths if _has_document(folder, channel) else ()
+            found = {path: info for path in wanted if (info := updater.get_targetinfo(path)) is not None}
     except ClientError:
         raise
     except Exception as error:  # hostile bytes reach this call; whatever they cause becomes a sentence
@@ -103,6 +104,12 @@ def refresh(
         for path, info in found.items()
     }
     return roles(folder, channel), targets
+
+
+def _has_document(folder: Path, channel: str) -> bool:
+    """Whether the verified snapshot lists the channel: one that has its keys and no release yet is no contradiction."""
+    snapshot = json.loads((folder / "snapshot.json").read_bytes())
+    return f"{channel}.json" in snapshot["signed"]["meta"]
 
 
 def roles(folder: Path, channel: str) -> dict[str, Role]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ferryman_client import ClientError
+from ferryman_client import ClientError, UnknownReleaseError
 from ferryman_release.errors import ConflictError, PreflightError, VerifyError
 from ferryman_release.metadata.channels import promoted, rolled_back, yanked
 from ferryman_release.model import TIMESTAMP
@@ -336,3 +336,12 @@ def test_pages_that_were_overtaken_are_made_again(world: World, monkeypatch: pyt
     pages.write_pages(place, world.project(), "lantern")
 
     assert b"\nversion 1.1.0\n" in (world.store / "channels/canary.signed").read_bytes()
+
+
+def test_a_channel_without_a_release_says_so(world: World) -> None:
+    """It has its keys, and nothing was promoted to it: no sign of an attack, and told as what it is."""
+    world.release("1.0.0")
+
+    with pytest.raises(UnknownReleaseError, match="no channel stable, or nothing is released in it"):
+        world.client("stable").strict_refresh()
+    assert world.look("stable") == ""
