@@ -19,7 +19,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from ferryman_build.cache import file_digest
 from ferryman_build.settings import Compat
 from ferryman_release.errors import StoreError
 from ferryman_release.store.base import (
@@ -39,7 +38,7 @@ from ferryman_release.store.fallback import Lease, Terms
 from ferryman_release.store.multipart import PART, Buffers, Large, Multipart
 from ferryman_release.store.parallel import run_all
 from ferryman_release.store.probe import Connect, probe
-from ferryman_release.store.wire import ConditionFailedError, Stored, Wire
+from ferryman_release.store.wire import Body, ChangedError, ConditionFailedError, Stored, Wire
 
 WORKERS = 8
 LARGEST_PUT = 5 << 30
@@ -252,9 +251,7 @@ class BucketStore:
             else:
                 with open_source(job.source) as file:
                     data = file.read()
-            if (found := hashlib.sha256(data).hexdigest()) != job.sha256:
-                raise changed_source(job.key, job.sha256, found)
-            self._wire.put(self._prefix + job.key, data, job.headers, sha256=job.sha256, absent=absent)
+            self._put_checked(job, data, absent=absent)
         if progress is not None:
             progress(job.key, len(data))
 
@@ -277,12 +274,16 @@ class BucketStore:
                 f"{job.key} has {job.size >> 30} GB, and this store takes 5 GB at most where it also keeps its word.",
                 advice="Publish to a store that honours conditions on multipart uploads (docs/stores.md).",
             )
-        if (found := file_digest(path)) != job.sha256:
-            raise changed_source(job.key, job.sha256, found)
         with open_source(path) as file:
-            self._wire.put(self._prefix + job.key, file, job.headers, sha256=job.sha256, absent=absent)
+            self._put_checked(job, file, absent=absent)
         if progress is not None:
             progress(job.key, job.size)
+
+    def _put_checked(self, job: Job, body: Body, *, absent: bool) -> None:
+        try:
+            self._wire.put(self._prefix + job.key, body, job.headers, sha256=job.sha256, absent=absent)
+        except ChangedError as error:
+            raise changed_source(job.key, job.sha256, str(error)) from error
 
     # -- replace ------------------------------------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ import msgspec
 
 from ferryman_release.errors import StoreError
 from ferryman_release.store.base import Headers, Progress, changed_source, open_source
-from ferryman_release.store.wire import ConditionFailedError, NoUploadError, Part, Upload, Wire
+from ferryman_release.store.wire import ChangedError, ConditionFailedError, NoUploadError, Part, Upload, Wire
 
 PART = 8 << 20
 MOST_PARTS = 10_000  # S3's own limit
@@ -114,9 +114,9 @@ class Multipart:
         try:
             parts = self._send(large, upload)
             self._wire.complete(large.key, upload, parts, absent=large.absent)
-        except (ConditionFailedError, _ChangedError) as error:
+        except (ConditionFailedError, ChangedError) as error:
             self._wire.abort(large.key, upload)
-            if isinstance(error, _ChangedError):
+            if isinstance(error, ChangedError):
                 raise changed_source(large.label, large.sha256, str(error)) from error
             raise
 
@@ -166,7 +166,7 @@ class Multipart:
                 wait(futures)
         parts = [future.result() for future in futures]
         if digest.hexdigest() != large.sha256:
-            raise _ChangedError(digest.hexdigest())
+            raise ChangedError(digest.hexdigest())
         return parts
 
     def _read(self, file: BinaryIO) -> Iterator[tuple[int, bytes]]:
@@ -192,10 +192,6 @@ class Multipart:
             return there
         finally:
             self._buffers.give()
-
-
-class _ChangedError(Exception):
-    """The file has another digest, which is the message."""
 
 
 def _is(part: Part, data: bytes) -> bool:

@@ -6,6 +6,7 @@ to connect, 30 s without a byte. Credentials come from where AWS's own tools tak
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,6 +29,7 @@ from ferryman_release.store.opening import bucket_of, store_url
 from ferryman_release.store.probe import Connect
 from ferryman_release.store.wire import (
     Body,
+    ChangedError,
     ConditionFailedError,
     NoUploadError,
     Part,
@@ -42,6 +44,7 @@ CONNECTIONS = 20
 _READS = 3  # a body that is cut short is asked for again; botocore does that only for what it reads itself
 _CHUNK = 1 << 20
 _SHA256 = "sha256"
+_HEX = 64  # digits of it
 
 _REFUSED = frozenset({"PreconditionFailed"})
 _PRECONDITION_FAILED = 412
@@ -128,6 +131,8 @@ class Boto:
         absent: bool = False,
         match: str | None = None,
     ) -> str:
+        if sha256 and not self._signs_bodies():
+            _check(sha256, _digest(body))
         asked = self._about(key, headers, sha256) | {"Body": body}
         if absent:
             asked["IfNoneMatch"] = "*"
@@ -276,8 +281,14 @@ class Boto:
                     verify=self._environ.get("AWS_CA_BUNDLE") or None,
                     config=client_config(self._settings, relaxed=self._relaxed),
                 )
-                self._made.meta.events.register("after-call.s3", self._note_clock)
+                events = self._made.meta.events
+                events.register("after-call.s3", self._note_clock)
+                events.register("before-send.s3.PutObject", _check_signed)
             return self._made
+
+    def _signs_bodies(self) -> bool:
+        """Whether boto3 hashes a body for the signature; behind TLS a checksum that follows the body stands for it."""
+        return self._relaxed or self._settings.endpoint.startswith("http:")
 
     def _note_clock(self, http_response: Any, **_rest: Any) -> None:
         date = http_response.headers.get("Date") if http_response is not None else None
@@ -346,6 +357,35 @@ _CUT = (
     botocore.exceptions.ReadTimeoutError,
     botocore.exceptions.FlexibleChecksumError,
 )
+
+
+def _check_signed(request: Any, **_rest: Any) -> None:
+    """Called when a request is signed and not yet sent: the digest that was signed is the one that was said.
+
+    So a body is hashed once for both. A file that changed since its digest was taken goes nowhere.
+    """
+    said = _text(request.headers.get(f"x-amz-meta-{_SHA256}"))
+    signed = _text(request.headers.get("X-Amz-Content-SHA256"))
+    if said and len(signed) == _HEX:  # else it is a word, such as UNSIGNED-PAYLOAD
+        _check(said, signed)
+
+
+def _check(said: str, found: str) -> None:
+    if said != found:
+        raise ChangedError(found)
+
+
+def _digest(body: Body) -> str:
+    """Of bytes, or of a file from its beginning, where it is left again."""
+    if isinstance(body, bytes):
+        return hashlib.sha256(body).hexdigest()
+    digest = hashlib.file_digest(body, _SHA256).hexdigest()  # type: ignore[arg-type]
+    body.seek(0)
+    return digest
+
+
+def _text(header: str | bytes | None) -> str:
+    return header.decode("ascii") if isinstance(header, bytes) else header or ""
 
 
 def encryption(setting: str) -> dict[str, str]:

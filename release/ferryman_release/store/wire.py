@@ -29,6 +29,10 @@ class ConditionFailedError(Exception):
     """The store has refused a condition: there is an object, or it has another tag, or there is none."""
 
 
+class ChangedError(Exception):
+    """What was to be sent has another digest than was said; the message is the digest that it has."""
+
+
 class NoUploadError(Exception):
     """The store knows no such multipart upload (any more), or not those parts of it."""
 
@@ -77,8 +81,11 @@ class Wire(Protocol):
     ) -> str:
         """Write an object; its etag. ``absent``: only if there is none. ``match``: If-Match as it stands.
 
+        A body that does not have the digest ``sha256`` (where that is not empty) is not sent.
+
         Raises:
             ConditionFailedError: there is one, or another one, or none.
+            ChangedError: the body has another digest.
         """
         ...
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from ferryman_release.store.base import Entry, Headers
 from ferryman_release.store.wire import (
     Body,
+    ChangedError,
     ConditionFailedError,
     NoUploadError,
     Part,
@@ -92,6 +93,8 @@ class FakeWire:
     ) -> str:
         data = body if isinstance(body, bytes) else body.read()
         lies = self._ask("PUT", key)
+        if sha256 and hashlib.sha256(data).hexdigest() != sha256:
+            raise ChangedError(hashlib.sha256(data).hexdigest())
         if lies.refuses_trailers and not self._relaxed:
             raise WireError("no", code="MissingContentLength", status=411)
         if lies.knows_no_conditions and (absent or match is not None):

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
-import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,21 +16,22 @@ LOCK = ROOT / "locks" / "stores.txt"
 
 def program(name: str) -> Path:
     """A program of the lock; skips when it cannot be installed here."""
-    key = hashlib.sha256(LOCK.read_bytes()).hexdigest()[:12]
-    home = ROOT / ".cache" / "stores" / key
-    if not home.exists():
-        draft = home.with_name(f"{key}.{os.getpid()}")
-        try:
-            _uv("venv", "--quiet", "--python", sys.executable, str(draft))
-            _uv(
-                "pip", "install", "--quiet", "--require-hashes", "--no-deps", "--only-binary=:all:",
-                "--python", str(draft / "bin" / "python"), "-r", str(LOCK),
-            )  # fmt: skip
-            draft.rename(home)
-        except (subprocess.CalledProcessError, OSError) as error:
-            pytest.skip(f"{name} cannot be installed here: {getattr(error, 'stderr', '') or error}")
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
+    home = ROOT / ".cache" / "stores" / hashlib.sha256(LOCK.read_bytes()).hexdigest()[:12]
+    home.parent.mkdir(parents=True, exist_ok=True)
+    with open(home.with_suffix(".lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (
+            home / "whole"
+        ).exists():  # scripts name their own place, so it cannot be moved there when it is whole
+            try:
+                _uv("venv", "--quiet", "--clear", "--python", sys.executable, str(home))
+                _uv(
+                    "pip", "install", "--quiet", "--require-hashes", "--no-deps", "--only-binary=:all:",
+                    "--python", str(home / "bin" / "python"), "-r", str(LOCK),
+                )  # fmt: skip
+            except (subprocess.CalledProcessError, OSError) as error:
+                pytest.skip(f"{name} cannot be installed here: {getattr(error, 'stderr', '') or error}")
+            (home / "whole").touch()
     return home / "bin" / name
 
 
