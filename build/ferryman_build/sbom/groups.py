@@ -49,38 +49,35 @@ class Grouped(msgspec.Struct, frozen=True, kw_only=True):
 def group_files(files: Sequence[Shipped], taken: Collection[str]) -> Grouped:
     """Group ``files``; ``taken`` are numbers that no library's version is taken for."""
     reads = {file.path: read_versions(file.native.found, taken) if file.native else () for file in files}
-    versions = _folder_versions(files, reads)
-    owner = {file.path: _key(file, _own(reads[file.path]), versions) for file in files if not file.link}
-    for file in files:
-        if file.link:  # rule 4
-            owner[file.path] = owner.get(_end(file.link, files), Key(file.owner, file.wheel))
+    owner = _owners(files, reads)
     groups: dict[Key, Group] = defaultdict(Group)
-    inside: dict[str, tuple[Key, ...]] = {}
     for file in files:
-        group = groups[owner[file.path]]
-        group.files.append(file)
-        if file.package:
-            group.packages.add(file.package)
-        group.says |= {read.says for read in reads[file.path] if read.own and read.says}
-        inside[file.path] = tuple(_linked(read) for read in reads[file.path] if not read.own)
-    for path, keys in inside.items():
-        for read, key in zip((read for read in reads[path] if not read.own), keys, strict=True):
-            groups[key].linked_into.append(path)
-            groups[key].says |= {read.says} - {""}
+        groups[owner[file.path]].files.append(file)
+        groups[owner[file.path]].packages |= {file.package} if file.package else set()
+        for read in reads[file.path]:
+            group = groups[owner[file.path] if read.own else _linked(read)]
+            group.says |= {read.says} - {""}
+            group.linked_into += () if read.own else (file.path,)
+    inside = {path: tuple(_linked(read) for read in found if not read.own) for path, found in reads.items()}
     return Grouped(groups=dict(groups), owner=owner, inside=inside)
+
+
+def _owners(files: Sequence[Shipped], reads: Mapping[str, Sequence[Read]]) -> Mapping[str, Key]:
+    versions = _folder_versions(files, reads)
+    found = {file.path: _key(file, _own(reads[file.path]), versions) for file in files if not file.link}
+    links = {file.path: file.link for file in files if file.link}
+    ends = {file.path: found.get(_end(file.path, links)) for file in files if file.link}  # rule 4
+    return {**found, **{file.path: ends[file.path] or _whose(file) for file in files if file.link}}
 
 
 def _own(reads: Iterable[Read]) -> Read | None:
     return next((read for read in reads if read.own), None)
 
 
-def _end(path: str, files: Sequence[Shipped]) -> str:
-    """Where a chain of links ends."""
-    links = {file.path: file.link for file in files if file.link}
-    seen: set[str] = set()
-    while path in links and path not in seen:
-        seen.add(path)
-        path = links[path]
+def _end(path: str, links: Mapping[str, str]) -> str:
+    """Where a chain of links ends; a circle has no end."""
+    for _ in links:
+        path = links.get(path, path)
     return path
 
 
@@ -107,6 +104,10 @@ def _key(file: Shipped, own: Read | None, versions: Mapping[tuple[str, str], str
         if package:
             return Key(Owner.MACHINE, package.source, package.upstream, _source(package))
         return Key(Owner.MACHINE, posixpath.basename(file.path))
+    return _whose(file)
+
+
+def _whose(file: Shipped) -> Key:
     return Key(file.owner, file.wheel)  # rule 3
 
 

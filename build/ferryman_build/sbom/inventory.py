@@ -50,13 +50,17 @@ def _component(key: Key, group: Group, program: Program) -> Component:
     if key == _STARTER:
         return _starter(program, files)
     if key.owner is Owner.WHEEL:
-        return _distribution(program.wheels.get(key.name, _nameless(key.name)), Sort.LIBRARY, files)
+        known = program.wheels.get(key.name)
+        return _distribution(known, Sort.LIBRARY, files) if known else _unlisted(key.name, files)
     return _library(key, group, files)
 
 
-def _nameless(name: str) -> Distribution:
+def _unlisted(name: str, files: tuple[File, ...]) -> Component:
     """What lies among the packages and no distribution lists."""
-    return Distribution(name=name, version="")
+    return Component(
+        ref=f"unlisted:{name}", sort=Sort.LIBRARY, name=name, files=files,
+        properties=(("ferryman:version", "unknown: no distribution lists its files"),),
+    )  # fmt: skip
 
 
 def _purl(kind: str, name: str, version: str, namespace: str = "", **qualifiers: str) -> str:
@@ -72,7 +76,7 @@ def _distribution(one: Distribution, sort: Sort, files: tuple[File, ...]) -> Com
     purl = _purl("pypi", one.name, one.version)
     return Component(
         ref=purl, sort=sort, name=one.name, version=one.version, supplier=one.supplier, licences=one.licences, purl=purl,
-        sha256=one.sha256, files=files, says=f"{one.name}-{one.version}.dist-info/METADATA" if one.version else "",
+        sha256=one.sha256, files=files, says=f"{one.name}-{one.version}.dist-info/METADATA",
         properties=(("ferryman:wheel", one.wheel),) if one.wheel else (),
     )  # fmt: skip
 
@@ -119,7 +123,7 @@ def _library(key: Key, group: Group, files: tuple[File, ...]) -> Component:
     package = min(group.packages, default=None)
     name = key.name
     return Component(
-        ref="library:" + "+".join(filter(None, (f"{name}@{key.version or 'unknown'}", package.source if package else ""))),
+        ref="+".join(filter(None, (f"library:{name}@{key.version or 'unknown'}", key.source.replace(" ", "@")))),
         sort=Sort.LIBRARY, name=name, version=key.version,
         supplier=package.distro.partition("-")[0] if package else "",
         licences=(licence(text),) if row and (text := row.licence_of(key.version)) else (),

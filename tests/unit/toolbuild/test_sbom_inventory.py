@@ -216,6 +216,25 @@ def test_wheel() -> None:
     assert one["licenses"] == [{"license": {"name": "BSD License", "acknowledgement": "declared"}}]
 
 
+def test_what_no_distribution_lists() -> None:
+    """It is there under its name, and no identifier is made up for it."""
+    one = components(document())["stray"]
+
+    assert properties(one) == [("ferryman:version", "unknown: no distribution lists its files")]
+    assert not {"purl", "cpe", "version", "licenses", "hashes"} & one.keys()
+
+
+def test_links_in_a_circle() -> None:
+    """Links that lead nowhere belong to whoever brought them."""
+    links = [
+        shipped(name, Owner.WHEEL, "oil", link=TOP + other)
+        for name, other in (("a", "b"), ("b", "a"), ("c", "gone"))
+    ]
+    made = components(document(msgspec.structs.replace(PROGRAM, files=(*FILES, *links))))
+
+    assert paths(made["oil"]) == [f"{TOP}{name}" for name in ("a", "b", "c", "oil/_oil.so")]
+
+
 def test_interpreter_of_a_distribution() -> None:
     """Its package is its identifier; who built it and in which archive it came are said."""
     python = Package(name="libpython3.11-minimal", version="3.11.2-6", architecture="amd64", source="python3.11",
