@@ -13,6 +13,7 @@ BENCHES = (
     "payload_delta",
     "extension",
     "matrix",  # takes the tree that the one before it has built
+    "release",
     "release_client",
 )
 TOGETHER = {"release": ("release", "release_client")}  # one name for what belongs to one half
