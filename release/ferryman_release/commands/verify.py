@@ -21,7 +21,7 @@ from ferryman_release.verify.engine import verify_all
 from ferryman_release.verify.evidence import Trust
 from ferryman_release.verify.opening import opened
 from ferryman_release.verify.policies import select
-from ferryman_release.verify.report import failures, report, show
+from ferryman_release.verify.report import failures, harmless, holds, report, show
 
 _LONGEST_KEY = 1_000_000
 
@@ -40,18 +40,24 @@ def run(args: argparse.Namespace) -> int:
     with contextlib.closing(fetcher), opened(args.what, trust, None if args.offline else fetcher) as found:
         results = verify_all(found, selection)
     if args.json:
-        text = msgspec.json.format(msgspec.json.encode(report(results)), indent=2)
+        text = msgspec.json.format(msgspec.json.encode(report(results, found.unlisted)), indent=2)
         sys.stdout.write(text.decode() + "\n")
     else:
         ui = make_ui(plain=args.plain, stream=sys.stdout)
-        show(results, ui, args.what)
+        if trust.origin:
+            ui.say(f"trusted: {trust.origin}")
+        show(results, ui, args.what, found.unlisted)
         ui.close()
-    if wrong := failures(results):
-        first = wrong[0].verdict
+    wrong = failures(results)
+    if wrong or not holds(results):
+        first = wrong[0].verdict if wrong else None
         raise VerifyError(
             f"{args.what} is not verified: {len(wrong)} of {len(results)} checks failed.",
             advice=getattr(first, "advice", "") or "Do not use it.",
-            details=[f"{one.subject}: {one.policy}: {getattr(one.verdict, 'why', '')}" for one in wrong[:20]],
+            details=[
+                harmless(f"{one.subject}: {one.policy}: {getattr(one.verdict, 'why', '')}")
+                for one in wrong[:20]
+            ],
         )
     return 0
 
@@ -64,11 +70,12 @@ def trusted(args: argparse.Namespace) -> Trust:
     """
     named = [_key(path) for path in args.key]
     root = _read(args.root) if args.root else None
-    channels = tuple(args.channel)
+    channels, origin = tuple(args.channel), ""
     folder = args.keys
     if folder is None and not named and root is None:
         folder, settings_channels = _project_keys(args.project)
         channels = channels or settings_channels
+        origin = f"{folder}, since no key was named and this is a project's folder" if folder else ""
     if folder is not None:
         found = _folder_trust(KeyFolder(folder))
         named, root = [*named, *found.minisign, *found.provenance], root or found.root
@@ -78,6 +85,7 @@ def trusted(args: argparse.Namespace) -> Trust:
         provenance=tuple(one for one in named if isinstance(one, Key)),
         root=root,
         channels=channels or ("stable",),
+        origin=origin,
     )
 
 
@@ -129,7 +137,7 @@ def _folder_trust(folder: KeyFolder) -> Trust:
     if folder.exists():
         folder.root()  # the chain of signatures holds
         return Trust(
-            minisign=(folder.minisign_public(),), provenance=folder.provenance_keys(),
+            minisign=folder.minisign_keys(), provenance=folder.provenance_keys(),
             root=list(folder.roots().values())[-1], channels=folder.channels(),
         )  # fmt: skip
-    return Trust(minisign=(folder.minisign_public(),), provenance=folder.provenance_keys())
+    return Trust(minisign=folder.minisign_keys(), provenance=folder.provenance_keys())

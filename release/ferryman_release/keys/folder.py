@@ -202,8 +202,31 @@ class KeyFolder:
         """The key of minisign.pub.
 
         Raises:
-            KeyProblemError: it is not there, or no such key.
+            KeyProblemError: it is not there, no such key, or one that was revoked.
         """
+        key = self._minisign_file()
+        for one in self.known().keys:
+            if one.revoked and one.public == key.public.hex():
+                raise KeyProblemError(
+                    f"minisign.pub in {self.path} is a key that was revoked on {one.revoked}: {one.reason}.",
+                    advice="Finish what was begun with `ferryman keys sign`, or restore the folder from version control.",
+                )
+        return key
+
+    def minisign_keys(self) -> tuple[MinisignKey, ...]:
+        """The key of minisign.pub, and every earlier one that nobody has revoked: for releases old and new.
+
+        Raises:
+            KeyProblemError: as :meth:`minisign_public`.
+        """
+        earlier = (
+            MinisignKey.of(bytes.fromhex(one.public))
+            for one in self.known().keys
+            if MINISIGN in one.roles and not one.revoked and one.keytype == "ed25519"
+        )
+        return tuple(dict.fromkeys((self.minisign_public(), *earlier)))
+
+    def _minisign_file(self) -> MinisignKey:
         try:
             return MinisignKey.parse((self.path / MINISIGN_PUB).read_text(encoding="utf-8"))
         except FileNotFoundError as error:

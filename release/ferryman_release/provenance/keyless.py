@@ -22,7 +22,7 @@ import msgspec
 
 from ferryman_build.errors import ToolMissingError
 from ferryman_release.errors import SigningError, VerifyError
-from ferryman_release.provenance.model import PAYLOAD_TYPE
+from ferryman_release.provenance.model import PAYLOAD_TYPE, PREDICATE_TYPE
 
 if TYPE_CHECKING:
     from sigstore.models import Bundle, TrustedRoot
@@ -57,12 +57,19 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def verify_bundle(
-    data: bytes, *, name: str, sha256: str, identity: Identity, trusted_root: Path | None = None
+    data: bytes,
+    *,
+    name: str,
+    sha256: str,
+    identity: Identity,
+    artifact: str = "",
+    trusted_root: Path | None = None,
 ) -> str:
     """Who signed the file of that hash, for people.
 
     Args:
         name: what messages call the bundle.
+        artifact: the file's name, which a statement must have said as well; a plain signature says none.
         trusted_root: of another instance of sigstore.
 
     Raises:
@@ -77,13 +84,16 @@ def verify_bundle(
 
         try:
             bundle = Bundle.from_json(data)
-            _verify(bundle, name, sha256, identity, _root(trusted_root))
+            statement = _verify(bundle, name, sha256, identity, _root(trusted_root))
         except (Error, ValueError, KeyError, TypeError) as error:
             raise VerifyError(f"{name} does not hold: {error}", advice=_ADVICE) from error
+        if statement is not None:
+            require_provenance(statement, name=name, sha256=sha256, artifact=artifact)
         return _signed_by(bundle)
 
 
-def _verify(bundle: Bundle, name: str, sha256: str, identity: Identity, root: TrustedRoot) -> None:
+def _verify(bundle: Bundle, name: str, sha256: str, identity: Identity, root: TrustedRoot) -> bytes | None:
+    """The statement that was signed; None where it is a signature of the file itself, which holds."""
     from sigstore.hashes import Hashed
     from sigstore.verify import Verifier
     from sigstore_models.common.v1 import HashAlgorithm
@@ -92,13 +102,42 @@ def _verify(bundle: Bundle, name: str, sha256: str, identity: Identity, root: Tr
     if "dsseEnvelope" not in json.loads(bundle.to_json()):
         digest = Hashed(algorithm=HashAlgorithm.SHA2_256, digest=bytes.fromhex(sha256))
         verifier.verify_artifact(digest, bundle, policy)
-        return
+        return None
     kind, payload = verifier.verify_dsse(bundle, policy)
     if kind != PAYLOAD_TYPE:
         raise VerifyError(f"{name} signs {kind!r} and no statement of in-toto.", advice=_ADVICE)
-    subjects = json.loads(payload)["subject"]
-    if not any(one["digest"].get("sha256") == sha256 for one in subjects):
-        about = ", ".join(str(one.get("name")) for one in subjects[:3])
+    return payload
+
+
+class _About(msgspec.Struct, frozen=True):
+    digest: dict[str, str]
+    name: str = ""
+
+
+class _Said(msgspec.Struct, frozen=True, rename="camel"):
+    subject: tuple[_About, ...]
+    predicate_type: str
+
+
+def require_provenance(statement: bytes, *, name: str, sha256: str, artifact: str = "") -> None:
+    """A statement that was signed says where the file of that hash, called ``artifact``, comes from.
+
+    A workflow may sign anything about a file: what is inside of it, or that its tests have failed.
+
+    Raises:
+        VerifyError: it is about another file, or of another kind.
+    """
+    try:
+        found = msgspec.json.decode(statement, type=_Said)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise VerifyError(f"{name} holds no statement of in-toto: {error}.", advice=_ADVICE) from error
+    if found.predicate_type != PREDICATE_TYPE:
+        raise VerifyError(
+            f"{name} holds a {found.predicate_type!r} and no provenance of SLSA v1.", advice=_ADVICE
+        )
+    names = [one.name for one in found.subject if one.digest.get("sha256") == sha256]
+    if not names or (artifact and artifact not in names):
+        about = ", ".join(names or [one.name for one in found.subject[:3]])
         raise VerifyError(f"{name} is about another file: {about}.", advice=_ADVICE)
 
 

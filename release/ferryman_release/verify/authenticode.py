@@ -27,15 +27,19 @@ _SECONDS = 120.0
 class Authenticode:
     """The signature that Windows looks at is in the file, whole, and of a certificate that is trusted.
 
-    Parameters: `ca` (certificates in PEM that are trusted instead of this machine's), `time` (seconds since 1970: the moment
-    at which certificates must have been valid, for a signature without a time stamp).
+    Parameters: `ca` (certificates in PEM that are trusted instead of this machine's), `leaf` (SHA-256 in hex of the
+    certificate that must have signed), `time` (seconds since 1970: the moment at which certificates must have been valid,
+    for a signature without a time stamp).
+
+    Anybody can buy a certificate that this machine trusts: without `ca` and `leaf` the signature is looked at, and vouches
+    for nothing.
     """
 
-    parameters = frozenset({"ca", "time"})
+    parameters = frozenset({"ca", "leaf", "time"})
     cryptographic = True
 
     def verify(self, subject: Subject, evidence: Evidence, given: Parameters) -> Verdict:
-        if not subject.name.endswith((".exe", ".dll", ".msi")):
+        if not subject.name.lower().endswith((".exe", ".dll", ".msi")):
             return Skipped("it is no program of Windows", missing=False)
         if not has_signature(subject.path):
             return Skipped("there is no signature in it")
@@ -51,6 +55,8 @@ class Authenticode:
         ]
         if "ca" in given:
             words += ["-CAfile", given["ca"], "-TSA-CAfile", given["ca"]]
+        if "leaf" in given:
+            words += ["-require-leaf-hash", f"sha256:{given['leaf'].replace(':', '')}"]
         if "time" in given:
             words += ["-time", given["time"]]
         Runner().run(
@@ -58,7 +64,9 @@ class Authenticode:
             advice="Take it again; if its publisher has a certificate of its own, name the authority with "
             "--policy authenticode:ca=FILE.",
         )  # fmt: skip
-        return Held("the signature in it holds")
+        if "ca" in given or "leaf" in given:
+            return Held("the signature in it holds")
+        return Held("the signature in it holds; whose it must be was not said (ca=, leaf=)", vouches=False)
 
 
 def has_signature(path: Path) -> bool:

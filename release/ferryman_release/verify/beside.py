@@ -15,10 +15,9 @@ from ferryman_build.manifest import MANIFEST, SUMS
 from ferryman_release.errors import VerifyError
 from ferryman_release.model import RELEASE, SCHEMA_VERSION, AssetKind, Release, to_json
 from ferryman_release.signing.minisign import minisign_verify
-from ferryman_release.verify.evidence import ABOUT, Evidence
+from ferryman_release.verify.evidence import ABOUT, MINISIG, Evidence
 from ferryman_release.verify.model import Failed, Held, Parameters, Skipped, Subject, Verdict
 
-MINISIG = f"{SUMS}.minisig"
 _AGAIN = "Take it again from where the release was published; if that does not help, do not use it."
 
 
@@ -171,7 +170,7 @@ def _size_problems(release: Release, subject: Subject, evidence: Evidence) -> It
 
 
 def _manifest_problems(release: Release, manifest: Manifest) -> Iterator[str]:
-    moment = datetime.fromtimestamp(manifest.source.epoch, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    moment = _moment(manifest.source.epoch)
     for what, same in (
         ("project", release.project == manifest.project),
         ("source", release.source == manifest.source),
@@ -180,6 +179,14 @@ def _manifest_problems(release: Release, manifest: Manifest) -> Iterator[str]:
     ):
         if not same:
             yield f"its {what} is not that of {MANIFEST}"
+
+
+def _moment(epoch: int) -> str:
+    """ISO 8601; '' for a number that is no date of any calendar."""
+    try:
+        return datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except (ValueError, OverflowError, OSError):
+        return ""
 
 
 class Sbom:
@@ -217,7 +224,7 @@ def _form_problem(found: Any) -> str:
         return "has components that are none"
     if nameless := [one for one in components if not (one.get("name") and one.get("type"))]:
         return f"has {len(nameless)} components without a name or a type"
-    refs = [one["bom-ref"] for one in components if "bom-ref" in one]
+    refs = [str(one["bom-ref"]) for one in components if "bom-ref" in one]
     return "" if len(refs) == len(set(refs)) else "has two components of one reference"
 
 

@@ -55,6 +55,8 @@ def _asked(policy: Policy, subject: Subject, evidence: Evidence, given: Paramete
     except (FerrymanError, ClientError) as error:
         details = getattr(error, "details", ())
         return Failed(f"{error}" + (f" ({'; '.join(details[-2:])})" if details else ""), error.advice)
+    except RecursionError:  # brackets in brackets, as no document of ours has them
+        return Failed("a document beside it is nested too deeply to be read")
 
 
 def _required(verdict: Verdict, required: bool) -> Verdict:
@@ -65,7 +67,7 @@ def _required(verdict: Verdict, required: bool) -> Verdict:
 
 def _unvouched(subject: Subject, results: Sequence[Result], selection: Selection) -> Iterator[Result]:
     """Rule 2: without a selection, and with one that asks nothing cryptographic in vain."""
-    if any(one.cryptographic and isinstance(one.verdict, Held) for one in results):
+    if any(one.cryptographic and isinstance(one.verdict, Held) and one.verdict.vouches for one in results):
         return
     if selection.required and not any(one.cryptographic for one in results):
         return  # a person asked for no more than that

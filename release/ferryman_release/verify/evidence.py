@@ -33,12 +33,16 @@ _ABSENT = (403, 404, 410)  # a bucket that may not be listed answers 403 for wha
 
 
 class Trust(msgspec.Struct, frozen=True, kw_only=True):
-    """What the caller trusts: public keys, the root of the metadata, and channels to look in."""
+    """What the caller trusts: public keys, the root of the metadata, and channels to look in.
+
+    ``origin`` says to people where that came from, when they have not said so themselves.
+    """
 
     minisign: tuple[MinisignKey, ...] = ()
     provenance: tuple[Key, ...] = ()
     root: bytes | None = None
     channels: tuple[str, ...] = ("stable",)
+    origin: str = ""
 
 
 class Place(Protocol):
@@ -178,6 +182,8 @@ class Evidence:
             return parse_manifest(data, MANIFEST)
         except ManifestError as error:
             raise VerifyError(str(error), advice=_FETCH_AGAIN, details=error.details) from error
+        except RecursionError as error:
+            raise VerifyError(f"{MANIFEST} is nested too deeply to be read.", advice=_FETCH_AGAIN) from error
 
     @functools.cached_property
     def release(self) -> Release | None:
@@ -191,7 +197,7 @@ class Evidence:
             return None
         try:
             return msgspec.json.decode(data, type=Release)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise VerifyError(f"{RELEASE} is not one of Ferryman: {error}.", advice=_FETCH_AGAIN) from error
 
     def project(self) -> tuple[str, str]:
@@ -212,6 +218,8 @@ class Evidence:
         return "" if same else f"{name} is not the file that {SUMS} lists"
 
 
+MINISIG = f"{SUMS}.minisig"
+
 ABOUT = (".cdx.json", ".spdx.json", ".intoto.json", ".sigstore.json")
 """What the documents about an artifact are called: its name and one of these."""
 
@@ -220,15 +228,25 @@ def artifact_names(evidence: Evidence) -> Sequence[str]:
     """The artifacts of a folder: as its manifest lists them, else release.json, else SHA256SUMS.
 
     Raises:
-        VerifyError: none of the three is there.
+        VerifyError: none of the three is there, or the one that is lists nothing: then nothing would be verified.
     """
+    if (names := _listed(evidence)) is None:
+        raise VerifyError(
+            f"{evidence.place.where} lists no artifacts: it has neither {MANIFEST} nor {RELEASE} nor {SUMS}.",
+            advice="Name a file, the dist/ folder of a build, or the folder of a version.",
+        )
+    if not names:
+        raise VerifyError(
+            f"{evidence.place.where} has a list without an artifact in it.", advice=_FETCH_AGAIN
+        )
+    return names
+
+
+def _listed(evidence: Evidence) -> Sequence[str] | None:
     if evidence.manifest is not None:
         return [artifact.path for artifact in evidence.manifest.artifacts]
     if evidence.release is not None:
         return [artifact.path for artifact in evidence.release.artifacts]
     if evidence.sums is not None:
         return [name for name in evidence.sums if not name.endswith((*ABOUT, ".minisig"))]
-    raise VerifyError(
-        f"{evidence.place.where} lists no artifacts: it has neither {MANIFEST} nor {RELEASE} nor {SUMS}.",
-        advice="Name a file, the dist/ folder of a build, or the folder of a version.",
-    )
+    return None

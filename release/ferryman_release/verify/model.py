@@ -21,9 +21,14 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Held(msgspec.Struct, frozen=True):
-    """The evidence says that all is well; ``note`` says who vouches, or for what."""
+    """The evidence says that all is well; ``note`` says who vouches, or for what.
+
+    ``vouches``: it was held against something that the caller trusts, and not merely against itself or against whoever this
+    machine trusts for anything. Only of policies that are cryptographic.
+    """
 
     note: str
+    vouches: bool = True
 
 
 class Failed(msgspec.Struct, frozen=True):

@@ -12,10 +12,20 @@ from urllib.parse import unquote, urlsplit
 
 from ferryman_build.cache import file_digest
 from ferryman_build.errors import UsageError
+from ferryman_build.manifest import MANIFEST, SUMS
 from ferryman_client.errors import UsageError as ClientUsageError
 from ferryman_client.fetch import Source, file_path
-from ferryman_release.model import METADATA
-from ferryman_release.verify.evidence import Evidence, Folder, Place, Remote, Trust, artifact_names
+from ferryman_release.model import METADATA, RELEASE
+from ferryman_release.verify.evidence import (
+    ABOUT,
+    MINISIG,
+    Evidence,
+    Folder,
+    Place,
+    Remote,
+    Trust,
+    artifact_names,
+)
 from ferryman_release.verify.model import Subject
 
 # <prefix>/artifacts/<name>/<version>/<file>, as the store has it (ferryman_release.model).
@@ -24,11 +34,15 @@ _PLAIN = re.compile(r"[^/\\:\0]+")
 
 
 class Opened(NamedTuple):
-    """The files in question, those that are listed and not there, and what lies beside them."""
+    """The files in question, those that are listed and not there, and what lies beside them.
+
+    ``unlisted``: what a whole folder has besides; nobody says anything of it, so nobody has looked at it.
+    """
 
     subjects: Sequence[Subject]
     missing: Sequence[str]
     evidence: Evidence
+    unlisted: Sequence[str] = ()
 
 
 @contextmanager
@@ -55,7 +69,15 @@ def opened(word: str, trust: Trust, source: Source | None) -> Iterator[Opened]:
         found = [(one, place.file(_plain(one))) for one in names]
         subjects = [_subject(one, path) for one, path in found if path is not None]
         missing = [one for one, path in found if path is None]
-        yield Opened(subjects, missing, evidence)
+        yield Opened(subjects, missing, evidence, () if name else _unlisted(place, names, evidence))
+
+
+def _unlisted(place: Place, names: Sequence[str], evidence: Evidence) -> Sequence[str]:
+    if not isinstance(place, Folder):
+        return ()  # a server says what it has when it is asked for it
+    about = [f"{one}{suffix}" for one in names for suffix in ABOUT]
+    known = {*names, *about, *(evidence.sums or {}), SUMS, MINISIG, MANIFEST, RELEASE}
+    return sorted(path.name for path in place.path.iterdir() if path.name not in known)
 
 
 def _place(word: str, scratch: Path, source: Source | None) -> tuple[Place, str, str]:
@@ -95,7 +117,7 @@ def _split(url: str) -> tuple[str, str]:
 
 def _plain(name: str) -> str:
     """``name``, if it is the name of a file and nothing more: it comes from a document that nobody has verified yet."""
-    if _PLAIN.fullmatch(name) is None or name in (".", ".."):
+    if _PLAIN.fullmatch(name) is None or name in (".", "..") or not name.isprintable():
         raise UsageError(f"{name!r} is no name of a file.", advice="Do not use what this folder holds.")
     return name
 

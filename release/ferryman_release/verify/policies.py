@@ -53,11 +53,13 @@ def select(words: Sequence[str]) -> Selection:
     """What the values of `--policy` select; without any, everything that has evidence.
 
     Raises:
-        UsageError: a policy or a parameter does not exist.
+        UsageError: a policy or a parameter does not exist, or is empty: a variable that is not set must demand nothing less.
     """
-    chosen = [part for word in words for part in _parts(word)]
-    if not chosen:
+    if not words:
         return Selection(optional={name: {} for name in POLICIES})
+    if not all(word.strip() for word in words):
+        raise UsageError("--policy names no policy.", advice=f"Policies are {', '.join(POLICIES)}, and all.")
+    chosen = [part for word in words for part in _parts(word)]
     required: dict[str, Parameters] = {}
     for name, given in map(_parsed, chosen):
         names: Iterable[str] = POLICIES if name == ALL else (name,)
@@ -87,4 +89,10 @@ def _parsed(part: str) -> tuple[str, dict[str, str]]:
     if unknown := sorted(set(given) - known):
         there = f"It has {', '.join(sorted(known))}." if known else "It has none."
         raise UsageError(f"The policy {name} has no parameter {unknown[0]!r}.", advice=there)
+    if empty := next((key for key, value in given.items() if not value.strip()), ""):
+        raise UsageError(
+            f"The parameter {empty!r} of {name} is empty.", advice="Say what it must be, or leave it out."
+        )
+    if given.get("clean", "yes") != "yes":
+        raise UsageError("The parameter 'clean' is 'yes' or is not there.", advice="Leave it out.")
     return name, given

@@ -32,15 +32,19 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, rename="kebab", omit_defaul
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """`ferryman verify --json`: ``held`` is the answer, one row per file and policy the reasons."""
+    """`ferryman verify --json`: ``held`` is the answer, one row per file and policy the reasons.
+
+    ``unlisted`` are files of the folder that no document names, and that nobody has looked at.
+    """
 
     held: bool
     results: tuple[Row, ...]
+    unlisted: tuple[str, ...] = ()
 
 
-def report(results: Sequence[Result]) -> Report:
+def report(results: Sequence[Result], unlisted: Sequence[str] = ()) -> Report:
     """What programs read."""
-    return Report(held=holds(results), results=tuple(_row(one) for one in results))
+    return Report(held=holds(results), results=tuple(_row(one) for one in results), unlisted=tuple(unlisted))
 
 
 def holds(results: Sequence[Result]) -> bool:
@@ -55,7 +59,27 @@ def failures(results: Sequence[Result]) -> list[Result]:
 
 def _row(one: Result) -> Row:
     word, why, advice = _words(one.verdict)
-    return Row(subject=one.subject, policy=one.policy, result=word, why=why, advice=advice)
+    return Row(
+        subject=harmless(one.subject),
+        policy=one.policy,
+        result=word,
+        why=harmless(why),
+        advice=harmless(advice),
+    )
+
+
+def harmless(text: str) -> str:
+    """``text`` on one line that moves no cursor: much of it comes from documents that nobody has verified."""
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in text)
+
+
+def remarks(results: Sequence[Result], unlisted: Sequence[str]) -> Iterator[str]:
+    """What the table does not say, and a person should know."""
+    if unlisted:
+        names = ", ".join(map(harmless, unlisted[:8])) + (" …" if len(unlisted) > 8 else "")
+        yield f"not looked at, since nothing lists it: {names}"
+    if results and not any(one.cryptographic for one in results):
+        yield "nothing that is signed was asked: files that fit together may be anybody's"
 
 
 def _words(verdict: Verdict) -> tuple[Word, str, str]:
@@ -68,14 +92,16 @@ def _words(verdict: Verdict) -> tuple[Word, str, str]:
             return Word.SKIPPED, why, ""
 
 
-def show(results: Sequence[Result], ui: Ui, what: str) -> None:
-    """A table: each policy of a single file; of several, what they have in common and each failure."""
+def show(results: Sequence[Result], ui: Ui, what: str, unlisted: Sequence[str] = ()) -> None:
+    """A table: each policy of a single file; of several, what they have in common and each failure; then remarks."""
     rows = list(_table(results))
     asked = {one.policy for one in results}
     rows += [(name, str(Word.NOT_ASKED), "", "") for name in POLICIES if name not in asked]
     several = len({one.subject for one in results}) > 1
     columns = ("policy", "result", "why", "files") if several else ("policy", "result", "why")
     ui.table(what, columns, [row if several else row[:3] for row in rows])
+    for line in remarks(results, unlisted):
+        ui.say(line)
 
 
 def _table(results: Sequence[Result]) -> Iterator[tuple[str, str, str, str]]:

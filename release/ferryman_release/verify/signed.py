@@ -76,8 +76,8 @@ def _asked_problems(found: Statement, given: Parameters) -> Iterator[str]:
         yield f"is of the repository {found.repository or 'none'}, and not of {wanted}"
     if (builder := given.get("builder", "")) and found.builder != builder:
         yield f"was built by {found.builder}, and not by {builder}"
-    if given.get("clean") and found.dirty:
-        yield "is of a checkout with uncommitted changes"
+    if given.get("clean") and (found.dirty or not found.commit):
+        yield "is of a checkout with uncommitted changes" if found.commit else "is of no commit at all"
 
 
 def _plain(repository: str) -> str:
@@ -110,7 +110,9 @@ class Sigstore:
         )  # fmt: skip
         root = Path(given["trusted-root"]) if "trusted-root" in given else None
         try:
-            who = verify_bundle(data, name=name, sha256=subject.sha256, identity=identity, trusted_root=root)
+            who = verify_bundle(
+                data, name=name, sha256=subject.sha256, identity=identity, artifact=subject.name, trusted_root=root
+            )  # fmt: skip
         except ToolMissingError as error:
             return Skipped(str(error))
         return Held(f"by {who}")
@@ -135,13 +137,16 @@ class Tuf:
             )
         if evidence.offline and urlsplit(url).scheme != "file":
             return Skipped("its metadata would have to be fetched, and --offline was given")
-        problems = []
-        for channel in evidence.trust.channels:
-            verdict = self._in_channel(subject, evidence, url, channel)
-            if not isinstance(verdict, str):
+        found = [self._in_channel(subject, evidence, url, channel) for channel in evidence.trust.channels]
+        verdicts = [one for one in found if not isinstance(one, str)]
+        for kind in (
+            Failed,
+            Held,
+            Skipped,
+        ):  # what one channel has withdrawn is not good because another still has it
+            if (verdict := next((one for one in verdicts if isinstance(one, kind)), None)) is not None:
                 return verdict
-            problems.append(verdict)
-        return Failed("; ".join(problems), _AGAIN)
+        return Failed("; ".join(one for one in found if isinstance(one, str)), _AGAIN)
 
     def _in_channel(self, subject: Subject, evidence: Evidence, url: str, channel: str) -> Verdict | str:
         """The verdict, or why this channel does not know the file."""

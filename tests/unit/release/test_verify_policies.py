@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import ssl
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
+from ferryman_build.cmd import Runner
 from ferryman_build.errors import UsageError
 from ferryman_release.errors import VerifyError
 from ferryman_release.provenance.keyless import Identity, can_sign, verify_bundle
@@ -102,6 +104,7 @@ class Fixed:
 
 
 HELD, FAILED, SKIPPED = Held("well"), Failed("bad"), Skipped("none")
+ANYBODYS = Held("well, and whose it is was not asked", vouches=False)
 ELSEWHERE = Skipped("not about it", missing=False)
 
 
@@ -127,6 +130,10 @@ def outcome(tmp_path: Path, policies: Mapping[str, Policy], *, required: bool) -
         ({"authenticode": ELSEWHERE}, True, {"vouched for"}),
         ({"signature": HELD, "authenticode": ELSEWHERE}, True, set()),
         ({"signature": VerifyError("broken")}, False, {"signature"}),
+        ({"authenticode": ANYBODYS}, False, {"vouched for"}),
+        ({"authenticode": ANYBODYS}, True, {"vouched for"}),
+        ({"authenticode": ANYBODYS, "signature": HELD}, False, set()),
+        ({"signature": RecursionError()}, False, {"signature"}),
     ],
 )
 def test_when_a_file_is_verified(
@@ -348,6 +355,31 @@ def test_a_changed_program(signed: Path, authority: Path) -> None:
 
     with pytest.raises(VerifyError, match=r"lantern\.exe"):
         authenticode(signed, ca=str(authority / "ca.pem"))
+
+
+def test_the_certificate_that_must_have_signed(signed: Path, authority: Path) -> None:
+    """By its fingerprint, as `openssl x509 -fingerprint` writes it or without colons; another one is refused."""
+    pem = (authority / "leaf.pem").read_text()
+    fingerprint = hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem)).hexdigest()
+    colons = ":".join(fingerprint[at : at + 2].upper() for at in range(0, 64, 2))
+    trusted = str(authority / "ca.pem")
+    for leaf in (fingerprint, colons):
+        assert authenticode(signed, ca=trusted, leaf=leaf) == Held("the signature in it holds")
+    with pytest.raises(VerifyError, match=r"lantern\.exe"):
+        authenticode(signed, ca=trusted, leaf="0" * 64)
+
+
+def test_a_certificate_that_anybody_could_buy(signed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signature that this machine trusts and nobody has asked for by name is no reason to trust the file."""
+
+    def accept(*_args: object, **_options: object) -> None:
+        """As where the authority is one of the system's."""
+
+    monkeypatch.setattr(Runner, "run", accept)
+    verdict = authenticode(signed)
+    assert isinstance(verdict, Held)
+    assert not verdict.vouches
+    assert authenticode(signed, leaf="0" * 64) == Held("the signature in it holds")
 
 
 def test_a_certificate_of_nobody(signed: Path) -> None:
