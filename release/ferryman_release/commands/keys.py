@@ -55,6 +55,11 @@ def run(args: argparse.Namespace) -> int:
 
 def _new(args: argparse.Namespace) -> int:
     path = Path(_word(args, 0, "FILE")).expanduser()
+    if path.suffix == ".pub" or path.with_suffix(".pub").exists():
+        raise KeyProblemError(
+            f"The public half would take the place of {path.with_suffix('.pub')}.",
+            advice="Name the private key, such as ann.pem: its public half is ann.pub beside it.",
+        )
     made = Sources(Secrets(os.environ, terminal()), Path.cwd()).make(path, _holder(path), str(path))
     public = path.with_suffix(".pub")
     public.write_bytes(made.public)
@@ -116,8 +121,9 @@ def _offline(desk: Desk) -> tuple[list[Named], list[Signer]]:
 def _sign(args: argparse.Namespace) -> int:
     desk = Desk(args, now())
     if not drafts(desk.folder):
+        left = changes(desk.folder)
         sign(desk.folder, ())  # what an interrupted run has left
-        print("Nothing waits for a signature.")
+        print("".join(f"finished: {line}\n" for line in left) or "Nothing waits for a signature.\n", end="")
         return 0
     if not args.key:
         raise UsageError(

@@ -100,9 +100,8 @@ def replace_holder(change: Change, old: str, new: Named) -> None:
     Raises:
         KeyProblemError: ``new`` is a holder already, or was revoked.
     """
+    _require_fresh(change, new)
     keys = list(role_keys(change.root, ROOT))
-    if new.key.keyid in [key.keyid for key in keys] or roles_of(new.key.keyid, change.root, change.targets):
-        raise KeyProblemError(f"The key of {new.name} has a role already.", advice="Make a new one.")
     kept = [new.key if key.keyid == old else key for key in keys]
     for role in OFFLINE:
         replace_keys(change.root, role, kept)
@@ -112,8 +111,7 @@ def replace_holder(change: Change, old: str, new: Named) -> None:
 
 def add_holder(change: Change, new: Named) -> None:
     """One more holder of an offline key; the threshold stays."""
-    if roles_of(new.key.keyid, change.root, change.targets):
-        raise KeyProblemError(f"The key of {new.name} has a role already.", advice="Make a new one.")
+    _require_fresh(change, new)
     for role in OFFLINE:
         change.root.add_key(new.key, role)
     change.note(new.key, new.name, OFFLINE)
@@ -227,6 +225,12 @@ def _beside(change: Change, keyid: str) -> set[str]:
 
 def _minisign(key: Key) -> MinisignKey:
     return MinisignKey.of(bytes.fromhex(key.keyval["public"]))
+
+
+def _require_fresh(change: Change, new: Named) -> None:
+    """A holder's key has no role: one that is online, for people or for provenance too, is not offline."""
+    if roles_of(new.key.keyid, change.root, change.targets) or _beside(change, new.key.keyid):
+        raise KeyProblemError(f"The key of {new.name} has a role already.", advice="Make a new one.")
 
 
 def _require_holders(keys: Sequence[Key], threshold: int) -> None:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from tuf.api.metadata import Metadata, Role, Root, Targets
 
 from ferryman_build.artifacts import Struct
 from ferryman_release.keys.edit import Wanted, drafts, pending_known, wanted
-from ferryman_release.keys.folder import KeyFolder, KnownKey
+from ferryman_release.keys.folder import KEYS, MINISIGN_PUB, KeyFolder, KnownKey
 from ferryman_release.keys.lifetimes import Alarm, alarms
-from ferryman_release.keys.names import BESIDE, OFFLINE, ROOT
+from ferryman_release.keys.minisign import MinisignKey
+from ferryman_release.keys.names import BESIDE, OFFLINE, PROVENANCE, ROOT
 
 
 class RoleRow(Struct, frozen=True, kw_only=True):
@@ -94,7 +96,23 @@ def changes(folder: KeyFolder) -> list[str]:
         label = f"{draft.signed.version}.{role}.json"
         lines += [f"{label}: {line}" for line in _differences(before, _roles(draft.signed), names)]
         lines.append(f"{label}: holds until {draft.signed.expires:%Y-%m-%d}")
-    return lines
+    return [*lines, *_beside(folder)]
+
+
+def _beside(folder: KeyFolder) -> Iterator[str]:
+    """What comes along with the drafts and is signed by nobody: the key that people trust, and those of the provenance."""
+    path = folder.drafts / MINISIGN_PUB
+    if path.exists() and path.read_bytes() != _bytes(folder.path / MINISIGN_PUB):
+        yield f"{MINISIGN_PUB}: people are to trust {MinisignKey.parse(path.read_text(encoding='utf-8')).name}"
+    before = {one.id: one for one in folder.known().keys}
+    for one in pending_known(folder).keys:
+        if PROVENANCE in one.roles and one != before.get(one.id):
+            state = "counts for nothing as" if one.revoked else "signs no more" if one.retired else "may sign"
+            yield f"{KEYS}: {one.name} ({one.id[:12]}) {state} provenance"
+
+
+def _bytes(path: Path) -> bytes:
+    return path.read_bytes() if path.exists() else b""
 
 
 def _before(folder: KeyFolder, role: str) -> Mapping[str, Role]:

@@ -9,6 +9,7 @@ into keys/draft/. A draft is nothing to anybody until it has every signature tha
 1. root N+1: the threshold of root N, and its own (TUF specification, 5.3.4).
 2. targets: the threshold of the newest root, the draft's if there is one. A root that leaves the present targets with too
    few valid signatures takes a new version of them along.
+   Nothing is signed that does not have the form of :mod:`ferryman_release.keys.form`, whoever has written it.
 3. Then all drafts move into keys/metadata/ together, root first. Whoever is interrupted there says `keys sign` again.
 4. A further change before that goes on top of the drafts, whose signatures were for something else and are dropped.
 """
@@ -28,6 +29,7 @@ from ferryman_build.artifacts import Struct
 from ferryman_build.settings import ReleaseSettings
 from ferryman_release.errors import KeyProblemError, MetadataError
 from ferryman_release.keys.folder import KEYS, MINISIGN_PUB, KeyFolder, KeysFile, KnownKey, parse, write
+from ferryman_release.keys.form import require_form
 from ferryman_release.keys.lifetimes import expiry
 from ferryman_release.keys.minisign import MinisignKey
 from ferryman_release.keys.names import OFFLINE, ROOT, TARGETS
@@ -137,6 +139,8 @@ def _finish(
 ) -> list[Wanted]:
     """Sign, and only then write: a signer that is nobody's leaves the folder as it was."""
     _require_counted(documents)
+    root = documents[ROOT].signed if ROOT in documents else folder.root().signed if documents else None
+    require_form(documents, root, {role: latest(folder, role) for role in OFFLINE})
     for signer in signers:
         signed = [role for role in documents if _sign(folder, role, documents, signer)]
         if documents and not signed:
@@ -235,8 +239,8 @@ def _sign(folder: KeyFolder, role: str, documents: dict[str, Metadata[Any]], sig
 def _require_counted(documents: dict[str, Metadata[Any]]) -> None:
     """No draft lets a key sign that clients do not count, whoever has written it."""
     for document in documents.values():
-        keys = document.signed.keys if isinstance(document.signed, Root) else document.signed.delegations.keys
-        for key in keys.values():
+        holder = document.signed if isinstance(document.signed, Root) else document.signed.delegations
+        for key in holder.keys.values() if holder else ():
             require_counted(key, f"{document.signed.version}.{document.signed.type}.json")
 
 
