@@ -232,6 +232,10 @@ _RENEW = (
 def _desk_with_keys(args: argparse.Namespace) -> Desk:
     desk = Desk(args, now())
     desk.folder.targets()  # the chain holds, or nothing is changed
+    if args.key and (waiting := changes(desk.folder)):  # the change goes on top of them, and what signs it signs them
+        print("There is a draft already, which you are about to sign as well:")
+        print("".join(f"  {line}\n" for line in waiting), end="")
+        _confirm(args)
     return desk
 
 

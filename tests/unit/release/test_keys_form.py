@@ -229,3 +229,28 @@ def test_a_public_half_replaces_nothing(
     there.unlink()
     assert cli.main(["keys", "new", str(tmp_path / name)]) == (24 if name == "ann.pub" else 0)
     capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    "words", [("refresh",), ("rotate", "timestamp", "--public", "timestamp-2.pub"), ("channels",)]
+)
+def test_a_change_on_top_of_a_draft_signs_what_is_in_it(
+    keys: TestKeys, project: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
+    """Somebody's draft is not signed because a holder signs a change of their own: it is shown, and agreed to."""
+    public = private_key("timestamp-2").public_key()
+    (project / "timestamp-2.pub").write_bytes(
+        public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    )
+    with edit(keys.folder, keys.settings(), NOW) as change:
+        ceremony.add_holder(change, ceremony.Named("eve", signer("eve").public_key))
+    holders = [word for name in ("root-1", "root-2") for word in ("--key", f"file:{keys.private / name}.pem")]
+    before = everything(keys)
+
+    assert cli.main(["keys", *words, *holders]) == 2
+    out, err = capsys.readouterr()
+    assert f"eve ({signer('eve').public_key.keyid[:12]}) may sign root" in out
+    assert "--yes" in err
+    assert everything(keys) == before
+    assert cli.main(["keys", *words, *holders, "--yes"]) == 0
+    assert len(KeyFolder(keys.folder.path).root().signed.roles["root"].keyids) == 4
