@@ -130,7 +130,7 @@ class Job:
         self.files.mkdir(parents=True, exist_ok=True)
         try:
             self._run = msgspec.json.decode((self.folder / RUN).read_bytes(), type=Run)
-        except (OSError, msgspec.DecodeError):
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError):
             self._run = Run()
 
     def done(self, step: str, key: str) -> Done | None:

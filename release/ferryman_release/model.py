@@ -160,3 +160,6 @@ def to_json(value: msgspec.Struct) -> bytes:
 
 VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+!_-]*")
 """What may stand as a version in a path."""
+
+FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+!_~-]*")
+"""What clients and installers take as the name of a file (`safe_path` in ferryman_client/reading.py)."""

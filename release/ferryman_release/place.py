@@ -80,9 +80,11 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
         if write and self.readable:
             key = f"probe/{uuid.uuid4().hex}.txt"
             self.store.put(key, _PROBE, headers_for(key))
-            entry = self.store.head(key)
-            unread = self._unread(key)
-            self.store.delete(key)
+            try:
+                entry = self.store.head(key)
+                unread = self._unread(key)
+            finally:
+                self.store.delete(key)
             here = self.store.url.startswith("file:")  # a folder has this machine's clock
             skew = entry.modified - self.now().timestamp() if entry and not here else None
         rows = ask().rows() if ask else (("publishers exclude each other by", "a lock"),)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import quote
 
 from ferryman_build.ui import human_size
 from ferryman_client import ClientError
@@ -34,10 +35,14 @@ def run(job: Job) -> str:
     from ferryman_release.steps.sign import release_asset
 
     assets = (*job.assets.values(), release_asset(job.release_content))
-    folder = f"{job.place.public_url}{job.prefix}"
+    folder = (
+        f"{job.place.public_url}{quote(job.prefix)}"  # as clients do: a bare + is a blank to some servers
+    )
     fetcher = job.place.fetcher()
     with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="verify") as pool:
-        problems = list(pool.map(lambda asset: compare(fetcher, f"{folder}/{asset.path}", asset), assets))
+        problems = list(
+            pool.map(lambda asset: compare(fetcher, f"{folder}/{quote(asset.path)}", asset), assets)
+        )
     if wrong := [problem for problem in problems if problem]:
         raise VerifyError(
             f"{len(wrong)} files do not come back from {job.place.public_url} as they were sent.",
