@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 
 import msgspec
 
 from ferryman_build.artifacts import Artifact
 from ferryman_build.ui import human_size
-from ferryman_release.model import AssetKind, Release
+from ferryman_release.errors import VerifyError
+from ferryman_release.model import Asset, AssetKind, Release
 from ferryman_release.store.base import Store
 
 
@@ -57,16 +59,30 @@ def _table(prefix: str, old: Mapping[str, str], new: Mapping[str, str]) -> Itera
 
 
 def insides(store: Store, release: Release) -> dict[str, Components]:
-    """What the attached SBOMs say is inside of each artifact, by `<target> <kind>`."""
+    """What the attached SBOMs say is inside of each artifact, by `<target> <kind>`.
+
+    Raises:
+        VerifyError: one is missing, or is not what release.json has the digest of.
+    """
     found: dict[str, Components] = {}
     for artifact in release.artifacts:
         asset = next(
             (one for one in release.assets if one.kind is AssetKind.SBOM and one.about == artifact.path), None
         )
-        content = store.get(f"{release.folder}/{asset.path}") if asset else None
-        if content is not None:
-            found[f"{artifact.target} {artifact.kind}"] = components(content[0])
+        if asset is not None:
+            found[f"{artifact.target} {artifact.kind}"] = components(_read(store, release, asset))
     return found
+
+
+def _read(store: Store, release: Release, asset: Asset) -> bytes:
+    key = f"{release.folder}/{asset.path}"
+    found = store.get(key)
+    if found is None or hashlib.sha256(found[0]).hexdigest() != asset.sha256:
+        what = "is missing" if found is None else "is not the one that was released"
+        raise VerifyError(
+            f"{key} {what}.", advice="Somebody changed the store; put the object back from a copy."
+        )
+    return found[0]
 
 
 class _Component(msgspec.Struct):
@@ -81,5 +97,8 @@ class _Bom(msgspec.Struct):
 
 def components(sbom: bytes) -> Components:
     """Name → version of every component that is no single file."""
-    found = msgspec.json.decode(sbom, type=_Bom).components
+    try:
+        found = msgspec.json.decode(sbom, type=_Bom).components
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return {}  # of a form that this Ferryman does not know: nothing is said about it
     return {one.name: one.version or "unknown" for one in found if one.type != "file"}

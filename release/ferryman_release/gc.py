@@ -22,9 +22,11 @@ import msgspec
 from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, Snapshot, Targets
 
-from ferryman_release.metadata.channels import in_use, version_key
+from ferryman_release.errors import MetadataError
+from ferryman_release.metadata.channels import in_use, same_program, version_key
+from ferryman_release.metadata.documents import channel_target, read_history
 from ferryman_release.metadata.repository import Current
-from ferryman_release.model import ARTIFACTS, CHANNELS, METADATA, RELEASE, History
+from ferryman_release.model import ARTIFACTS, CHANNELS, METADATA, RELEASE
 from ferryman_release.store.base import Entry, Store
 
 UNFINISHED = timedelta(days=2)
@@ -69,9 +71,9 @@ def reach(store: Store, objects: Iterable[Entry], current: Current, now: datetim
         for name, meta in snapshot.meta.items():
             keys.add(f"{METADATA}/{meta.version}.{name}")
     for key in sorted(keys):
-        for history_key, history in _histories(store, key):
+        for history_key, named in _named(store, key):
             keys.add(history_key)
-            versions |= {one.version for one in history.releases}
+            versions |= named
     return Reach(keys=frozenset(keys), versions=frozenset(versions))
 
 
@@ -83,16 +85,24 @@ def _document(store: Store, key: str) -> object:
         return None
 
 
-def _histories(store: Store, key: str) -> Iterator[tuple[str, History]]:
+def _named(store: Store, key: str) -> Iterator[tuple[str, frozenset[str]]]:
+    """(key of its history, versions that it and its history name) of a channel's document.
+
+    A history that is broken names nothing to a client either; what the document itself offers is kept all the same.
+    """
     channel = key.split(".", 1)[1].removesuffix(".json") if "." in key else ""
-    if channel in ("snapshot", "targets"):
-        return
     signed = _document(store, key)
-    target = signed.targets.get(f"{channel}/channel") if isinstance(signed, Targets) else None
-    place = (target.custom or {}).get("history", "") if target else ""
-    found = store.get(place) if place else None
-    if found is not None:
-        yield place, msgspec.json.decode(found[0], type=History)
+    if channel in ("snapshot", "targets") or not isinstance(signed, Targets):
+        return
+    offers = frozenset(str((one.custom or {}).get("version", "")) for one in signed.targets.values())
+    try:
+        target, place = channel_target(channel, signed.targets)
+        found = store.get(place)
+        history = read_history(found[0] if found else b"", target, channel)
+    except MetadataError:
+        yield key, offers
+        return
+    yield place, offers | {one.version for one in history.releases}
 
 
 def plan(
@@ -139,7 +149,7 @@ def _files(objects: Iterable[Entry], name: str, kept: Mapping[str, str], now: da
     """Rules 1, 2 and 4."""
     folders: dict[str, list[Entry]] = {}
     for entry in objects:
-        if (found := _FILE.fullmatch(entry.key)) and found[1] == name:
+        if (found := _FILE.fullmatch(entry.key)) and same_program(found[1], name):
             folders.setdefault(found[2], []).append(entry)
     for version, files in folders.items():
         fresh = max(entry.modified for entry in files) >= (now - UNFINISHED).timestamp()

@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from ferryman_release.errors import MetadataError, UnknownReleaseError, VerifyError
+from ferryman_release.metadata.channels import ChannelState, promoted, refuse_yanked
 from ferryman_release.metadata.repository import Current, Repository, Transaction
-from ferryman_release.model import RELEASE, TIMESTAMP, HistoryEntry, Release
+from ferryman_release.model import RELEASE, TIMESTAMP, Asset, HistoryEntry, Release
 from ferryman_release.place import Place
 from ferryman_release.store.base import Store
 from ferryman_release.walk import walk
@@ -36,7 +37,11 @@ def change(place: Place, name: str, edit: Edit, *, channels: Iterable[str] = ())
         edit(transaction)
     concerned = tuple(dict.fromkeys((*channels, *transaction.changed)))
     for channel in concerned:
-        walk(place, transaction.state(channel), pending=transaction.pending)
+        try:
+            walk(place, transaction.state(channel), pending=transaction.pending)
+        except VerifyError:  # a machine has seen what a faster publisher made: the flip says so
+            if not _outrun(place, transaction):
+                raise
     transaction.flip()
     for channel in concerned:
         try:
@@ -44,6 +49,39 @@ def change(place: Place, name: str, edit: Edit, *, channels: Iterable[str] = ())
         except VerifyError:
             if not _overtaken(place, transaction):
                 raise
+
+
+def offer(transaction: Transaction, channel: str, release: Release, asset: Asset, *, percent: int) -> str:
+    """Let the channel offer a release, in the transaction; what was done, in words.
+
+    Raises:
+        ConflictError: some channel has yanked the version, or this one cannot offer it.
+        UnknownReleaseError: there is no such channel.
+    """
+    version = release.project.version
+    refuse_yanked(transaction.current.channels.values(), version)
+    before = transaction.state(channel)
+    moment = transaction.now().strftime("%Y-%m-%dT%H:%M:%SZ")
+    after = promoted(before, release, asset, percent=percent, moment=moment)
+    transaction.set(after)
+    return f"{channel} offers {version}{_share(before, after, percent)}"
+
+
+def _share(before: ChannelState, after: ChannelState, percent: int) -> str:
+    """To whom, when not simply to all."""
+    if after.channel.previous:
+        return f" to {percent} % of the machines; all others stay with {after.channel.previous}"
+    if percent >= 100:
+        return ""
+    if before.channel.version == after.channel.version:
+        return " to every machine already"
+    return " to every machine: it has nothing that others could stay with"
+
+
+def _outrun(place: Place, transaction: Transaction) -> bool:
+    """Whether somebody has published since the transaction was begun: then its flip will be refused."""
+    found = place.store.get(TIMESTAMP)
+    return (found[1] if found else None) != transaction.current.etag
 
 
 def _overtaken(place: Place, transaction: Transaction) -> bool:

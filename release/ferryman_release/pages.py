@@ -62,7 +62,9 @@ def make_site(place: Place, project: Project, name: str, current: Current) -> Si
     """Everything that the pages say; the same for the same metadata, whoever makes it."""
     states = {role: state for role, state in current.channels.items() if state.channel.version}
     channels = tuple(
-        _channel(place, state, current) for role in place.settings.channels if (state := states.get(role))
+        _channel(place, state, current)
+        for role in dict.fromkeys((*place.settings.channels, *states))
+        if (state := states.get(role))
     )
     promoted = [entry.promoted for state in states.values() for entry in state.history.releases]
     described = (project.document.table("project") if project.document else {}).get("description", "")

@@ -1,7 +1,8 @@
 """A real client's way through the metadata, from the first root: what it would be offered is what was meant.
 
 Before the flip it sees the store as it is, but for the pointer and the root documents that are to come; after it, what
-everyone sees.
+everyone sees. Before the flip it is also a machine that has been running: it has seen what is published now, and refuses what
+goes back behind that.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ def walk(place: Place, state: ChannelState, *, pending: Mapping[str, bytes] | No
     first = next(iter(place.keys.roots().values()))
     with tempfile.TemporaryDirectory(prefix="ferryman-walk-") as folder:
         fetcher = place.fetcher()
+        if pending:
+            Client(place.public_url, Path(folder), root=first, channel=channel, fetcher=fetcher).refresh()
         client = Client(
             place.public_url, Path(folder), root=first, channel=channel,
             fetcher=Overlay(fetcher, place.public_url, pending) if pending else fetcher,

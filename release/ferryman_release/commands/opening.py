@@ -13,6 +13,7 @@ from ferryman_release.metadata.repository import Transaction
 from ferryman_release.operate import change
 from ferryman_release.pages import local_page, write_pages
 from ferryman_release.place import Place, open_place
+from ferryman_release.signing.roles import minisign_secret
 
 
 def opened(args: argparse.Namespace) -> tuple[Project, Place]:
@@ -34,10 +35,11 @@ def changed(
     """Make one change of channels visible, with the pages; print what ``edit`` says that it did."""
     project, place = opened(args)
     said: list[str] = []
+    minisign_secret(place.settings, place.keys, place.secrets, root=place.root)  # the pages need it
     with place.store:
         change(place, project.name, lambda transaction: said.append(edit(transaction)), channels=channels)
+        sys.stdout.write("".join(f"{line}\n" for line in said))  # it is visible, whatever comes now
         write_pages(place, project, project.name)
-    sys.stdout.write("".join(f"{line}\n" for line in said))
     sys.stdout.write(f"{local_page(place.public_url)}\n")
     return 0
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 
 from ferryman_release.commands.opening import changed
-from ferryman_release.metadata.channels import promoted
 from ferryman_release.metadata.repository import Transaction
-from ferryman_release.operate import find_release_in
+from ferryman_release.operate import find_release_in, offer
 from ferryman_release.steps.sign import entry_asset
 
 
@@ -16,12 +15,6 @@ def run(args: argparse.Namespace) -> int:
 
     def edit(transaction: Transaction) -> str:
         entry, release = find_release_in(transaction, args.version)
-        moment = transaction.now().strftime("%Y-%m-%dT%H:%M:%SZ")
-        state = transaction.state(args.to)
-        after = promoted(state, release, entry_asset(entry), percent=args.percent, moment=moment)
-        transaction.set(after)
-        rest = f"; all others stay with {after.channel.previous}" if after.channel.previous else ""
-        part = f" to {args.percent} % of the machines" if after.channel.previous else ""
-        return f"{args.to} offers {args.version}{part}{rest}"
+        return offer(transaction, args.to, release, entry_asset(entry), percent=args.percent)
 
     return changed(args, edit)

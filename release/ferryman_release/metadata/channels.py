@@ -5,17 +5,20 @@ Rules:
 1. A channel offers one version; while a rollout runs it offers the one before to the machines outside of it.
 2. Promotion takes a release as it is: its bytes are those of release.json, and nothing is built or copied.
 3. A version that was yanked from a channel is not offered there again: what repairs it has a version of its own.
-4. A rollback withdraws the version that is offered and goes to the newest one before it that is neither yanked nor
-   withdrawn; machines that have the withdrawn version go back with it.
+4. A rollback withdraws the version that is offered and goes to what every machine may have, while a rollout runs, else to
+   the newest version before it; never to one that is yanked or withdrawn. Machines that have the withdrawn version go back
+   with it.
 5. The history has every version that the channel has offered, newest promotion first, and each once.
-6. The minimum is a version of the history, and not above what is offered.
+6. The minimum is a version of the history, and not above what is offered. A rollback lowers it; a promotion does not.
+7. A channel is one program's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
+from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from ferryman_build.artifacts import Struct
@@ -65,20 +68,21 @@ def empty_state(name: str, channel: str) -> ChannelState:
 def promoted(
     state: ChannelState, release: Release, asset: Asset, *, percent: int = 100, moment: str
 ) -> ChannelState:
-    """The channel when it offers ``release`` to ``percent`` of the machines (rules 1, 2, 3, 5).
+    """The channel when it offers ``release`` to ``percent`` of the machines (rules 1, 2, 3, 5, 6, 7).
 
     ``asset`` is release.json itself, as it lies in the store; ``moment`` is ISO 8601 in UTC.
 
     Raises:
-        ConflictError: the version was yanked.
+        ConflictError: the version was yanked, or is below the minimum, or another program's.
     """
     version = release.project.version
-    for yanked in state.channel.yanked:
-        if yanked.version == version:  # rule 3
-            raise ConflictError(
-                f"{version} was yanked from {state.channel.channel}: {yanked.reason}.",
-                advice="Release the repaired program under a new version.",
-            )
+    refuse_yanked([state], version)  # rule 3
+    _refuse_foreign(state, release.project.name)  # rule 7
+    if (least := state.channel.minimum) and version_key(version) < version_key(least):  # rule 6
+        raise ConflictError(
+            f"{version} is below {least}, which machines on {state.channel.channel} must have at least.",
+            advice="Take that back first, if you mean it: `ferryman minimum none`.",
+        )
     base = _base(state, version)
     partial = percent < 100 and bool(base)
     rollout = Rollout(percent=percent, seed=version) if partial else None
@@ -94,6 +98,30 @@ def promoted(
         offers=tuple(_offers(release, rollout)),
         previous=base if partial else (),
     )
+
+
+def refuse_yanked(states: Iterable[ChannelState], version: str) -> None:
+    """Raises ConflictError when any of these channels has had ``version`` and yanked it: then no machine should have it."""
+    for state in states:
+        for one in state.channel.yanked:
+            if one.version == version:
+                raise ConflictError(
+                    f"{version} was yanked from {state.channel.channel}: {one.reason}.",
+                    advice="Release the repaired program under a new version.",
+                )
+
+
+def _refuse_foreign(state: ChannelState, name: str) -> None:
+    if not same_program(state.history.name, name):
+        raise ConflictError(
+            f"{state.channel.channel} is a channel of {state.history.name}, and this is {name}.",
+            advice="Give each program a place of its own: [tool.ferryman.release] url.",
+        )
+
+
+def same_program(one: str, other: str) -> bool:
+    """Whether both are names of one project, as the packaging standards compare them."""
+    return canonicalize_name(one) == canonicalize_name(other)
 
 
 def _base(state: ChannelState, version: str) -> tuple[Offered, ...]:
@@ -169,9 +197,10 @@ def rolled_back(state: ChannelState, *, releases: Releases) -> ChannelState:
 
 
 def _back(state: ChannelState, releases: Releases) -> ChannelState:
-    """Offer the newest version that is neither yanked nor withdrawn (rule 4)."""
-    gone = {one.version for one in state.channel.yanked} | set(state.channel.withdrawn)
-    entry = next((one for one in state.history.releases if one.version not in gone), None)
+    """Offer what rule 4 says."""
+    good = [one for one in state.history.releases if one.version not in _gone(state)]
+    base = (one for one in good if one.version == state.channel.previous)
+    entry = next(base, None) or next(iter(good), None)
     if entry is None:
         raise UnknownReleaseError(
             f"{state.channel.channel} has no release before {state.channel.version} to go back to.",
@@ -182,6 +211,11 @@ def _back(state: ChannelState, releases: Releases) -> ChannelState:
     return msgspec.structs.replace(
         state, channel=_capped(channel), offers=tuple(_offers(release, None)), previous=()
     )
+
+
+def _gone(state: ChannelState) -> set[str]:
+    """What nobody should have."""
+    return {one.version for one in state.channel.yanked} | set(state.channel.withdrawn)
 
 
 def _everyone(state: ChannelState) -> ChannelState:
@@ -223,8 +257,14 @@ def with_sunset(state: ChannelState, sunset: Sunset) -> ChannelState:
 
     Raises:
         UnknownReleaseError: the channel never had that version.
+        ConflictError: it was yanked or taken back.
     """
     find_entry(state.history, sunset.last)
+    if sunset.last in _gone(state):
+        raise ConflictError(
+            f"{sunset.last} was yanked or taken back from {state.channel.channel}; no platform can end with it.",
+            advice="Name a version that machines may have: `ferryman releases` lists them.",
+        )
     rest = tuple(
         one for one in state.channel.sunset if (one.target, one.below) != (sunset.target, sunset.below)
     )

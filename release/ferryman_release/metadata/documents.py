@@ -18,6 +18,7 @@ from ferryman_release.metadata.channels import ChannelState, Offered
 from ferryman_release.model import CHANNELS, Channel, History, Offer, to_json
 
 _PREVIOUS = "previous"
+_NEWER = "If a newer Ferryman has published, update this one."
 
 
 def history_object(history: History) -> tuple[str, bytes]:
@@ -62,7 +63,7 @@ def from_targets(name: str, targets: Mapping[str, TargetFile], history: History)
     except (KeyError, msgspec.ValidationError) as error:
         raise MetadataError(
             f"The metadata of {name} is not what Ferryman writes: {error}.",
-            advice="If a newer Ferryman has published, update this one.",
+            advice=_NEWER,
         ) from error
     return ChannelState(channel=channel, history=history, offers=tuple(current), previous=tuple(previous))
 
@@ -71,15 +72,33 @@ def _offered(file: TargetFile) -> Offered:
     return Offered(offer=msgspec.convert(file.custom, Offer), size=file.length, sha256=file.hashes["sha256"])
 
 
+def channel_target(name: str, targets: Mapping[str, TargetFile]) -> tuple[TargetFile, str]:
+    """The target of the channel itself, and the key of its history.
+
+    Raises:
+        MetadataError: it is not of the form that :func:`to_targets` writes.
+    """
+    target = targets.get(f"{name}/channel")
+    history = (target.custom or {}).get("history") if target else None
+    if target is None or not isinstance(history, str) or "sha256" not in target.hashes:
+        raise MetadataError(f"The metadata of {name} is not what Ferryman writes.", advice=_NEWER)
+    return target, history
+
+
 def read_history(content: bytes, target: TargetFile, channel: str) -> History:
     """The history whose digest the channel's metadata has.
 
     Raises:
-        MetadataError: these are other bytes.
+        MetadataError: these are other bytes, or of a form that this Ferryman does not know.
     """
     if (len(content), hashlib.sha256(content).hexdigest()) != (target.length, target.hashes["sha256"]):
         raise MetadataError(
             f"The history of {channel} is not the one that was signed.",
             advice="Somebody changed the store by hand; put the object back from a copy, or publish again.",
         )
-    return msgspec.json.decode(content, type=History)
+    try:
+        return msgspec.json.decode(content, type=History)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise MetadataError(
+            f"The history of {channel} is not what Ferryman writes: {error}.", advice=_NEWER
+        ) from error

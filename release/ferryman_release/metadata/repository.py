@@ -15,6 +15,8 @@ Rules of a transaction:
 5. A rival that was faster keeps its release; this run has lost nothing but the flip, and can be run again on top.
 6. A channel whose document was signed by a key that is not its own any more is signed again, whatever the change was for:
    with the new targets clients would refuse it. What a revoked key has signed is read only when a person says so.
+7. What a snapshot has named the next one names too, also when keys/ has let go of the channel: a machine refuses a snapshot in
+   which something is missing. Nobody vouches for the document any more, and nobody reads it.
 """
 
 from __future__ import annotations
@@ -34,7 +36,14 @@ from ferryman_release.errors import ConflictError, KeyProblemError, MetadataErro
 from ferryman_release.keys.folder import KeyFolder
 from ferryman_release.keys.lifetimes import days_of
 from ferryman_release.metadata.channels import ChannelState, empty_state
-from ferryman_release.metadata.documents import from_targets, history_object, read_history, to_targets
+from ferryman_release.metadata.documents import (
+    channel_target,
+    from_targets,
+    history_object,
+    read_history,
+    to_targets,
+)
+from ferryman_release.metadata.guards import check_clock, check_keys
 from ferryman_release.model import METADATA, TIMESTAMP
 from ferryman_release.store.base import Store, headers_for
 
@@ -168,12 +177,16 @@ class Repository:
         return [role for role, found in current.documents.items() if not believed(found, role, [delegator])]
 
     def _state(self, role: str, targets: Targets) -> ChannelState:
-        target = targets.targets[f"{role}/channel"]
-        custom = target.custom
-        found = self.store.get(custom["history"])
+        target, history = channel_target(role, targets.targets)
+        found = self.store.get(history)
         if found is None:
-            raise MetadataError(f"{custom['history']}, the history of {role}, is missing.", advice=_TAMPERED)
+            raise MetadataError(f"{history}, the history of {role}, is missing.", advice=_TAMPERED)
         return from_targets(role, targets.targets, read_history(found[0], target, role))
+
+    def check_publisher(self, current: Current) -> None:
+        """Raises MetadataError when what this machine would sign goes back behind ``current`` (see `guards`)."""
+        check_clock(self.store, self.signing.now())
+        check_keys(self.store, self.keys, current.snapshot)
 
     # -- changing ------------------------------------------------------------------------------------------------------
 
@@ -187,18 +200,23 @@ class Repository:
             ConflictError, KeyProblemError, MetadataError, StoreError: as reading and signing do.
         """
         transaction = Transaction(self, self.load())
+        self.check_publisher(transaction.current)
         yield transaction
         transaction.stage()
 
 
 class Transaction:
-    """Changes of channels that become visible together. ``current`` is what they were made on."""
+    """Changes of channels that become visible together.
+
+    ``current`` is what they were made on; ``pending`` maps keys to the content of what only :meth:`flip` puts into the
+    store, the root documents and the pointer: those of the moment of signing, whatever happens to keys/ meanwhile.
+    """
 
     def __init__(self, repository: Repository, current: Current) -> None:
         self.current = current
         self._repository = repository
         self._changed: dict[str, ChannelState] = {}
-        self._timestamp = b""
+        self.pending: Mapping[str, bytes] = {}
 
     @property
     def store(self) -> Store:
@@ -226,15 +244,6 @@ class Transaction:
         """Let this be the state of its channel."""
         self._changed[state.channel.channel] = state
 
-    @property
-    def pending(self) -> dict[str, bytes]:
-        """Key → content of what only :meth:`flip` puts into the store: the root documents and the pointer."""
-        roots = self._repository.keys.roots().items()
-        return {
-            **{f"{METADATA}/{number}.root.json": content for number, content in roots},
-            TIMESTAMP: self._timestamp,
-        }
-
     def stage(self) -> None:
         """Sign and put everything into the store but the pointer (rules 1 to 3, 6)."""
         for role in self._repository.outdated(self.current):
@@ -246,14 +255,13 @@ class Transaction:
         for role, state in self._changed.items():
             meta[f"{role}.json"] = self._channel(role, state)
         snapshot = self._snapshot(meta)
-        self._timestamp = self._signed(
-            "timestamp",
-            Timestamp(
-                self.current.number + 1,
-                expires=self._repository.signing.expiry("timestamp"),
-                snapshot_meta=snapshot,
-            ),
-        )
+        expires = self._repository.signing.expiry("timestamp")
+        timestamp = Timestamp(self.current.number + 1, expires=expires, snapshot_meta=snapshot)
+        roots = self._repository.keys.roots().items()
+        self.pending = {
+            **{f"{METADATA}/{number}.root.json": content for number, content in roots},
+            TIMESTAMP: self._signed("timestamp", timestamp),
+        }
 
     def flip(self) -> None:
         """Replace the pointer (rules 1, 4, 5).
@@ -266,7 +274,7 @@ class Transaction:
                 self._create(key, content)
         try:
             self._repository.store.replace(
-                TIMESTAMP, self._timestamp, headers_for(TIMESTAMP), etag=self.current.etag
+                TIMESTAMP, self.pending[TIMESTAMP], headers_for(TIMESTAMP), etag=self.current.etag
             )
         except ConflictError as error:
             raise ConflictError(
@@ -277,12 +285,8 @@ class Transaction:
     def _channel_meta(self) -> dict[str, MetaFile]:
         version, content = self._repository.keys.targets_bytes()
         self._create(f"{METADATA}/{version}.targets.json", content)
-        kept = {
-            f"{role}.json": self.current.snapshot.signed.meta[f"{role}.json"]
-            for role in self.current.channels
-            if self.current.snapshot
-        }
-        return {"targets.json": MetaFile.from_data(version, content, ["sha256"]), **kept}
+        kept = self.current.snapshot.signed.meta if self.current.snapshot else {}  # rule 7
+        return {**kept, "targets.json": MetaFile.from_data(version, content, ["sha256"])}
 
     def _channel(self, role: str, state: ChannelState) -> MetaFile:
         expires = self._repository.signing.expiry(role)

@@ -23,6 +23,7 @@ from ferryman_release.errors import PreflightError
 from ferryman_release.job import Job
 from ferryman_release.keys.lifetimes import alarms
 from ferryman_release.keys.names import MINISIGN, PROVENANCE, SNAPSHOT, TIMESTAMP
+from ferryman_release.metadata.channels import refuse_yanked, same_program
 from ferryman_release.model import RELEASE
 
 _SKEW = 300.0  # seconds; S3 forgives 15 minutes, but metadata from the future are believed by nobody
@@ -64,6 +65,15 @@ def run(job: Job) -> str:
 
 
 # -- the program ---------------------------------------------------------------------------------------------------------
+
+
+def program(job: Job) -> Iterator[Problem]:
+    """The project's own."""
+    if not same_program(job.name, job.project.name):
+        yield Problem(
+            f"dist/ holds {job.name}, and pyproject.toml is that of {job.project.name}",
+            "name the project with --project, or its dist/ with --dist",
+        )
 
 
 def version(job: Job) -> Iterator[Problem]:
@@ -145,7 +155,7 @@ def changelog(job: Job) -> Iterator[Problem]:
     path = _changelog_file(job)
     if path is None:
         yield Problem(f"there is no {job.settings.changelog}", 'write it, or set changelog = ""', real=True)
-    elif not changelog_entry(path.read_text(encoding="utf-8"), job.version):
+    elif not changelog_entry(_text(path), job.version):
         yield Problem(
             f"{path.name} has no entry for {job.version}", f"add a heading with {job.version}", real=True
         )
@@ -165,7 +175,12 @@ def _changelog_file(job: Job) -> Path | None:
 def changelog_text(job: Job) -> str:
     """What the changelog says of the version; '' when there is none or it says nothing."""
     path = _changelog_file(job) if job.settings.changelog else None
-    return changelog_entry(path.read_text(encoding="utf-8"), job.version) if path else ""
+    return changelog_entry(_text(path), job.version) if path else ""
+
+
+def _text(path: Path) -> str:
+    """UTF-8; what is not is shown as such and stops nothing."""
+    return path.read_text(encoding="utf-8", errors="replace")
 
 
 def changelog_entry(text: str, version: str) -> str:
@@ -253,11 +268,22 @@ def store(job: Job) -> Iterator[Problem]:
 
 
 def published(job: Job) -> Iterator[Problem]:
-    """What is there can be read with these keys."""
+    """What is there can be read with these keys, is this program's, and says nothing against publisher or version."""
+    repository = job.place.repository(job.name)
     try:
-        job.place.repository(job.name).load()
+        current = repository.load()
+        states = current.channels.values()
+        repository.check_publisher(current)
+        refuse_yanked(states, job.version)
     except FerrymanError as error:
         yield Problem(str(error).rstrip("."), error.advice)
+        return
+    others = {state.history.name for state in states if not same_program(state.history.name, job.name)}
+    for name in sorted(others):
+        yield Problem(
+            f"what is published in {job.place.public_url} is that of {name}",
+            "give each program a place of its own: [tool.ferryman.release] url",
+        )
 
 
 def github(job: Job) -> Iterator[Problem]:
@@ -289,6 +315,7 @@ def github(job: Job) -> Iterator[Problem]:
 
 
 CHECKS: tuple[Check, ...] = (
+    program,
     version,
     expected_artifacts,
     smoke,
