@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from ferryman_build import cli as build_half
 from ferryman_build.cli import Command
-from ferryman_build.errors import ToolMissingError
+from ferryman_build.errors import InterruptedBuildError, ToolMissingError
 from ferryman_release import options
 
 # What the extra `release` brings; without it the commands say so.
@@ -37,7 +37,13 @@ def _run(module: str, *, otherwise: Run | None = None) -> Run:
                 f"`ferryman {module}` needs the package {error.name}, which is not installed.",
                 advice="Install Ferryman with its extra: pip install 'ferryman[release]'.",
             ) from error
-        return int(found.run(args))
+        try:
+            return int(found.run(args))
+        except KeyboardInterrupt as error:
+            raise InterruptedBuildError(
+                f"Interrupted; what `ferryman {module}` makes visible, it makes visible whole.",
+                advice="Run the same command again: it goes on from what is there.",
+            ) from error
 
     return run
 

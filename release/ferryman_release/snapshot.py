@@ -38,7 +38,7 @@ def snapshot_place(project: Project, out: Path, *, now: Now = utc_now) -> Place:
     folder = out / "snapshot"
     settings = _settings(project.settings.release, folder)
     keys = KeyFolder(folder / "keys")
-    if not _usable(keys, settings, now):
+    if not _usable(keys, folder / "private", settings, now):
         shutil.rmtree(folder / "keys", ignore_errors=True)
         shutil.rmtree(folder / "private", ignore_errors=True)
         shutil.rmtree(folder / "repository", ignore_errors=True)  # signed by keys that are gone
@@ -54,10 +54,13 @@ def _settings(settings: ReleaseSettings, folder: Path) -> ReleaseSettings:
     )  # fmt: skip
 
 
-def _usable(keys: KeyFolder, settings: ReleaseSettings, now: Now) -> bool:
+def _usable(keys: KeyFolder, private: Path, settings: ReleaseSettings, now: Now) -> bool:
+    """Whether all of it is there, young enough, and for these channels; a run that was ended has left a part."""
     try:
         fresh = keys.root().signed.expires - now() > timedelta(days=1)
-        return fresh and keys.channels() == settings.channels
+        keys.minisign_public()
+        held = all((private / f"{role}.pem").is_file() for role in (*ONLINE, *BESIDE, *settings.channels))
+        return fresh and held and bool(keys.provenance_keys()) and keys.channels() == settings.channels
     except FerrymanError:
         return False
 
