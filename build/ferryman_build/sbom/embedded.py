@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 import msgspec
 
@@ -15,6 +17,9 @@ from ferryman_build.collect.pyinstaller import CONTENTS
 from ferryman_build.errors import InspectError, UsageError
 from ferryman_build.inspect.onefile import payload_members
 from ferryman_build.wrap.launch import SBOM
+
+LONGEST = 64_000_000
+"""Bytes of a document; that of a large tree has a few millions. What is packed smaller may be a bomb."""
 
 _IN_TREE = f"{CONTENTS}/{SBOM}"
 _DAMAGED = (OSError, tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, struct.error, KeyError)
@@ -56,7 +61,7 @@ class _Head(msgspec.Struct):
 def _checked(path: Path, content: bytes) -> bytes:
     try:
         form = msgspec.json.decode(content, type=_Head).bomFormat
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         form = ""
     if form != "CycloneDX":
         raise InspectError(
@@ -69,14 +74,38 @@ def _of_folder(path: Path) -> bytes | None:
     if not path.is_dir():
         return None
     places = [path / _IN_TREE, path / SBOM, *sorted(path.glob(f"*/{_IN_TREE}"))]
-    return next((place.read_bytes() for place in places if place.is_file()), None)
+    found = next((place for place in places if place.is_file()), None)
+    if found is None:
+        return None
+    with found.open("rb") as file:
+        return _all(file)
+
+
+def _all(file: IO[bytes]) -> bytes:
+    """All of an open document.
+
+    Raises:
+        InspectError: it has more bytes than any document.
+    """
+    if len(content := file.read(LONGEST + 1)) > LONGEST:
+        raise _too_long()
+    return content
+
+
+def _too_long() -> InspectError:
+    return InspectError(
+        f"The SBOM has more than {LONGEST} bytes, which are too many.", advice="Do not use that file."
+    )
 
 
 def _of_document(path: Path) -> bytes | None:
     if not path.is_file():
         return None
     with path.open("rb") as file:
-        return path.read_bytes() if file.read(64).lstrip().startswith(b"{") else None
+        if not file.read(64).lstrip().startswith(b"{"):
+            return None
+        file.seek(0)
+        return _all(file)
 
 
 def _of_tar(path: Path) -> bytes | None:
@@ -85,7 +114,7 @@ def _of_tar(path: Path) -> bytes | None:
     with tarfile.open(path) as archive:
         for member in archive:
             if _in_tree(member.name) and (content := archive.extractfile(member)) is not None:
-                return content.read()
+                return _all(content)
     return None
 
 
@@ -95,7 +124,10 @@ def _of_zip(path: Path) -> bytes | None:
         return None
     with zipfile.ZipFile(path) as archive:
         name = next((name for name in archive.namelist() if name == SBOM or _in_tree(name)), None)
-        return archive.read(name) if name else None
+        if name is None:
+            return None
+        with archive.open(name) as content:
+            return _all(content)
 
 
 def _in_tree(name: str) -> bool:
@@ -109,7 +141,7 @@ def _of_payload(path: Path) -> bytes | None:
     for member in (payload_members(path) or ()) if path.is_file() else ():
         if member.name == _IN_TREE:
             with member.open() as content:
-                return content.read()
+                return _all(content)
     return None
 
 
@@ -126,9 +158,19 @@ def _of_bootloader(path: Path) -> bytes | None:
         name = content[place + _ROW.size : place + row].rstrip(b"\0").decode("utf-8", "replace")
         if name.replace("\\", "/") == SBOM:
             data = content[start + offset : start + offset + packed]
-            return zlib.decompress(data) if is_packed else data
+            return _unpacked(data) if is_packed else _all(io.BytesIO(data))
         place += max(row, _ROW.size)
     return None
+
+
+def _unpacked(data: bytes) -> bytes:
+    packed = zlib.decompressobj()
+    found = packed.decompress(data, LONGEST)
+    if packed.unconsumed_tail:
+        raise _too_long()
+    if not packed.eof:
+        raise zlib.error("the stream ends early")
+    return found
 
 
 _READERS: tuple[Callable[[Path], bytes | None], ...] = (

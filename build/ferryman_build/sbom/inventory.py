@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 
@@ -69,7 +70,9 @@ def _purl(kind: str, name: str, version: str, namespace: str = "", **qualifiers:
 
 
 def _cpe(product: str, version: str) -> str:
-    return f"cpe:2.3:a:{product}:{version}:*:*:*:*:*:*:*" if product and version else ""
+    """A name of the NVD (NISTIR 7695, 6.2): of a version's characters all but letters, digits, `.`, `-` and `_` are quoted."""
+    quoted = re.sub(r"[^A-Za-z0-9._-]", r"\\\g<0>", version)
+    return f"cpe:2.3:a:{product}:{quoted}:*:*:*:*:*:*:*" if product and version else ""
 
 
 def _distribution(one: Distribution, sort: Sort, files: tuple[File, ...]) -> Component:

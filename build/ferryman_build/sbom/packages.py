@@ -15,6 +15,9 @@ from pathlib import Path
 import msgspec
 
 _DPKG = Path("var/lib/dpkg")
+_REPACKED = re.compile(
+    r"[.+~](?:dfsg|ds|repack)[.+~0-9]*$"
+)  # sources that a distribution has taken something out of
 _SOURCE = re.compile(r"(\S+)(?: \((\S+)\))?")
 
 
@@ -30,9 +33,9 @@ class Package(msgspec.Struct, frozen=True, kw_only=True, order=True):
 
     @property
     def upstream(self) -> str:
-        """The version of the software, without epoch and without the distribution's own part."""
+        """The version of the software, without epoch and without the distribution's own part: `1:1.3.3+ds-1` is 1.3.3."""
         version = self.source_version.rpartition(":")[2]
-        return version.rpartition("-")[0] or version
+        return _REPACKED.sub("", version.rpartition("-")[0] or version)
 
 
 def owning_packages(files: Iterable[Path]) -> dict[Path, Package]:

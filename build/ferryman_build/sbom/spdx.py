@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from ferryman_build.errors import InspectError
 from ferryman_build.sbom.licences import Licence, joined, licence
 
 _PURPOSES = {"application": "APPLICATION", "library": "LIBRARY", "platform": "FRAMEWORK"}
@@ -20,8 +21,21 @@ _UNKNOWN = "NOASSERTION"
 
 
 def spdx(document: bytes) -> bytes:
-    """The SPDX document of the CycloneDX ``document``: the same one each time."""
-    source = msgspec.json.decode(document)
+    """The SPDX document of the CycloneDX ``document``: the same one each time.
+
+    Raises:
+        InspectError: it is none of ours: it lacks what each of ours has.
+    """
+    try:
+        return _made(msgspec.json.decode(document))
+    except (msgspec.DecodeError, RecursionError, LookupError, TypeError, ValueError, AttributeError) as error:
+        raise InspectError(
+            f"The document is not one of Ferryman, so it cannot be written as SPDX: {type(error).__name__}: {error}.",
+            advice="Name an artifact of `ferryman build`.",
+        ) from error
+
+
+def _made(source: Mapping[str, Any]) -> bytes:
     metadata, application = source["metadata"], source["metadata"]["component"]
     components = [application, *source.get("components", ())]
     ids = _ids(component["bom-ref"] for component in components)

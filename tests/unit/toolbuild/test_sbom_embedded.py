@@ -6,6 +6,7 @@ import io
 import json
 import struct
 import tarfile
+import tracemalloc
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from spdx_tools.spdx.validation.document_validator import validate_full_spdx_doc
 from ferryman_build.cache import Blobs
 from ferryman_build.cli import main
 from ferryman_build.errors import FerrymanError, InspectError, UsageError
+from ferryman_build.sbom import embedded
 from ferryman_build.sbom.embedded import embedded_sbom
 from ferryman_build.sbom.spdx import spdx
 from ferryman_build.wrap.launch import SBOM
@@ -144,6 +146,45 @@ def test_another_document(tmp_path: Path, form: Callable[[Path, bytes], Path]) -
     """What lies in the place of the SBOM and is none is refused."""
     with pytest.raises(InspectError, match="no CycloneDX document") as caught:
         embedded_sbom(form(tmp_path / "x", b'{"schema-version": 1}'))
+    assert caught.value.advice
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_bomb(tmp_path: Path, form: Callable[[Path, bytes], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few packed bytes that become more than any document has are not unpacked further than that."""
+    monkeypatch.setattr(embedded, "LONGEST", 100_000)
+    assert embedded_sbom(form(tmp_path / "good", DOCUMENT.ljust(100_000))) == DOCUMENT.ljust(100_000)
+    with pytest.raises(InspectError, match="too many"):
+        embedded_sbom(form(tmp_path / "bomb", DOCUMENT.ljust(100_001)))
+
+
+def test_a_bomb_behind_the_bootloader_is_not_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 50 million blanks in a stream of PyInstaller's no more than the limit is ever in memory."""
+    monkeypatch.setattr(embedded, "LONGEST", 100_000)
+    path = bootloader(tmp_path / "bomb", b"{" + b" " * 50_000_000)
+    tracemalloc.start()
+    with pytest.raises(InspectError, match="too many"):
+        embedded_sbom(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 5_000_000
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'{"x":' + b"[" * 100_000 + b"]" * 100_000 + b',"bomFormat":"CycloneDX"}',
+        b'{"bomFormat":"CycloneDX","specVersion":"1.6"}', b'{"bomFormat":"CycloneDX","metadata":[]}',
+        b'{"bomFormat":"CycloneDX","metadata":{"component":{"bom-ref":1}},"serialNumber":"x"}',
+    ],
+)  # fmt: skip
+def test_documents_of_others_are_no_spdx(tmp_path: Path, content: bytes) -> None:
+    """A document that lacks what ours have, or that breaks readers, is a sentence."""
+    (tmp_path / "x.cdx.json").write_bytes(content)
+    with pytest.raises(InspectError) as caught:
+        spdx(embedded_sbom(tmp_path / "x.cdx.json"))
     assert caught.value.advice
 
 

@@ -15,6 +15,7 @@ import pytest
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
+from ferryman_build.sbom import inventory
 from ferryman_build.sbom.cyclonedx import cyclonedx
 from ferryman_build.sbom.distributions import Distribution
 from ferryman_build.sbom.inventory import UNKNOWN, take_inventory
@@ -401,3 +402,19 @@ def test_refs_are_unique() -> None:
     refs = [made["metadata"]["component"]["bom-ref"], *(one["bom-ref"] for one in made["components"])]
 
     assert len(refs) == len(set(refs))
+
+
+@pytest.mark.parametrize(
+    ("version", "cpe"),
+    [
+        ("3.0.17", "cpe:2.3:a:x:y:3.0.17:*:*:*:*:*:*:*"), ("6.4+20221231", r"cpe:2.3:a:x:y:6.4\+20221231:*:*:*:*:*:*:*"),
+        ("1.0~rc1", r"cpe:2.3:a:x:y:1.0\~rc1:*:*:*:*:*:*:*"), ("", ""),
+    ],
+)  # fmt: skip
+def test_names_of_the_nvd_are_quoted(version: str, cpe: str) -> None:
+    """A plus or a tilde in a version is not allowed in a CPE as it stands; the schema of CycloneDX says the same."""
+    made = inventory._cpe("x:y", version)
+    assert made == cpe
+    one = {"type": "library", "name": "y", **({"cpe": made} if made else {})}
+    document = {"bomFormat": "CycloneDX", "specVersion": "1.6", "version": 1, "components": [one]}
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(json.dumps(document)) is None

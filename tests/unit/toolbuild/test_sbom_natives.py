@@ -138,12 +138,26 @@ def test_words_are_no_expression() -> None:
     [
         ("libzmq.so.5", ""), ("libsslx.so", ""), ("libzstd.so.1", "zstd"), ("LIBCRYPTO-3.DLL", "openssl"), ("libcrypt.so.1", "libxcrypt"),
         ("libstdc++.so.6", "gcc-runtime"), ("libnsl.so.1", ""), ("VCRUNTIME140_1.dll", "microsoft-vc-runtime"), ("libpython3.11.so.1.0", ""),
-        ("libz.1.dylib", "zlib"), ("libdb-5.3.so", "berkeley-db"),
+        ("libz.1.dylib", "zlib"), ("libdb-5.3.so", "berkeley-db"), ("libquadmath.so.0", "libquadmath"),
+        ("libwinpthread-1.dll", "winpthreads"), ("libgcc_s_seh-1.dll", "gcc-runtime"),
     ],
 )  # fmt: skip
 def test_own_files(name: str, library: str) -> None:
     """By name, whatever the case; a name that only begins alike is another library."""
     assert own_library(name) == library
+
+
+@pytest.mark.parametrize(
+    ("library", "version", "licence"),
+    [
+        ("libquadmath", "12.2.0", "LGPL-2.1-or-later"), ("winpthreads", "", "MIT AND BSD-3-Clause"),
+        ("gcc-runtime", "12.2.0", "GPL-3.0-or-later WITH GCC-exception-3.1"), ("berkeley-db", "5.3.28", "Sleepycat"),
+        ("berkeley-db", "6.2.32", "AGPL-3.0-only"), ("berkeley-db", "", ""), ("openssl", "1.1.1w", "OpenSSL"),
+    ],
+)  # fmt: skip
+def test_licences_that_differ_in_one_family(library: str, version: str, licence: str) -> None:
+    """What GCC and MinGW ship beside each other, and what changed its licence: each has its own."""
+    assert libraries()[library].licence_of(version) == licence
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="how a process tells what it has loaded")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from ferryman_build.sbom.packages import Package, owning_packages
@@ -72,7 +73,19 @@ def test_link_and_epoch(root: Path) -> None:
     package = owning_packages([file])[file]
 
     assert (package.name, package.source, package.source_version) == ("zlib1g", "zlib", "1:1.2.13.dfsg-1")
-    assert package.upstream == "1.2.13.dfsg"
+    assert package.upstream == "1.2.13"
+
+
+@pytest.mark.parametrize(
+    ("version", "upstream"),
+    [
+        ("1.3.3+ds-1", "1.3.3"), ("5.3.28+dfsg2-1", "5.3.28"), ("1.2.13.dfsg", "1.2.13"), ("2:1.0~repack.1-2", "1.0"),
+        ("4.4.33-2", "4.4.33"), ("12.2.0-14+deb12u1", "12.2.0"), ("1.0.dsp-1", "1.0.dsp"), ("6.4+20221231-1", "6.4+20221231"),
+    ],
+)  # fmt: skip
+def test_upstream(version: str, upstream: str) -> None:
+    """Neither epoch, revision nor the mark of repacked sources is part of the software's version."""
+    assert msgspec.structs.replace(SSL, source_version=version).upstream == upstream
 
 
 def test_replaced_file(root: Path) -> None:
