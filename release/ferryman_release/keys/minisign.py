@@ -52,8 +52,8 @@ class MinisignKey(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The id as minisign prints it: a number, least byte first."""
-        return f"{int.from_bytes(self.key_id, 'little'):016X}"
+        """The id as minisign prints it: a number, least byte first, without zeros in front."""
+        return f"{int.from_bytes(self.key_id, 'little'):X}"
 
     def text(self) -> str:
         """minisign.pub."""

@@ -129,3 +129,9 @@ def test_a_comment_is_one_line(comment: str) -> None:
         signature(comment=comment)
     with pytest.raises(ValueError, match="one line"):
         minisign_sign(DATA, secret(), trusted_comment="", untrusted_comment=comment)
+
+
+def test_the_name_of_a_key_is_that_which_minisign_prints() -> None:
+    """A hexadecimal number, least byte first; minisign writes no zeros in front of it."""
+    assert MinisignKey(bytes.fromhex("09ee20620d071a05"), bytes(32)).name == "51A070D6220EE09"
+    assert MinisignKey(bytes(7) + b"\xab", bytes(32)).name == "AB00000000000000"
