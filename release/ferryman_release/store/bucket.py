@@ -92,6 +92,11 @@ class BucketStore:
                 self._known = known
             return self._known
 
+    def known(self) -> Capabilities | None:
+        """The same as far as it is known without asking."""
+        with self._lock:
+            return self._known or kept(self._kept_in, self._url, self._endpoint)
+
     # -- reading ------------------------------------------------------------------------------------------------------
 
     def get(self, key: str) -> tuple[bytes, str] | None:

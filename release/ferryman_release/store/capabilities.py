@@ -17,7 +17,7 @@ GOOD_FOR = 7 * 24 * 3600.0  # seconds; after a week a store is asked again
 
 
 class Capabilities(Struct, frozen=True, kw_only=True):
-    """What :mod:`ferryman_release.store.probe` found; ``checked`` in seconds since 1970.
+    """What :mod:`ferryman_release.store.probe` found; ``checked`` in seconds since 1970, 0: nobody asked.
 
     ``create``: a PUT with `If-None-Match: *` is refused when there is an object, also when several come at once.
     ``create_multipart``: so is the completion of a multipart upload; ``multipart``: there are such. ``replace``: a PUT with `If-Match` is refused for
@@ -46,6 +46,8 @@ class Capabilities(Struct, frozen=True, kw_only=True):
 
     def rows(self) -> tuple[tuple[str, str], ...]:
         """For people: what was asked, and what was seen."""
+        if not self.checked:
+            return (("what the store keeps of its word", "not asked yet, since that writes"),)
         versions = {True: "kept", False: "not kept", None: "not told"}[self.versioned]
         tag = " (tag without quotes)" if self.bare_etag else ""
         return (

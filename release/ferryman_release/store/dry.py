@@ -10,6 +10,7 @@ from typing import Self
 
 from ferryman_build.ui import human_size
 from ferryman_release.store.base import Entry, Headers, Job, Outcome, Progress, Store, lost_race, other_bytes
+from ferryman_release.store.bucket import BucketStore
 from ferryman_release.store.capabilities import Capabilities
 
 
@@ -30,7 +31,10 @@ class DryRunStore:
 
     def capabilities(self, *, refresh: bool = False) -> Capabilities:
         """Those that are known; a store that was never asked is not asked now, since that writes."""
-        return Capabilities(url=self.url, checked=0.0, create=True, create_multipart=True, replace=True)
+        if not isinstance(self._store, BucketStore):
+            return self._store.capabilities()
+        unknown = Capabilities(url=self.url, checked=0.0, create=True, create_multipart=True, replace=True)
+        return self._store.known() or unknown
 
     def get(self, key: str) -> tuple[bytes, str] | None:
         if key not in self._written:

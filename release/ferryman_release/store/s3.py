@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
@@ -48,6 +47,8 @@ _HEX = 64  # digits of it
 
 _REFUSED = frozenset({"PreconditionFailed"})
 _PRECONDITION_FAILED = 412
+_REFUSALS = (400, 401, 403)
+_SIGNATURE_SECONDS = 15 * 60  # around the store's time
 _NO_UPLOAD = frozenset({"NoSuchUpload", "InvalidPart", "InvalidPartOrder"})
 _NONE = frozenset({"NoSuchKey", "404", "NotFound"})
 
@@ -117,7 +118,6 @@ class Boto:
         self._relaxed = relaxed
         self._made: Any = None
         self._lock = threading.Lock()
-        self._clock: tuple[float, float] | None = None
 
     # -- objects ------------------------------------------------------------------------------------------------------
 
@@ -259,9 +259,6 @@ class Boto:
             raise
         return bool(answer.get("Status") == "Enabled")
 
-    def clock(self) -> tuple[float, float] | None:
-        return self._clock
-
     def close(self) -> None:
         with self._lock:
             if self._made is not None:
@@ -281,22 +278,12 @@ class Boto:
                     verify=self._environ.get("AWS_CA_BUNDLE") or None,
                     config=client_config(self._settings, relaxed=self._relaxed),
                 )
-                events = self._made.meta.events
-                events.register("after-call.s3", self._note_clock)
-                events.register("before-send.s3.PutObject", _check_signed)
+                self._made.meta.events.register("before-send.s3.PutObject", _check_signed)
             return self._made
 
     def _signs_bodies(self) -> bool:
         """Whether boto3 hashes a body for the signature; behind TLS a checksum that follows the body stands for it."""
         return self._relaxed or self._settings.endpoint.startswith("http:")
-
-    def _note_clock(self, http_response: Any, **_rest: Any) -> None:
-        date = http_response.headers.get("Date") if http_response is not None else None
-        if date:
-            try:
-                self._clock = (parsedate_to_datetime(date).timestamp(), time.time())
-            except ValueError:
-                return
 
     def _about(self, key: str, headers: Headers, sha256: str) -> dict[str, Any]:
         asked: dict[str, Any] = {
@@ -329,6 +316,8 @@ class Boto:
                 raise ConditionFailedError(code) from error
             if code in _NO_UPLOAD:
                 raise NoUploadError(code) from error
+            if _status(error) in _REFUSALS and _clocks_disagree(error):
+                code = "RequestTimeTooSkewed"  # some stores say only that access is denied
             raise explain(code, _status(error), self._facts(action, key, error)) from error
         except (botocore.exceptions.BotoCoreError, *_CUT) as error:
             raise explain(type(error).__name__, 0, self._facts(action, key, error)) from error
@@ -337,7 +326,7 @@ class Boto:
         answer: Mapping[str, Any] = getattr(error, "response", None) or {}
         said, meta = answer.get("Error", {}), answer.get("ResponseMetadata", {})
         headers = meta.get("HTTPHeaders", {})
-        here = datetime.now(UTC).isoformat(timespec="seconds")
+        here = _now().isoformat(timespec="seconds")
         return Facts(
             action=action,
             bucket=self._bucket,
@@ -404,6 +393,19 @@ def _stored(answer: Mapping[str, Any]) -> Stored:
         modified=answer["LastModified"].timestamp(),
         sha256=answer.get("Metadata", {}).get(_SHA256, ""),
     )
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _clocks_disagree(error: Any) -> bool:
+    """Whether the store's answer is dated further from now than a signature holds."""
+    date = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date", "")
+    try:
+        return abs((parsedate_to_datetime(date) - _now()).total_seconds()) > _SIGNATURE_SECONDS
+    except (ValueError, TypeError):
+        return False
 
 
 def _bare(etag: str) -> str:

@@ -204,8 +204,5 @@ class FakeWire:
     def versioned(self) -> bool | None:
         return self._bucket.lies.versioned
 
-    def clock(self) -> tuple[float, float] | None:
-        return None
-
     def close(self) -> None:
         pass

@@ -26,6 +26,7 @@ from support.s3.moto import S3
 PACKAGES = ("radosgw", "ceph-mon", "ceph-osd", "ceph-common")
 PROGRAMS = ("radosgw", "ceph-mon", "ceph-osd", "ceph", "radosgw-admin", "ceph-authtool", "monmaptool")
 KEYS = {"AWS_ACCESS_KEY_ID": "FERRYMANTEST", "AWS_SECRET_ACCESS_KEY": "a-secret-of-the-tests"}
+STRANGER = {"AWS_ACCESS_KEY_ID": "FERRYMANSTRANGER", "AWS_SECRET_ACCESS_KEY": "a-secret-of-a-stranger"}
 _INSTALL_SECONDS, _START_SECONDS = 900, 120
 
 
@@ -110,18 +111,19 @@ class Ceph:
 
 @contextlib.contextmanager
 def ceph_cluster(folder: Path) -> Iterator[Ceph]:
-    """A cluster in ``folder`` with one user, whose keys are KEYS."""
+    """A cluster in ``folder`` with two users: one has KEYS, and one no rights on the buckets of the first."""
     have_radosgw()
     folder.mkdir(parents=True)
     ceph = Ceph(folder)
     try:
         _monitor(ceph)
         _storage(ceph)
-        ceph.run(
-            "radosgw-admin", "-c", str(ceph.conf), "--id", "rgw", "user", "create", "--uid=tests",
-            "--display-name=tests", "--access-key", KEYS["AWS_ACCESS_KEY_ID"],
-            "--secret-key", KEYS["AWS_SECRET_ACCESS_KEY"],
-        )  # fmt: skip
+        for name, keys in (("tests", KEYS), ("stranger", STRANGER)):
+            ceph.run(
+                "radosgw-admin", "-c", str(ceph.conf), "--id", "rgw", "user", "create", f"--uid={name}",
+                f"--display-name={name}", "--access-key", keys["AWS_ACCESS_KEY_ID"],
+                "--secret-key", keys["AWS_SECRET_ACCESS_KEY"],
+            )  # fmt: skip
         yield ceph
     finally:
         ceph.end()

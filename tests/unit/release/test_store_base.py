@@ -305,6 +305,18 @@ def test_a_dry_run_finds_the_conflicts_of_the_real_one(tmp_path: Path) -> None:
     assert dry.requests == []
 
 
+def test_a_dry_run_does_not_ask_a_bucket(moto: S3, tmp_path: Path) -> None:
+    """What a bucket can do is said when it is known, and asked by nobody: asking writes."""
+    with bucket_store(moto, tmp_path) as store:
+        dry = DryRunStore(store)
+        rows = dry.capabilities().rows()
+        assert list(store._wire.list("")) == []
+        able = store.capabilities()
+        assert dry.capabilities() == able
+
+    assert rows == (("what the store keeps of its word", "not asked yet, since that writes"),)
+
+
 # -- what is watched ------------------------------------------------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import socket
 import ssl
 import threading
@@ -218,6 +219,24 @@ def test_a_secret_is_in_no_message(moto: S3, server: S3, tmp_path: Path) -> None
         create(store, KEY, b"data")
     said = [str(caught.value), caught.value.advice, *caught.value.details, repr(caught.value.__cause__)]
     assert secret not in " ".join(said)
+
+
+@pytest.mark.parametrize(
+    ("hours", "sentence"), [(1, "The clocks disagree"), (0, "does not allow s3:PutObject")]
+)
+def test_forbidden_with_another_clock(
+    moto: S3, server: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hours: int, sentence: str
+) -> None:
+    """A store that only says 403 is read by its date: an hour apart it is the clock, else it is the right."""
+    now = datetime.datetime.now(datetime.UTC) + datetime.timedelta(hours=hours)
+    monkeypatch.setattr(s3_module, "_now", lambda: now)
+    someone = user(moto, "clocked", "s3:GetObject")
+    with (
+        check_signatures(moto),
+        opened(someone, tmp_path) as store,
+        pytest.raises(StoreError, match=sentence),
+    ):
+        create(store, KEY, b"data")
 
 
 # -- the bucket and the way to it ---------------------------------------------------------------------------------------
