@@ -95,12 +95,13 @@ class Multipart:
         for round_ in range(_ROUNDS):
             taken = self._take_over(large, begun) if round_ == 0 else None
             upload = taken or self._wire.begin(large.key, large.headers, sha256=large.sha256)
-            with contextlib.suppress(NoUploadError):
+            try:
                 self._carry(large, upload)
-                if taken and not self._labelled(large):
-                    continue
-                break
-            if self._labelled(large):  # it was complete, and only the answer was lost
+            except NoUploadError:  # it was complete and only the answer was lost, or somebody has aborted it
+                if self._there(large):
+                    break
+                continue
+            if not (taken and self._mislabelled(large)):
                 break
         else:
             raise StoreError(
@@ -136,15 +137,24 @@ class Multipart:
                     return one.id
         return None
 
-    def _labelled(self, large: Large) -> bool:
-        """Whether the object is there and says that it is ours; one that says otherwise, made by us, goes away."""
+    def _there(self, large: Large) -> bool:
+        """Whether the object is there and says that it is this one.
+
+        Raises:
+            ConditionFailedError: it does not say so, and may be another publisher's.
+        """
         found = self._wire.head(large.key)
-        if found is None:
-            return False
-        if found.sha256 not in ("", large.sha256):
+        if found is not None and found.sha256 != large.sha256:
+            raise ConditionFailedError
+        return found is not None
+
+    def _mislabelled(self, large: Large) -> bool:
+        """Whether what was just completed here has the label of whoever began it; then it is taken away again."""
+        found = self._wire.head(large.key)
+        wrong = found is not None and found.sha256 not in ("", large.sha256)
+        if wrong:
             self._wire.delete(large.key)
-            return False
-        return True
+        return wrong
 
     # -- sending ------------------------------------------------------------------------------------------------------
 
@@ -173,9 +183,13 @@ class Multipart:
         """Number and bytes of each part; waits while enough is in memory. The receiver's thread gives the room back."""
         for number in range(1, MOST_PARTS + 1):
             self._buffers.take()
-            data = file.read(PART)
+            data = b""
+            try:
+                data = file.read(PART)
+            finally:
+                if not data:
+                    self._buffers.give()
             if not data:
-                self._buffers.give()
                 return
             yield number, data
         raise StoreError(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,10 +14,11 @@ import pytest
 from ferryman_build.settings import Compat
 from ferryman_release.errors import ConflictError, StoreError
 from ferryman_release.store import multipart
-from ferryman_release.store.base import Outcome
+from ferryman_release.store.base import Headers, Outcome
 from ferryman_release.store.bucket import BucketStore
-from ferryman_release.store.multipart import Buffers
-from support.s3.fake import Bucket
+from ferryman_release.store.multipart import Buffers, Large, Multipart
+from ferryman_release.store.wire import ConditionFailedError, Part
+from support.s3.fake import Bucket, FakeWire
 from support.s3.faults import Fault, Proxy, fault_proxy
 from support.s3.moto import S3, moto_server, reset
 from support.s3.stores import BUCKET, PREFIX, URL, bucket_store, create, digest, job
@@ -334,3 +337,48 @@ def test_too_many_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
     assert "smaller" in caught.value.advice
     assert store.buffers.held == 0
+
+
+@pytest.mark.parametrize("same", [True, False], ids=["the same bytes", "other bytes"])
+def test_who_was_overtaken_touches_nothing_of_the_winner(tmp_path: Path, same: bool) -> None:
+    """Another publisher completes the key while this one sends: the same bytes are a success, other ones a conflict."""
+    bucket, headers = Bucket(), Headers(content_type="a/b", cache_control="x")
+
+    def large_of(name: str, byte: bytes) -> Large:
+        path = tmp_path / name
+        path.write_bytes(byte * (2 * PART + 5))
+        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        return Large(key="k", path=path, headers=headers, sha256=sha256, absent=True, label="k")
+
+    ours, theirs = large_of("ours", b"a"), large_of("theirs", b"a" if same else b"b")
+    rivals = iter([theirs])
+
+    class Overtaken(FakeWire):
+        def complete(self, key: str, upload: str, parts: Sequence[Part], *, absent: bool) -> str:
+            if (rival := next(rivals, None)) is not None:
+                Multipart(bucket.wire(), Buffers(4), pool).upload(rival)
+            return super().complete(key, upload, parts, absent=absent)
+
+    with ThreadPoolExecutor(4) as pool:
+        publisher = Multipart(Overtaken(bucket, relaxed=True), Buffers(4), pool)
+        if same:
+            publisher.upload(ours)
+        else:
+            with pytest.raises(ConditionFailedError):
+                publisher.upload(ours)
+    assert bucket.objects["k"][1].sha256 == theirs.sha256
+
+
+def test_a_file_that_cannot_be_read_gives_its_room_back(tmp_path: Path) -> None:
+    """Eight such files would otherwise stop the publisher for ever."""
+
+    class Broken(io.BytesIO):
+        def read(self, *_: object) -> bytes:
+            raise OSError("the disk is gone")
+
+    buffers = Buffers(1)
+    with ThreadPoolExecutor(1) as pool:
+        reader = Multipart(Bucket().wire(), buffers, pool)
+        for _ in range(3):
+            with pytest.raises(OSError, match="gone"):
+                next(reader._read(Broken()))
