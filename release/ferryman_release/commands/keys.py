@@ -13,7 +13,6 @@ status    roles, keys, versions, expiries; the exit code says whether something 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -32,7 +31,7 @@ from ferryman_release.keys.edit import drafts, edit, sign
 from ferryman_release.keys.names import BESIDE, OFFLINE, ONLINE, ROOT
 from ferryman_release.keys.report import show, show_new_place, show_outcome, show_signers, warn_few
 from ferryman_release.keys.sources import Sources, online_uris, read_public
-from ferryman_release.signing.secrets import Secrets, terminal
+from ferryman_release.signing.secrets import Secrets
 
 
 def now() -> datetime:
@@ -60,7 +59,7 @@ def _new(args: argparse.Namespace) -> int:
             f"The public half would take the place of {path.with_suffix('.pub')}.",
             advice="Name the private key, such as ann.pem: its public half is ann.pub beside it.",
         )
-    made = Sources(Secrets(os.environ, terminal()), Path.cwd()).make(path, _holder(path), str(path))
+    made = Sources(Secrets.usual(), Path.cwd()).make(path, _holder(path), str(path))
     public = path.with_suffix(".pub")
     public.write_bytes(made.public)
     print(f"made {path}, which stays with you, and {public}, which you hand over")
@@ -232,7 +231,9 @@ _RENEW = (
 def _desk_with_keys(args: argparse.Namespace) -> Desk:
     desk = Desk(args, now())
     desk.folder.targets()  # the chain holds, or nothing is changed
-    if args.key and (waiting := changes(desk.folder)):  # the change goes on top of them, and what signs it signs them
+    if args.key and (
+        waiting := changes(desk.folder)
+    ):  # the change goes on top of them, and what signs it signs them
         print("There is a draft already, which you are about to sign as well:")
         print("".join(f"  {line}\n" for line in waiting), end="")
         _confirm(args)

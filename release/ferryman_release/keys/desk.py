@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from datetime import datetime
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from ferryman_release.keys.edit import drafts
 from ferryman_release.keys.folder import KeyFolder
 from ferryman_release.keys.names import ROOT
 from ferryman_release.keys.sources import Sources, read_public
-from ferryman_release.signing.secrets import Secrets, terminal
+from ferryman_release.signing.secrets import Secrets
 
 
 class Desk:
@@ -30,7 +29,7 @@ class Desk:
         self.root = project.root
         self.settings: ReleaseSettings = project.settings.release
         self.folder = KeyFolder(project.root / self.settings.keys)
-        self.sources = Sources(Secrets(os.environ, terminal()), project.root)
+        self.sources = Sources(Secrets.usual(), project.root)
         self.now = now
 
     def holders(self) -> list[Signer]:

@@ -20,7 +20,7 @@ import msgspec
 
 from ferryman_build.cmd import Runner
 from ferryman_release.errors import KeyProblemError, SigningError, VerifyError
-from ferryman_release.signing.secrets import Secrets, read_private
+from ferryman_release.signing.secrets import Secrets, passphrase_bytes, read_private
 
 ROLE = "authenticode"
 TOOL_ADVICE = "apt install osslsigncode; docs/keys.md says what else Authenticode needs."
@@ -135,7 +135,7 @@ def _passphrase(identity: Identity, secrets: Secrets, folder: Path) -> Iterator[
         return
     path = folder / "passphrase"
     path.touch(mode=0o600)
-    path.write_text(secrets.passphrase(ROLE, str(locked)), encoding="utf-8")
+    path.write_bytes(passphrase_bytes(secrets.passphrase(ROLE, str(locked))))
     try:
         yield ["-readpass", str(path)]
     finally:

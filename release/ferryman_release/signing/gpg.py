@@ -17,7 +17,7 @@ from pathlib import Path
 from ferryman_build.cmd import Runner, environment
 from ferryman_build.errors import FerrymanError
 from ferryman_release.errors import KeyProblemError, SigningError, VerifyError
-from ferryman_release.signing.secrets import Secrets, read_private
+from ferryman_release.signing.secrets import Secrets, passphrase_bytes, read_private
 
 ROLE = "gpg"
 _SECONDS = 60.0
@@ -100,7 +100,7 @@ def _home(key: Path, secrets: Secrets, runner: Runner) -> Iterator[Path]:
         passphrase.touch(mode=0o600)
         (home / "key.asc").touch(mode=0o600)
         (home / "key.asc").write_bytes(armored)
-        passphrase.write_text(_passphrase(key, secrets), encoding="utf-8")
+        passphrase.write_bytes(passphrase_bytes(_passphrase(key, secrets)))
         try:
             _gpg(home, runner, "--import", home / "key.asc", failure=KeyProblemError)
             yield home

@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from ferryman_release.errors import KeyProblemError
-from ferryman_release.signing.secrets import Secrets, read_private
+from ferryman_release.signing.secrets import Secrets, passphrase_bytes, read_private
 
 COST, BLOCK, PASSES = 1 << 14, 8, 8
 
@@ -39,7 +39,7 @@ def encrypted_pem(key: PrivateKeyTypes, passphrase: str) -> bytes:
     plain = key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
     salt, vector = os.urandom(16), os.urandom(16)
     derived = hashlib.scrypt(
-        passphrase.encode(), salt=salt, n=COST, r=BLOCK, p=PASSES, maxmem=1 << 26, dklen=32
+        passphrase_bytes(passphrase), salt=salt, n=COST, r=BLOCK, p=PASSES, maxmem=1 << 26, dklen=32
     )
     padder, cipher = PKCS7(128).padder(), Cipher(algorithms.AES256(derived), modes.CBC(vector)).encryptor()
     sealed = cipher.update(padder.update(plain) + padder.finalize()) + cipher.finalize()
@@ -60,7 +60,7 @@ def load_key(pem: bytes, role: str, what: str, secrets: Secrets) -> PrivateKeyTy
         KeyProblemError: it is no key, or the passphrase is wrong or missing.
     """
     locked = b"ENCRYPTED" in pem
-    passphrase = secrets.passphrase(role, what).encode() if locked else None
+    passphrase = passphrase_bytes(secrets.passphrase(role, what)) if locked else None
     try:
         return load_pem_private_key(pem, passphrase)
     except (ValueError, TypeError) as error:

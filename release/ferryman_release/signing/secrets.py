@@ -7,6 +7,7 @@ file that FERRYMAN_KEY_PASSPHRASE_FILE names, a question on the terminal. A role
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import stat
@@ -46,7 +47,8 @@ class Secrets:
 
     @classmethod
     def usual(cls) -> Secrets:
-        """Those of this process and its terminal."""
+        """Those of this process and its terminal. A process that asks for them leaves no core file, nor do its children."""
+        _forbid_core_files()
         return cls(os.environ, terminal())
 
     def __repr__(self) -> str:
@@ -98,6 +100,21 @@ class Secrets:
         return _first_line(Path(path)) if path else ""
 
 
+def _forbid_core_files() -> None:
+    """What crashes with keys in memory is not to write its memory down."""
+    if os.name == "nt":
+        return
+    import resource
+
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+
+
+def passphrase_bytes(passphrase: str) -> bytes:
+    """As other programs see it: a variable whose bytes are no UTF-8 has these bytes again."""
+    return passphrase.encode("utf-8", "surrogateescape")
+
+
 def variables(role: str) -> tuple[str, ...]:
     """The variables that are for the key of ``role`` alone, most exact first."""
     names = dict.fromkeys((role, re.sub(r"-\d+$", "", role)))
@@ -106,7 +123,7 @@ def variables(role: str) -> tuple[str, ...]:
 
 
 def _first_line(path: Path) -> str:
-    lines = read_private(path, "passphrase").decode("utf-8", "replace").splitlines()
+    lines = read_private(path, "passphrase").decode("utf-8", "surrogateescape").splitlines()
     return lines[0] if lines else ""
 
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from ferryman_build.cmd import Redactor
 from ferryman_release.errors import KeyProblemError
 from ferryman_release.signing import Secrets
+from ferryman_release.signing.keyfile import encrypted_pem, load_key
 from ferryman_release.signing.secrets import variables
+from support.release_keys import private_key
 
 LONG = "five words by pure chance"
 
@@ -113,3 +119,34 @@ def test_secrets_show_nothing() -> None:
 def test_what_children_say_is_redacted(name: str) -> None:
     """The one door for children knows these variables for secrets."""
     assert Redactor({name: LONG})(f"x {LONG} y") == f"x ${name} y"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there are no core files")
+def test_no_core_file() -> None:
+    """A process that asks for secrets leaves no picture of its memory when it crashes, and neither do its children."""
+    program = (
+        "import resource\n"
+        "before = resource.getrlimit(resource.RLIMIT_CORE)\n"
+        "from ferryman_release.signing import Secrets\n"
+        "Secrets.usual()\n"
+        "after = resource.getrlimit(resource.RLIMIT_CORE)\n"
+        "print(after[0], after[1] == before[1])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "0 True\n"
+
+
+@pytest.mark.parametrize("place", ["variable", "file"])
+def test_a_passphrase_that_is_no_utf8(tmp_path: Path, place: str) -> None:
+    """Its bytes are what counts, wherever it comes from: a locale of another time is no reason to break down."""
+    raw = b"f\xfcnf W\xf6rter durch Zufall"
+    if place == "variable":
+        environ = {"FERRYMAN_KEY_PASSPHRASE": os.fsdecode(raw)}
+    else:
+        environ = file_of(tmp_path, "")
+        (tmp_path / "passphrase").write_bytes(raw + b"\n")
+    secrets = Secrets(environ)
+    locked = encrypted_pem(private_key("root-1"), secrets.new_passphrase("root", "the key"))
+
+    assert load_pem_private_key(locked, raw)
+    assert load_key(locked, "root", "the key", secrets)
