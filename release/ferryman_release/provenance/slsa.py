@@ -5,8 +5,8 @@ Rules (docs/provenance-v1.md has them for readers):
 1. One artifact, one statement, one subject: its file name and SHA-256.
 2. External parameters are what a person could have asked for otherwise: project, version, target, kind, collector, bundler.
 3. The first dependency is the source: the commit, and the digest of its files, which also tells two dirty trees apart.
-4. Every material of the manifest is a dependency under its own name; a tool is one under the name `tool <name>`, and its
-   bytes are pinned by the lock that the material `build tools` has.
+4. Every material of the manifest is a dependency under its own name; a tool is one under the name `tool <name>`, whether it
+   took part in this artifact or not. Bytes are pinned where a material says so; those of python and uv are not known.
 5. No time, no host name, no path of a machine.
 """
 
