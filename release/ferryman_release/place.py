@@ -76,7 +76,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             StoreError: it does not answer, or refuses.
         """
-        skew, unread, ask = None, "", getattr(self.store, "capabilities", None)
+        skew, unread = None, ""
         if write and self.readable:
             key = f"probe/{uuid.uuid4().hex}.txt"
             self.store.put(key, _PROBE, headers_for(key))
@@ -87,8 +87,17 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
                 self.store.delete(key)
             here = self.store.url.startswith("file:")  # a folder has this machine's clock
             skew = entry.modified - self.now().timestamp() if entry and not here else None
-        rows = ask().rows() if ask else (("publishers exclude each other by", "a lock"),)
-        return Seen(rows=tuple(rows), skew=skew, unread=unread)
+        return Seen(rows=self._able(write), skew=skew, unread=unread)
+
+    def _able(self, write: bool) -> tuple[tuple[str, str], ...]:
+        """What the store keeps of its word; one that was never asked is asked by writing small objects."""
+        known = None if write else getattr(self.store, "known", None)
+        found = known() if known else self.store.capabilities()
+        return (
+            found.rows()
+            if found
+            else (("what the store keeps of its word", "not asked: nothing has to be written"),)
+        )
 
     def _unread(self, key: str) -> str:
         """'' or why everyone cannot read what was just written."""

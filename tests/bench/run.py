@@ -14,9 +14,12 @@ BENCHES = (
     "extension",
     "matrix",  # takes the tree that the one before it has built
     "release",
+    "release_again",
     "release_client",
 )
-TOGETHER = {"release": ("release", "release_client")}  # one name for what belongs to one half
+TOGETHER = {
+    "release": ("release", "release_again", "release_client")
+}  # one name for what belongs to one half
 
 
 def main(arguments: list[str]) -> int:

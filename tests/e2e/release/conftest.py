@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,23 +9,9 @@ import pytest
 
 from support.releasing import Clock, World, make_world
 from support.s3.faults import Proxy, fault_proxy
-from support.s3.moto import S3, moto_server
+from support.s3.moto import S3, make_public, moto_server
 
 BUCKET, PREFIX = "releases", "agent"
-
-
-def make_public(server: S3, bucket: str) -> None:
-    """A new bucket that everyone may read."""
-    server.make_bucket(bucket)
-    rule = {
-        "Effect": "Allow",
-        "Principal": "*",
-        "Action": "s3:GetObject",
-        "Resource": f"arn:aws:s3:::{bucket}/*",
-    }
-    client = server.client()
-    client.put_bucket_policy(Bucket=bucket, Policy=json.dumps({"Version": "2012-10-17", "Statement": [rule]}))
-    client.close()
 
 
 @pytest.fixture(scope="module")

@@ -62,6 +62,20 @@ def moto_server() -> Iterator[S3]:
         server.stop()
 
 
+def make_public(server: S3, bucket: str) -> None:
+    """A new bucket that everyone may read."""
+    server.make_bucket(bucket)
+    rule = {
+        "Effect": "Allow",
+        "Principal": "*",
+        "Action": "s3:GetObject",
+        "Resource": f"arn:aws:s3:::{bucket}/*",
+    }
+    client = server.client()
+    client.put_bucket_policy(Bucket=bucket, Policy=json.dumps({"Version": "2012-10-17", "Statement": [rule]}))
+    client.close()
+
+
 def reset(server: S3) -> None:
     """Forget all buckets and objects."""
     _post(f"{server.url}/moto-api/reset")

@@ -19,6 +19,8 @@ from ferryman_release.commands import opening
 from ferryman_release.errors import StoreError
 from ferryman_release.metadata.documents import history_object
 from ferryman_release.pipeline import STEPS, run_steps
+from ferryman_release.store.capabilities import Capabilities
+from ferryman_release.store.file import FileStore
 from support import release_keys
 from support.dist_factory import file_name, make_dist
 from support.release_factory import sbom
@@ -563,3 +565,26 @@ def test_ctrl_c_in_each_step(
 
 def _run_one(job: Any, step: Any) -> int:
     return run_steps(job, (step,))
+
+
+def test_a_bucket_is_not_asked_again_for_what_is_complete(world: World) -> None:
+    """Asking a store what it keeps of its word writes small objects: a release that is there needs none of them."""
+    world.release("1.0.0")
+    asked: list[str] = []
+
+    class Bucket(FileStore):
+        def capabilities(self, *, refresh: bool = False) -> Capabilities:
+            asked.append("capabilities")
+            return super().capabilities(refresh=refresh)
+
+        def known(self) -> None:
+            """Nothing yet."""
+
+    complete, new = (
+        world.job(version, place=msgspec.structs.replace(world.place(version), store=Bucket(world.store)))
+        for version in ("1.0.0", "1.1.0")
+    )
+    run_steps(complete)
+    assert asked == []
+    run_steps(new)
+    assert asked
