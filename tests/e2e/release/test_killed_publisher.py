@@ -23,13 +23,14 @@ def run(world: World, *words: str, version: str) -> str:
 
 
 def killed(world: World, proxy: Proxy, version: str, number: int, when: str) -> bool:
-    """Publish until request ``number``, and kill it there; False when there was no such request."""
+    """Publish until request ``number``, and kill it there; False when it came to its end, a good one, before that."""
     proxy.reset()
     proxy.stop_at(number, when)  # type: ignore[arg-type]
     publisher = world.publisher("release", version=version)
     try:
         while not proxy.stopped.wait(0.05):
             if publisher.poll() is not None:
+                assert publisher.returncode == 0, publisher.communicate()[0].decode()
                 return False
         publisher.send_signal(signal.SIGKILL)
     finally:
