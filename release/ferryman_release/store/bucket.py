@@ -74,6 +74,7 @@ class BucketStore:
         self._known: Capabilities | None = None
         self._wires: dict[bool, Wire] = {}
         self._lease: Lease | None = None
+        self._asked = False
         self._pool: ThreadPoolExecutor | None = None
         self.buffers = Buffers(workers)
 
@@ -82,14 +83,18 @@ class BucketStore:
         return self._url
 
     def capabilities(self, *, refresh: bool = False) -> Capabilities:
-        """What the store can do: what is known of it since less than a week, else by asking it."""
+        """What the store can do: what is known of it since less than a week, else by asking it.
+
+        Whether the bucket keeps old versions is asked each time: switched on, it makes some stores ignore conditions.
+        """
         with self._lock:
-            if refresh or self._known is None:
+            if refresh or not self._asked:
                 known = None if refresh else kept(self._kept_in, self._url, self._endpoint)
-                if known is None:
+                if known is None or known.versioned != self._wire.versioned():
                     known = probe(self._connect, self._prefix, self._url, self._endpoint)
                     keep(self._kept_in, known)
-                self._known = known
+                self._known, self._asked = known, True
+            assert self._known is not None
             return self._known
 
     def known(self) -> Capabilities | None:

@@ -114,6 +114,17 @@ def test_a_versioned_bucket_of_moto_is_seen(server: S3, tmp_path: Path) -> None:
     assert able.create
 
 
+def test_an_answer_from_before_versioning_is_not_believed(server: S3, tmp_path: Path) -> None:
+    """Somebody has switched it on since: some stores then ignore what they honoured, so all of it is asked again."""
+    with bucket_store(server, tmp_path) as before:
+        assert before.capabilities().versioned is False
+    client = server.client()
+    client.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
+    client.close()
+    with bucket_store(server, tmp_path) as after:
+        assert after.capabilities().versioned is True
+
+
 @pytest.mark.parametrize(
     "spoil",
     [
