@@ -8,7 +8,6 @@ urllib takes proxies (HTTPS_PROXY, NO_PROXY) and certificates (SSL_CERT_FILE) fr
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import errno
 import hashlib
@@ -25,10 +24,11 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
 from pathlib import Path
 from typing import IO, Any
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 import msgspec
 
+from ferryman_build.addresses import request_for
 from ferryman_build.cache import file_digest
 from ferryman_build.cmd import Redactor
 from ferryman_build.errors import (
@@ -339,25 +339,11 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
 
 
 def _request(address: str) -> urllib.request.Request:
-    """urllib takes no user and password in an address; a mirror that wants them gets them in a header.
-
-    In one that is for this server alone: whoever it redirects to (a store, mostly) is not to learn them.
-    """
-    parts = urlsplit(address)
-    secret = ""
-    if parts.username is not None:
-        words = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-        secret = f"Basic {base64.b64encode(words.encode()).decode()}"
-        parts = parts._replace(netloc=parts.netloc.rpartition("@")[2])
-    if parts.scheme not in ("http", "https"):
+    if urlsplit(address).scheme not in ("http", "https"):
         raise ConfigError(
             f"{shown(address)} is no http(s) address.", advice="Runtimes are fetched by http or https."
         )
-    headers = {"User-Agent": "ferryman", "Accept-Encoding": "identity"}
-    request = urllib.request.Request(urlunsplit(parts), headers=headers)  # noqa: S310 - the scheme was looked at
-    if secret:
-        request.add_unredirected_header("Authorization", secret)
-    return request
+    return request_for(address, {"User-Agent": "ferryman", "Accept-Encoding": "identity"})
 
 
 def _refused(address: str, error: urllib.error.HTTPError) -> FerrymanError:

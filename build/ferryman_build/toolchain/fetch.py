@@ -6,7 +6,6 @@ its hash says whether it is the one; and only the files that resources/toolchain
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import io
 import tarfile
@@ -16,8 +15,9 @@ import urllib.request
 from fnmatch import fnmatchcase
 from importlib import resources
 from pathlib import Path, PurePosixPath
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
+from ferryman_build.addresses import request_for
 from ferryman_build.cmd import Redactor, Runner
 from ferryman_build.collect.environment import make_environment
 from ferryman_build.errors import ResolutionError, ToolMissingError
@@ -110,19 +110,13 @@ def download(address: str, source: ZstdSource, redact: Redactor) -> bytes:
 
 
 def _request(address: str) -> urllib.request.Request:
-    """urllib takes no user and password in an address; an index that wants them gets them in a header."""
     parts = urlsplit(address)
     if parts.scheme not in ("http", "https", "file"):
         raise ResolutionError(
             f"uv names an address that cannot be downloaded: {parts.scheme}:…",
             advice="Use an index that is reached by https.",
         )
-    headers = {"User-Agent": "ferryman"}
-    if parts.username is not None and parts.scheme != "file":
-        words = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-        headers["Authorization"] = f"Basic {base64.b64encode(words.encode()).decode()}"
-        parts = parts._replace(netloc=parts.netloc.rpartition("@")[2])
-    return urllib.request.Request(urlunsplit(parts), headers=headers)  # noqa: S310 - the scheme was looked at
+    return request_for(address, {"User-Agent": "ferryman"})
 
 
 def checked(data: bytes, source: ZstdSource) -> bytes:

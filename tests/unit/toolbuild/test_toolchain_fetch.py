@@ -178,6 +178,28 @@ def test_download_with_a_password(server: tuple[str, list[str]]) -> None:
     assert download(f"http://me:p%40ss@{server[0]}/{NAME}", SOURCE, PLAIN) == b"content"
 
 
+def test_a_password_does_not_follow_a_redirect(server: tuple[str, list[str]]) -> None:
+    """Where an index sends on to a store of somebody else's, that one learns neither user nor password."""
+
+    class Elsewhere(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(302)
+            self.send_header("Location", f"http://{server[0]}/{NAME}")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Elsewhere) as listening:
+        thread = threading.Thread(target=listening.serve_forever)
+        thread.start()
+        with pytest.raises(ResolutionError, match="could not be downloaded"):
+            download(f"http://me:p%40ss@127.0.0.1:{listening.server_port}/{NAME}", SOURCE, PLAIN)
+        listening.shutdown()
+        thread.join()
+    assert server[1] == [""]
+
+
 def test_download_is_refused(server: tuple[str, list[str]]) -> None:
     """The status is told, the password is not."""
     with pytest.raises(ResolutionError, match="Unauthorized") as caught:
