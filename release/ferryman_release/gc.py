@@ -8,7 +8,7 @@ Rules:
    versions in them. So a version that the histories forget keeps its files until nobody can hold a document that names it.
 3. Root documents are kept for ever: a client walks them all.
 4. What is younger than :data:`UNFINISHED` is kept: a publishing may be about to name it. release.json goes first, so that
-   nobody takes what is left for whole.
+   nobody takes what is left for whole. So do the small objects by which a killed preflight asked whether it may write.
 5. Locks, and everything that is not of these kinds, is not touched.
 """
 
@@ -32,6 +32,7 @@ from ferryman_release.store.base import Entry, Store
 UNFINISHED = timedelta(days=2)
 _DOCUMENT = re.compile(rf"{METADATA}/(\d+)\.([a-z0-9-]+)\.json")
 _FILE = re.compile(rf"{ARTIFACTS}/([^/]+)/([^/]+)/([^/]+)")
+_PROBE = re.compile(r"probe/[0-9a-f]{32}\.txt")
 _HISTORY = re.compile(rf"{CHANNELS}/[^/]+/[0-9a-f]{{64}}\.json")
 
 
@@ -140,7 +141,8 @@ def _documents(objects: Iterable[Entry], reached: Reach, now: datetime) -> Itera
     """Rules 2, 3 and 4."""
     for entry in objects:
         found = _DOCUMENT.fullmatch(entry.key)
-        ours = (found and found[2] != "root") or _HISTORY.fullmatch(entry.key)
+        kinds = (found and found[2] != "root", _HISTORY.fullmatch(entry.key), _PROBE.fullmatch(entry.key))
+        ours = any(kinds)
         if ours and entry.key not in reached.keys and entry.modified < (now - UNFINISHED).timestamp():
             yield entry
 

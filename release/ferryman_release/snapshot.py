@@ -30,7 +30,7 @@ from ferryman_release.signing.keyfile import plain_pem, write_key
 from ferryman_release.signing.secrets import Secrets
 
 _HOLDERS = ("root-1", "root-2", "root-3")
-_DAYS = 30
+_DAYS = 60  # beyond the first alarm
 
 
 def snapshot_place(project: Project, out: Path, *, now: Now = utc_now) -> Place:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import shutil
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from ferryman_client import HttpFetcher
 from ferryman_release import cli
 from ferryman_release.commands import opening
 from ferryman_release.errors import StoreError
+from ferryman_release.gc import plan, reach
 from ferryman_release.metadata.documents import history_object
 from ferryman_release.pipeline import STEPS, run_steps
 from ferryman_release.store.capabilities import Capabilities
@@ -518,6 +520,15 @@ def test_a_snapshot_of_other_files_says_how_to_begin_anew(world: World, run: Run
     assert run("release", "--snapshot")[0] == 0
 
 
+def test_a_snapshot_warns_of_nothing_that_does_not_matter(world: World, run: Run) -> None:
+    """Its keys are of the moment: that they expire is no news."""
+    prepare(world, "1.0.0")
+    code, _, err = run("release", "--snapshot")
+
+    assert code == 0
+    assert "expires in" not in err
+
+
 @pytest.mark.parametrize("gone", ["private", "keys", "private/timestamp.pem", "keys/minisign.pub", "keys/keys.json",
                                   "keys/metadata/1.targets.json"])  # fmt: skip
 def test_a_snapshot_makes_keys_again_that_are_gone(world: World, run: Run, gone: str) -> None:
@@ -588,3 +599,22 @@ def test_a_bucket_is_not_asked_again_for_what_is_complete(world: World) -> None:
     assert asked == []
     run_steps(new)
     assert asked
+
+
+def test_what_a_killed_preflight_left_goes_after_two_days(world: World) -> None:
+    """The small object by which it asked whether it may write, and nothing else of that folder."""
+    world.release("1.0.0")
+    left = world.store / "probe" / f"{'0a' * 16}.txt"
+    left.parent.mkdir()
+    for path in (left, left.with_name("mine.txt")):
+        path.write_bytes(b"?")
+    place = world.place()
+    objects, current = list(place.store.list()), place.repository("lantern").load()
+
+    def removed(days: float) -> list[str]:
+        now = world.clock.moment + timedelta(days=days)
+        reached = reach(place.store, objects, current, now)
+        return [one.key for one in plan(current, objects, reached, name="lantern", keep=1, now=now).remove]
+
+    assert removed(1.9) == []
+    assert removed(2.1) == [f"probe/{left.name}"]
