@@ -28,6 +28,9 @@ class Lock(NamedTuple):
 # The extra, without the distribution that lies in this checkout and is installed from there.
 RELEASE = ("--extra=release", "--no-emit-package=ferryman-client")
 
+# What the agent can do with more libraries than it brings.
+AGENT = ("--extra=otel", "--extra=watch", "--extra=grpc")
+
 # In the order in which they are written.
 LOCKS = {
     "nox": Lock("locks/nox.txt", ("locks/nox.in",)),
@@ -43,7 +46,7 @@ LOCKS = {
         "locks/dev.txt",
         ("pyproject.toml", "release/client/pyproject.toml", "agent_src/pyproject.toml", "locks/dev.in"),
         ("nox", "ferryman", "release"),
-        (*RELEASE, "--extra=kms", "--extra=pkcs11", "--extra=sigstore"),
+        (*RELEASE, *AGENT, "--extra=kms", "--extra=pkcs11", "--extra=sigstore"),
     ),
     # What Ferryman installs beside an agent to build it; it ships inside the wheel.
     "tools": Lock(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any, cast
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -27,12 +28,9 @@ class Metrics:
     def __init__(self) -> None:
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
         registry = self.registry = CollectorRegistry()
+        self._families: dict[str, Counter | Gauge | Histogram] = {}
 
-        def counter(name: str, text: str, *labels: str) -> Counter:
-            return Counter(f"watchkeeper_{name}", text, labels, registry=registry)
-
-        def gauge(name: str, text: str, *labels: str) -> Gauge:
-            return Gauge(f"watchkeeper_{name}", text, labels, registry=registry)
+        counter, gauge = self.counter, self.gauge
 
         build = gauge("build_info", "Constant 1; the labels say what runs.", "version", "python")
         build.labels(__version__, ".".join(map(str, sys.version_info[:3]))).set(1)
@@ -40,13 +38,7 @@ class Metrics:
         self.check_success = gauge(
             "check_success", "Verdict: 1 success, 0 failure or not yet known.", "check", "role"
         )
-        self.check_duration = Histogram(
-            "watchkeeper_check_duration_seconds",
-            "How long a check took.",
-            ("check",),
-            buckets=DURATION_BUCKETS,
-            registry=registry,
-        )
+        self.check_duration = self.histogram("check_duration_seconds", "How long a check took.", "check")
         self.service_state = gauge(
             "service_state", "1 for the state that a service is in.", "service", "state"
         )
@@ -69,16 +61,45 @@ class Metrics:
             "task_crashes_total", "Ends of a long-lived task by an exception.", "task"
         )
         self.reconciles = counter("reconciles_total", "Calls of a reconciler.", "kind", "outcome")
-        self.reconcile_duration = Histogram(
-            "watchkeeper_reconcile_duration_seconds",
-            "How long a call took.",
-            ("kind",),
-            buckets=DURATION_BUCKETS,
-            registry=registry,
+        self.reconcile_duration = self.histogram(
+            "reconcile_duration_seconds", "How long a call took.", "kind"
         )
         self.errors = counter("errors_total", "Failures, by class.", "error_class")
         registry.register(ProcessCollector())
         registry.register(LogCollector())
+
+    def counter(self, name: str, text: str, *labels: str) -> Counter:
+        """The counter of that name (without `watchkeeper_`); asked for again, the same one."""
+        return cast("Counter", self._family(Counter, name, text, labels))
+
+    def gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        """The gauge of that name."""
+        return cast("Gauge", self._family(Gauge, name, text, labels))
+
+    def histogram(
+        self, name: str, text: str, *labels: str, buckets: tuple[float, ...] = DURATION_BUCKETS
+    ) -> Histogram:
+        """The histogram of that name; buckets are in the unit of the name."""
+        return cast("Histogram", self._family(Histogram, name, text, labels, buckets=buckets))
+
+    def _family(
+        self,
+        kind: type[Counter | Gauge | Histogram],
+        name: str,
+        text: str,
+        labels: tuple[str, ...],
+        **options: Any,
+    ) -> Counter | Gauge | Histogram:
+        if name not in self._families:
+            self._families[name] = kind(
+                f"watchkeeper_{name}", text, labels, registry=self.registry, **options
+            )
+        return self._families[name]
+
+    def drop(self, name: str, label: str, value: str) -> None:
+        """Take out every series of a family in which a label has that value: what it speaks of is gone."""
+        if name in self._families:
+            _remove(self._families[name], label, value)
 
     def watch(
         self,

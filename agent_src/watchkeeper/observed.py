@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from watchkeeper.checks import Outcome
 from watchkeeper.checks.gate import Gate, Verdict
 from watchkeeper.config.model import AnyCheck, Role
-from watchkeeper.config.snapshot import BoundCheck, Snapshot
+from watchkeeper.config.snapshot import BoundCheck, Key, Snapshot
 from watchkeeper.supervise.lifecycle import Record
 
 if TYPE_CHECKING:
@@ -44,13 +44,27 @@ class CheckRecord:
 
 
 @dataclass
+class ObjectRecord:
+    """What is known of a key that is neither a service nor a check; `since` is seconds since the epoch."""
+
+    state: str = ""
+    why: str = ""
+    since: float = 0.0
+    last_error: str | None = None
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
 class Observed:
     """Everything that was observed."""
 
     services: dict[str, Record] = field(default_factory=dict)
     checks: dict[str, CheckRecord] = field(default_factory=dict)
+    objects: dict[Key, ObjectRecord] = field(default_factory=dict)
     draining: bool = False
     started: bool = False
+    idle: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set whenever a service has come to rest."""
 
     def failed_check(self, service: str, instance: int) -> str | None:
         """Why this instance has to be replaced: the liveness or startup check that failed on it."""

@@ -51,7 +51,8 @@ async def work(
         except ShutDownError:
             return
         try:
-            await _one(key, queue, reconcilers[key.kind], metrics)
+            if key.kind in reconcilers:
+                await _one(key, queue, reconcilers[key.kind], metrics)
         finally:
             queue.done(key)
             looked_at(key)

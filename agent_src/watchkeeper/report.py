@@ -10,7 +10,7 @@ from watchkeeper.config.model import ReadyWhen, Role
 from watchkeeper.config.store import Store
 from watchkeeper.errors import ConfigInvalidError
 from watchkeeper.observed import CheckRecord, Observed, wall_clock
-from watchkeeper.status import CheckStatus, ConfigStatus, ServiceStatus, rfc3339
+from watchkeeper.status import CheckStatus, ConfigStatus, ObjectStatus, ServiceStatus, rfc3339
 from watchkeeper.supervise.child import Child
 from watchkeeper.supervise.lifecycle import Record, State
 
@@ -75,6 +75,22 @@ def check_status(name: str, record: CheckRecord, observed: Observed) -> CheckSta
         last_error=outcome.detail if outcome and not outcome.success else None,
         next_try_in=None if idle else round(max(0.0, record.next_due - now), 3),
     )
+
+
+def object_statuses(observed: Observed) -> list[ObjectStatus]:
+    """Everything that is neither a service nor a check."""
+    return [
+        ObjectStatus(
+            kind=key.kind.value,
+            name=key.name,
+            state=record.state,
+            why=record.why,
+            since=rfc3339(record.since),
+            last_error=record.last_error,
+            details=record.details,
+        )
+        for key, record in sorted(observed.objects.items())
+    ]
 
 
 def config_status(store: Store, file: str, needs_restart: list[str]) -> ConfigStatus:

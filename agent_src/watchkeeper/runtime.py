@@ -13,25 +13,23 @@ from typing import cast
 
 from watchkeeper import system
 from watchkeeper._version import __version__
-from watchkeeper.checks import look
 from watchkeeper.config.load import Loaded
 from watchkeeper.config.model import AgentSettings
 from watchkeeper.config.snapshot import Key, Kind
 from watchkeeper.config.source import FileSource
 from watchkeeper.config.store import Store
+from watchkeeper.context import Context
 from watchkeeper.errors import AgentError, ConfigInvalidError, ErrorClass, ExitCode, StateError
 from watchkeeper.exposition import Exposition
+from watchkeeper.life.hooks import Rank
 from watchkeeper.logs import configure, flush, get_logger
+from watchkeeper.manager import Manager
 from watchkeeper.metrics import Metrics
 from watchkeeper.observed import Observed, wall_clock
-from watchkeeper.queue import WorkQueue
-from watchkeeper.reconcile import Reconciler, work
-from watchkeeper.reconcilers.checks import CheckReconciler
-from watchkeeper.reconcilers.services import ServiceReconciler
-from watchkeeper.report import check_status, config_status, not_ready_because, service_status
+from watchkeeper.reconcile import work
+from watchkeeper.report import check_status, config_status, not_ready_because, object_statuses, service_status
 from watchkeeper.status import AgentStatus, rfc3339
 from watchkeeper.supervise.child import Child
-from watchkeeper.tasks import Tasks
 
 journal = get_logger("agent")
 
@@ -39,6 +37,7 @@ WORKERS = 4
 LAG_INTERVAL = 0.5
 TASK_LIMIT = 1.0
 REAP_LIMIT = 1.0
+CLOSE_LIMIT = 1.0
 
 
 def run_agent(config: str, listen: str | None, log_level: str | None, state_dir: str | None) -> int:
@@ -65,22 +64,21 @@ class Agent:
         self._listen = listen
         self._log_level = log_level
         self._store = Store(state_dir)
-        self._observed = Observed()
         self._metrics = Metrics()
+        self._observed = Observed()
         self._started_at = wall_clock()
         self._needs_restart: list[str] = []
 
     async def run(self) -> int:
         """Start, wait for a signal, stop."""
-        self._queue: WorkQueue[Key] = WorkQueue()
-        self._tasks = Tasks(self._metrics)
+        context = self._context = Context(self._store, self._metrics, self._observed)
+        self._queue, self._tasks = context.queue, context.tasks
+        self._manager = Manager(context)
         self._metrics.watch(
             queue_depth=lambda: len(self._queue),
             tasks_alive=lambda: self._tasks.alive,
             service_pids=self._observed.pids,
         )
-        self._services = ServiceReconciler(self._store, self._observed, self._metrics, self._queue.add)
-        self._checks = CheckReconciler(self._store, self._observed, self._metrics, self._queue.add, look)
         self._exposition = Exposition(self._metrics.registry, self._not_ready_because, self.status)
         self._stop_asked: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._abort_asked: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -109,7 +107,7 @@ class Agent:
         self._listening_on = self._listen or settings.listen
         await self._exposition.start(self._listening_on, settings.request_timeout)
         journal.info("listening", address=self._exposition.address, version=__version__, pid=os.getpid())
-        reconcilers: dict[Kind, Reconciler] = {Kind.SERVICE: self._services, Kind.CHECK: self._checks}
+        self._context.hooks.add(Rank.EXPORT, "outbound connections", self._context.http.close, CLOSE_LIMIT)
         self._first_round = set(changed)
         for key in changed:
             self._queue.add(key)
@@ -117,7 +115,8 @@ class Agent:
             self._observed.started = True
         for number in range(1, WORKERS + 1):
             self._tasks.start(
-                f"reconcile-{number}", lambda: work(self._queue, reconcilers, self._metrics, self._looked_at)
+                f"reconcile-{number}",
+                lambda: work(self._queue, self._manager, self._metrics, self._looked_at),
             )
         self._tasks.start("configuration", self._watch_configuration)
         self._tasks.start("loop-lag", self._measure_lag)
@@ -223,12 +222,15 @@ class Agent:
         self._observed.draining = True
         journal.info("draining", signal=self._stop_asked.result(), limit=settings.drain_timeout)
         reserve = min(settings.request_timeout, settings.drain_timeout / 2)
-        late = await self._stop_services(deadline - reserve)
+        late = await self._context.hooks.run(deadline - reserve, frozenset({Rank.ANNOUNCE}))
+        late += await self._stop_services(deadline - reserve)
+        late += await self._context.hooks.run(deadline - reserve, frozenset({Rank.WORK}))
         in_time = await self._exposition.stop(
             min(settings.request_timeout + 0.5, max(0.1, deadline - clock()))
         )
         self._queue.shut_down()
         late += await self._tasks.stop(min(TASK_LIMIT, max(0.1, deadline - clock())))
+        late += await self._context.hooks.run(deadline)
         if late or not in_time:
             self._metrics.error(ErrorClass.DRAIN_TIMEOUT)
             journal.error("stopped, but not in order", late=late, error_class=ErrorClass.DRAIN_TIMEOUT)
@@ -242,10 +244,10 @@ class Agent:
             self._queue.add(key)
         clock = asyncio.get_running_loop().time
         while self._observed.processes():
-            self._services.idle.clear()
+            self._observed.idle.clear()
             try:
                 async with asyncio.timeout_at(deadline):
-                    await self._services.idle.wait()
+                    await self._observed.idle.wait()
             except TimeoutError:
                 break
         late = [record.name for record in self._observed.processes()]
@@ -293,4 +295,5 @@ class Agent:
                 for name in sorted(observed.services)
             ],
             checks=[check_status(name, observed.checks[name], observed) for name in sorted(observed.checks)],
+            objects=object_statuses(observed),
         )

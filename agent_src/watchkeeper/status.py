@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 from msgspec import Struct
 
@@ -40,6 +41,18 @@ class CheckStatus(Struct, kw_only=True):
     next_try_in: float | None
 
 
+class ObjectStatus(Struct, kw_only=True):
+    """Anything else that is configured: an output, a collector, a registration."""
+
+    kind: str
+    name: str
+    state: str
+    why: str
+    since: str
+    last_error: str | None
+    details: dict[str, Any]
+
+
 class ConfigStatus(Struct, kw_only=True):
     """Which configuration is in force, and what was wrong with a newer one."""
 
@@ -66,6 +79,7 @@ class AgentStatus(Struct, kw_only=True):
     config: ConfigStatus
     services: list[ServiceStatus]
     checks: list[CheckStatus]
+    objects: list[ObjectStatus] = []
 
 
 def rfc3339(seconds: float) -> str:

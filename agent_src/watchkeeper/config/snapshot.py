@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 from watchkeeper.config.model import AgentSettings, AnyCheck, Config, Role, ServiceSpec, service_spec
 
 
 class Kind(enum.StrEnum):
-    """What a key names; each kind has its reconciler."""
+    """What a key names; each kind has its reconciler. Changed keys are looked at in this order."""
 
+    SOURCE = "source"
+    OUTPUT = "output"
+    TRACING = "tracing"
+    LISTENER = "listener"
+    FAULTS = "faults"
     SERVICE = "service"
     CHECK = "check"
+    COLLECTOR = "collector"
+    REGISTRATION = "registration"
+    ALERT = "alert"
+    JOB = "job"
 
 
 class Key(NamedTuple):
@@ -36,15 +45,34 @@ class BoundCheck:
     service: str | None
 
 
+Resources = Mapping[Kind, Mapping[str, Any]]
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
 @dataclass(frozen=True)
 class Snapshot:
     """What is wanted. Readers take one reference and see one state, whatever is loaded meanwhile."""
 
     generation: int = 0
     digest: str = ""
-    settings: AgentSettings = field(default_factory=AgentSettings)
-    services: Mapping[str, ServiceSpec] = field(default_factory=lambda: MappingProxyType({}))
-    checks: Mapping[str, BoundCheck] = field(default_factory=lambda: MappingProxyType({}))
+    config: Config = field(default_factory=Config)
+    resources: Resources = field(default_factory=lambda: MappingProxyType({}))
+
+    @property
+    def settings(self) -> AgentSettings:
+        return self.config.agent
+
+    @property
+    def services(self) -> Mapping[str, ServiceSpec]:
+        return self.of(Kind.SERVICE)
+
+    @property
+    def checks(self) -> Mapping[str, BoundCheck]:
+        return self.of(Kind.CHECK)
+
+    def of(self, kind: Kind) -> Mapping[str, Any]:
+        """What is wanted of one kind, by name."""
+        return self.resources.get(kind, NOTHING)
 
     def checks_of(self, service: str, role: Role | None = None) -> dict[str, AnyCheck]:
         """The checks of one service, by their full names."""
@@ -56,23 +84,45 @@ class Snapshot:
 
     def keys(self) -> set[Key]:
         """Every key that something is wanted for."""
-        services = {Key(Kind.SERVICE, name) for name in self.services}
-        return services | {Key(Kind.CHECK, name) for name in self.checks}
+        return {Key(kind, name) for kind, wanted in self.resources.items() for name in wanted}
+
+
+def _services(config: Config) -> dict[str, ServiceSpec]:
+    return {name: service_spec(definition) for name, definition in config.services.items()}
+
+
+def _checks(config: Config) -> dict[str, BoundCheck]:
+    checks = {name: BoundCheck(spec, None) for name, spec in config.checks.items()}
+    for service, definition in config.services.items():
+        checks |= {f"{service}/{name}": BoundCheck(spec, service) for name, spec in definition.checks.items()}
+    return checks
+
+
+SECTIONS: dict[Kind, Callable[[Config], Mapping[str, Any]]] = {
+    Kind.SOURCE: lambda config: config.sources,
+    Kind.OUTPUT: lambda config: config.outputs,
+    Kind.TRACING: lambda config: {"tracing": config.tracing} if config.tracing.enabled else {},
+    Kind.LISTENER: lambda config: config.listeners,
+    Kind.FAULTS: lambda config: {"faults": config.faults} if config.faults.enabled else {},
+    Kind.SERVICE: _services,
+    Kind.CHECK: _checks,
+    Kind.COLLECTOR: lambda config: config.collectors,
+    Kind.REGISTRATION: lambda config: config.registrations,
+    Kind.ALERT: lambda config: config.alerts,
+    Kind.JOB: lambda config: config.jobs,
+}
+"""From the sections of a configuration to what reconcilers want to know, by name. Equal values are no change."""
 
 
 def make_snapshot(config: Config, generation: int, digest: str) -> Snapshot:
     """The configuration in the form that reconcilers read."""
-    checks = {name: BoundCheck(spec, None) for name, spec in config.checks.items()}
-    for service, definition in config.services.items():
-        checks |= {f"{service}/{name}": BoundCheck(spec, service) for name, spec in definition.checks.items()}
-    services = {name: service_spec(definition) for name, definition in config.services.items()}
-    return Snapshot(generation, digest, config.agent, MappingProxyType(services), MappingProxyType(checks))
+    resources = {kind: MappingProxyType(dict(section(config))) for kind, section in SECTIONS.items()}
+    return Snapshot(generation, digest, config, cast("Resources", MappingProxyType(resources)))
 
 
 def changed_keys(old: Snapshot, new: Snapshot) -> list[Key]:
-    """The keys that were added, removed or defined anew; services first, so that their checks find them."""
-    changed = [Key(Kind.SERVICE, name) for name in _differing(old.services, new.services)]
-    return changed + [Key(Kind.CHECK, name) for name in _differing(old.checks, new.checks)]
+    """The keys that were added, removed or defined anew; services before checks, so that these find them."""
+    return [Key(kind, name) for kind in Kind for name in _differing(old.of(kind), new.of(kind))]
 
 
 def _differing(old: Mapping[str, object], new: Mapping[str, object]) -> list[str]:

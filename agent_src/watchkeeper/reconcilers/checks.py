@@ -7,17 +7,14 @@ occupies neither a worker nor another check.
 from __future__ import annotations
 
 import asyncio
-import random
-from collections.abc import Callable
 
-from watchkeeper.checks import Looker, Outcome
+from watchkeeper.checks import Looker, Outcome, look
 from watchkeeper.checks.gate import Gate, Verdict
 from watchkeeper.config.model import Role
 from watchkeeper.config.snapshot import BoundCheck, Key, Kind
-from watchkeeper.config.store import Store
+from watchkeeper.context import Context
 from watchkeeper.logs import get_logger
-from watchkeeper.metrics import Metrics
-from watchkeeper.observed import STANDALONE, CheckRecord, Observed, wall_clock
+from watchkeeper.observed import STANDALONE, CheckRecord, wall_clock
 from watchkeeper.reconcile import Result
 from watchkeeper.supervise.lifecycle import EARLY
 
@@ -27,21 +24,11 @@ journal = get_logger("check")
 class CheckReconciler:
     """Level-triggered: every call works out anew what the check should be doing."""
 
-    def __init__(
-        self,
-        store: Store,
-        observed: Observed,
-        metrics: Metrics,
-        add: Callable[[Key], None],
-        look: Looker,
-        chance: Callable[[], float] = random.random,
-    ) -> None:
-        self._store = store
-        self._observed = observed
-        self._metrics = metrics
-        self._add = add
+    def __init__(self, context: Context, look: Looker = look) -> None:
+        self._context = context
+        self._store, self._observed, self._metrics = context.store, context.observed, context.metrics
+        self._add, self._chance = context.add, context.chance
         self._look = look
-        self._chance = chance
 
     async def reconcile(self, key: Key) -> Result:
         bound = self._store.snapshot.checks.get(key.name)

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import random
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import cast
 
 from watchkeeper.config.model import ServiceSpec
 from watchkeeper.config.snapshot import Key, Kind
-from watchkeeper.config.store import Store
+from watchkeeper.context import Context
 from watchkeeper.errors import ErrorClass
 from watchkeeper.logs import get_logger
-from watchkeeper.metrics import Metrics
-from watchkeeper.observed import Observed
 from watchkeeper.reconcile import Result
 from watchkeeper.supervise.child import Child, LineReader, SpawnError, spawn
 from watchkeeper.supervise.lifecycle import Decision, Do, Record, State, Stop, decide, enter, fail, settle
@@ -27,21 +24,10 @@ STREAMS = {1: "stdout", 2: "stderr"}
 class ServiceReconciler:
     """Level-triggered: every call asks the rules for the next step, and does that one."""
 
-    def __init__(
-        self,
-        store: Store,
-        observed: Observed,
-        metrics: Metrics,
-        add: Callable[[Key], None],
-        chance: Callable[[], float] = random.random,
-    ) -> None:
-        self._store = store
-        self._observed = observed
-        self._metrics = metrics
-        self._add = add
-        self._chance = chance
-        self.idle = asyncio.Event()
-        """Set whenever a service has come to rest."""
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._store, self._observed, self._metrics = context.store, context.observed, context.metrics
+        self._add, self._chance = context.add, context.chance
 
     async def reconcile(self, key: Key) -> Result:
         wanted = None if self._observed.draining else self._store.snapshot.services.get(key.name)
@@ -178,7 +164,7 @@ class ServiceReconciler:
         for state in State:
             self._metrics.service_state.labels(record.name, state.value).set(record.state is state)
         if record.process is None:
-            self.idle.set()
+            self._observed.idle.set()
             if wanted is None and not self._observed.draining:
                 del self._observed.services[record.name]
                 self._metrics.remove("service", record.name)

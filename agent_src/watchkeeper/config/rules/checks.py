@@ -1,8 +1,4 @@
-"""What the types alone cannot say: rules between fields, and the form of addresses.
-
-The rules of a struct are applied as soon as the struct itself could be made, so that a wrong type elsewhere in the file
-hides none of their findings.
-"""
+"""Rules of checks."""
 
 from __future__ import annotations
 
@@ -11,28 +7,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from watchkeeper.config.document import Path
-from watchkeeper.config.model import (
-    AgentSettings,
-    AnyCheck,
-    ExecCheck,
-    HttpCheck,
-    Role,
-    ServiceDefinition,
-    TcpCheck,
-    split_address,
-)
-
-Finding = tuple[Path, str]
-
-
-def _service(path: Path, service: ServiceDefinition) -> Iterator[Finding]:
-    if service.backoff.maximum < service.backoff.initial:
-        yield (*path, "backoff", "maximum"), "the maximum is shorter than the initial delay"
-    yield from _environment((*path, "environment"), service.environment)
-
-
-def _agent(path: Path, settings: AgentSettings) -> Iterator[Finding]:
-    yield from _address((*path, "listen"), settings.listen, lowest_port=0)
+from watchkeeper.config.rules.common import Finding, address_rule, environment_rule
+from watchkeeper.config.schema.checks import AnyCheck, ExecCheck, HttpCheck, Role, TcpCheck
 
 
 def _check(path: Path, check: AnyCheck) -> Iterator[Finding]:
@@ -66,38 +42,15 @@ def _http(path: Path, check: HttpCheck) -> Iterator[Finding]:
 
 def _tcp(path: Path, check: TcpCheck) -> Iterator[Finding]:
     yield from _check(path, check)
-    yield from _address((*path, "address"), check.address, lowest_port=1)
+    yield from address_rule((*path, "address"), check.address, lowest_port=1)
 
 
 def _exec(path: Path, check: ExecCheck) -> Iterator[Finding]:
     yield from _check(path, check)
-    yield from _environment((*path, "environment"), check.environment)
-
-
-def _address(path: Path, text: str, *, lowest_port: int) -> Iterator[Finding]:
-    try:
-        _, port = split_address(text)
-    except ValueError as error:
-        yield path, f"{error}; write 127.0.0.1:9470 or [::1]:9470"
-        return
-    if port < lowest_port:
-        yield path, "port 0 cannot be connected to"
-
-
-def _environment(path: Path, environment: dict[str, str]) -> Iterator[Finding]:
-    for name in environment:
-        if not name or "=" in name:
-            yield (*path, name), "the name of an environment variable is not empty and has no ="
-
-
-def no_rules(_path: Path, _value: object) -> Iterator[Finding]:
-    """For a struct whose types say everything."""
-    return iter(())
+    yield from environment_rule((*path, "environment"), check.environment)
 
 
 RULES: dict[type, Callable[[Path, Any], Iterator[Finding]]] = {
-    AgentSettings: _agent,
-    ServiceDefinition: _service,
     HttpCheck: _http,
     TcpCheck: _tcp,
     ExecCheck: _exec,

@@ -1,0 +1,1 @@
+"""Sources of configuration, one module per kind."""

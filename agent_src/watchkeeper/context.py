@@ -1,0 +1,71 @@
+"""What every reconciler is given: what is wanted, what is there, and the ways to say and to do something about it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from watchkeeper.config.snapshot import Key, Snapshot
+from watchkeeper.config.store import Store
+from watchkeeper.events import Events
+from watchkeeper.life.hooks import Hooks
+from watchkeeper.metrics import Metrics
+from watchkeeper.observed import ObjectRecord, Observed, wall_clock
+from watchkeeper.orders import Orders
+from watchkeeper.outbound.client import Client
+from watchkeeper.queue import WorkQueue
+from watchkeeper.tasks import Tasks
+
+
+@dataclass
+class Context:
+    """One agent's shared parts. There is one loop, and everything here belongs to it."""
+
+    store: Store
+    metrics: Metrics
+    observed: Observed = field(default_factory=Observed)
+    queue: WorkQueue[Key] = field(default_factory=WorkQueue)
+    hooks: Hooks = field(default_factory=Hooks)
+    events: Events = field(default_factory=Events)
+    orders: Orders = field(default_factory=Orders)
+    http: Client = field(default_factory=Client)
+    chance: Callable[[], float] = random.random
+    """A number from 0 to 1: jitter and splay; a test has its own."""
+
+    def __post_init__(self) -> None:
+        self.tasks = Tasks(self.metrics)
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """What is wanted now."""
+        return self.store.snapshot
+
+    def add(self, key: Key) -> None:
+        """Let a key be looked at soon."""
+        self.queue.add(key)
+
+    def show(
+        self, key: Key, state: str, why: str = "", *, last_error: str | None = None, **details: Any
+    ) -> None:
+        """Say in what state a key is, for /status and `explain`; a new state is noted as an event.
+
+        Args:
+            state: one word of the kind's own closed list.
+            why: a sentence.
+            last_error: kept until another one takes its place.
+            details: what else is worth knowing, as plain data.
+        """
+        record = self.observed.objects.get(key)
+        if record is None:
+            record = self.observed.objects[key] = ObjectRecord(since=wall_clock())
+        if record.state != state:
+            record.since = wall_clock()
+            self.events.note(key, state, why)
+        record.state, record.why, record.details = state, why, details
+        record.last_error = last_error or record.last_error
+
+    def forget(self, key: Key) -> None:
+        """The key is neither wanted nor there."""
+        self.observed.objects.pop(key, None)

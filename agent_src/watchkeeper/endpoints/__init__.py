@@ -1,0 +1,1 @@
+"""What the agent answers: metrics, health, status, profiles, control."""

@@ -1,0 +1,1 @@
+"""List, watch and status of a custom resource, over HTTP."""

@@ -1,0 +1,1 @@
+"""How the agent starts and stops: service managers, signals, hooks."""

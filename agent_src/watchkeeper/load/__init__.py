@@ -1,0 +1,1 @@
+"""A load generator with an open model."""

@@ -1,0 +1,49 @@
+"""Which reconciler a kind has. One is made, and what it needs is imported, when the first key of its kind comes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+from watchkeeper.config.snapshot import Kind
+from watchkeeper.context import Context
+from watchkeeper.reconcile import Reconciler
+
+
+def _services(context: Context) -> Reconciler:
+    from watchkeeper.reconcilers.services import ServiceReconciler
+
+    return ServiceReconciler(context)
+
+
+def _checks(context: Context) -> Reconciler:
+    from watchkeeper.reconcilers.checks import CheckReconciler
+
+    return CheckReconciler(context)
+
+
+RECONCILERS: dict[Kind, Callable[[Context], Reconciler]] = {
+    Kind.SERVICE: _services,
+    Kind.CHECK: _checks,
+}
+
+
+class Manager(Mapping[Kind, Reconciler]):
+    """The reconcilers of one agent."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._made: dict[Kind, Reconciler] = {}
+
+    def __getitem__(self, kind: Kind) -> Reconciler:
+        if kind not in self._made:
+            self._made[kind] = RECONCILERS[kind](self._context)
+        return self._made[kind]
+
+    def __contains__(self, kind: object) -> bool:
+        return kind in RECONCILERS
+
+    def __iter__(self) -> Iterator[Kind]:
+        return iter(RECONCILERS)
+
+    def __len__(self) -> int:
+        return len(RECONCILERS)

@@ -1,0 +1,1 @@
+"""Requests that the agent makes: a pool, limits, breakers, balancing."""

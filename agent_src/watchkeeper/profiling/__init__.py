@@ -1,0 +1,1 @@
+"""What the agent's own process does: samples, heap, tasks, threads, collections."""

@@ -1,0 +1,1 @@
+"""Announcing services, and finding those of others."""

@@ -1,0 +1,1 @@
+"""Spans, their context, and where they go."""
