@@ -1,7 +1,8 @@
-"""Log lines: one JSON object each, on standard error.
+"""Log lines: one JSON object each, on standard error and wherever outputs take them.
 
-Keys: timestamp (RFC 3339, UTC, milliseconds), level, logger, message; then the fields of the event. A line that a
-service wrote has `service` and `stream`. What a failure is, says `error_class` (errors.ErrorClass, a closed list).
+Keys: timestamp (RFC 3339, UTC, milliseconds), level (LEVELS), service, logger, message; then the fields of the event.
+`service` is the one that a line speaks of or comes from, else the agent. A line that a service wrote has `stream` as
+well, one that was written within a span `trace_id`. What a failure is, says `error_class` (errors.ErrorClass, a closed list).
 
 Lines go through a ring that a thread of its own empties (watchkeeper.native): whoever reads standard error may be as slow
 as he likes and the agent does not wait for him. A full ring drops its oldest lines; where they are missing a line says how
@@ -16,16 +17,23 @@ import logging
 import os
 import sys
 import time
+from collections.abc import Callable
 from functools import lru_cache
 from types import TracebackType
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 import msgspec
 
 from watchkeeper.native.log_ring import LogRing
 
 ROOT = "watchkeeper"
+SERVICE = "watchkeeper"
 RESERVED = frozenset({"timestamp", "level", "logger", "message"})
+TRACE, FATAL = 5, 50
+LEVELS = {"trace": TRACE, "debug": 10, "info": 20, "warning": 30, "error": 40, "fatal": FATAL}
+"""From the words of the configuration to logging's numbers; logging's own CRITICAL is FATAL here."""
+logging.addLevelName(TRACE, "TRACE")
+logging.addLevelName(FATAL, "FATAL")
 CAPACITY = 1 << 20
 """Bytes that wait for a slow reader, and once more as many that are on their way."""
 LINGER = 0.01
@@ -50,11 +58,24 @@ def _second(whole: int) -> str:
 def _line(created: float, level: str, logger: str, message: str, fields: dict[str, Any]) -> dict[str, Any]:
     whole = int(created)
     timestamp = _second(whole) + _MILLISECONDS[int((created - whole) * 1000)]
-    line = {"timestamp": timestamp, "level": level, "logger": logger, "message": message, **fields}
-    if len(line) < len(fields) + len(RESERVED):  # a field has taken the place of one of the four
+    line = {
+        "timestamp": timestamp, "level": level, "service": SERVICE, "logger": logger, "message": message, **fields,
+    }  # fmt: skip
+    if len(line) < len(fields) + 5 - ("service" in fields):  # a field has taken the place of one of the four
         renamed = {(f"field_{name}" if name in RESERVED else name): value for name, value in fields.items()}
-        line = {"timestamp": timestamp, "level": level, "logger": logger, "message": message, **renamed}
+        return _line(created, level, logger, message, renamed)
+    if _trace_id is not None and (trace := _trace_id()):
+        line.setdefault("trace_id", trace)
     return line
+
+
+_trace_id: Callable[[], str] | None = None
+
+
+def take_trace_ids_from(source: Callable[[], str] | None) -> None:
+    """Who knows the id of the trace that the caller is in (32 hex digits; empty: none). None: nobody, which costs nothing."""
+    global _trace_id  # noqa: PLW0603 - one per process, like the root logger that it serves
+    _trace_id = source
 
 
 class JsonFormatter(logging.Formatter):
@@ -68,13 +89,12 @@ class JsonFormatter(logging.Formatter):
         return _encode(line).decode()
 
 
-class RingHandler(logging.Handler):
-    """Any record of any logger into a ring. The ring has a lock of its own, so that of `Handler` is not taken."""
+class LineHandler(logging.Handler):
+    """A handler that takes finished lines. What it writes to has a lock of its own, so that of `Handler` is not taken."""
 
-    def __init__(self, ring: LogRing) -> None:
-        super().__init__()
-        self.ring, self.write = ring, ring.write
-        self._limit = CLOSE_LIMIT
+    def take(self, line: bytes, level: int) -> None:
+        """One line, without a line break, of a record of that level; must neither wait nor raise."""
+        raise NotImplementedError
 
     def handle(self, record: logging.LogRecord) -> bool | logging.LogRecord:  # type: ignore[override]
         passed: bool | logging.LogRecord = self.filter(record)
@@ -84,13 +104,24 @@ class RingHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            line = self.format(record)
-            if not self.write(line):
-                self.refused(line)
-            elif record.levelno >= logging.ERROR:  # it is not kept back to share a system call with others
-                self.ring.flush(0)
+            self.take(self.format(record).encode("utf-8", "backslashreplace"), record.levelno)
         except Exception:  # noqa: BLE001 - as in every handler: what a record holds must not end its program
             self.handleError(record)
+
+
+class RingHandler(LineHandler):
+    """Any record of any logger into a ring."""
+
+    def __init__(self, ring: LogRing) -> None:
+        super().__init__()
+        self.ring, self.write = ring, ring.write
+        self._limit = CLOSE_LIMIT
+
+    def take(self, line: bytes, level: int) -> None:
+        if not self.write(line):
+            self.refused(line)
+        elif level >= logging.ERROR:  # it is not kept back to share a system call with others
+            self.ring.flush(0)
 
     def refused(self, line: bytes | str) -> None:
         """What the ring did not take: after the end of the log it is written all the same, otherwise it was counted."""
@@ -112,6 +143,9 @@ class Log:
     def __init__(self, name: str) -> None:
         self._logger, self._name = logging.getLogger(name), name
 
+    def trace(self, message: str, /, **fields: Any) -> None:
+        self._log(TRACE, message, fields)
+
     def debug(self, message: str, /, **fields: Any) -> None:
         self._log(logging.DEBUG, message, fields)
 
@@ -124,6 +158,9 @@ class Log:
     def error(self, message: str, /, **fields: Any) -> None:
         self._log(logging.ERROR, message, fields)
 
+    def fatal(self, message: str, /, **fields: Any) -> None:
+        self._log(FATAL, message, fields)
+
     def crash(self, message: str, /, **fields: Any) -> None:
         """An error with the traceback of the exception that is being handled."""
         self._log(logging.ERROR, message, fields, trace=True)
@@ -131,14 +168,13 @@ class Log:
     def _log(self, level: int, message: str, fields: dict[str, Any], *, trace: bool = False) -> None:
         if not self._logger.isEnabledFor(level):
             return
-        handler = None if trace else _only_ring(self._logger)
-        if handler is not None:
+        handlers = None if trace else _only_lines(self._logger)
+        if handlers is not None:
             try:
                 line = _encode(_line(_now(), _LEVELS[level], self._name, message, fields))
-                if not handler.write(line):
-                    handler.refused(line)
-                elif level >= logging.ERROR:
-                    handler.ring.flush(0)
+                for handler in handlers:
+                    if level >= handler.level:
+                        handler.take(line, level)
                 return
             except Exception:  # noqa: BLE001, S110 - a value that cannot be written: the long way says so, if anyone asks
                 pass
@@ -146,25 +182,28 @@ class Log:
         self._logger.log(level, "%s", message, exc_info=trace, extra={"fields": fields})
 
 
-_LEVELS = {level: logging.getLevelName(level) for level in (10, 20, 30, 40)}
+_LEVELS = {level: logging.getLevelName(level) for level in LEVELS.values()}
 _root = logging.getLogger()
 
 
-def _only_ring(logger: logging.Logger) -> RingHandler | None:
-    """The ring, when a record of this logger would go there and nowhere else, and be asked nothing on its way.
+def _only_lines(logger: logging.Logger) -> list[LineHandler] | None:
+    """The handlers, when a record of this logger would go to takers of lines and nowhere else, and be asked nothing on its way.
 
     Then the record can be left out: making one takes longer than everything else together.
     """
     handlers = _root.handlers
-    if len(handlers) != 1 or type(handler := handlers[0]) is not RingHandler:
+    if not handlers:
         return None
-    if handler.filters or handler.level or logger.filters:
+    for handler in handlers:
+        if not isinstance(handler, LineHandler) or handler.filters:
+            return None
+    if logger.filters:
         return None
     while logger is not _root:
         if logger.handlers or not logger.propagate or logger.parent is None:
             return None
         logger = logger.parent
-    return handler
+    return cast("list[LineHandler]", handlers)
 
 
 def get_logger(name: str) -> Log:
@@ -188,7 +227,18 @@ def configure(level: str, stream: TextIO | None = None) -> None:
         if isinstance(handler, RingHandler) and sys.excepthook is sys.__excepthook__:
             sys.excepthook = _traceback_after_the_log
     _root.setLevel(logging.WARNING)
-    logging.getLogger(ROOT).setLevel(level.upper())
+    logging.getLogger(ROOT).setLevel(LEVELS[level.lower()])
+
+
+def attach(handler: LineHandler) -> None:
+    """Let another handler have every line from now on."""
+    handler.setFormatter(JsonFormatter())
+    _root.addHandler(handler)
+
+
+def detach(handler: LineHandler) -> None:
+    """It gets no more; closing it is the caller's business."""
+    _root.removeHandler(handler)
 
 
 def _to_stderr() -> logging.Handler:

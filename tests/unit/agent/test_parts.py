@@ -97,12 +97,12 @@ def stream() -> Iterator[io.StringIO]:
 
 
 def test_log_lines(stream: io.StringIO) -> None:
-    """One object per line, its four keys first; a field cannot take their place; nothing is formatted twice."""
+    """One object per line, its five keys first; a field cannot take their place; nothing is formatted twice."""
     journal = logs.get_logger("x")
     journal.info("100%s done\nreally", service="a", level="mine", odd=object, name="n")
     [line] = stream.getvalue().splitlines()
     fields = json.loads(line)
-    assert list(fields)[:4] == ["timestamp", "level", "logger", "message"]
+    assert list(fields)[:5] == ["timestamp", "level", "service", "logger", "message"]
     assert (fields["level"], fields["logger"], fields["message"]) == (
         "INFO",
         "watchkeeper.x",
