@@ -14,6 +14,7 @@ from watchkeeper.config.schema.alerts import AlertRule
 from watchkeeper.config.schema.checks import AnyCheck, CheckSpec, ExecCheck, HttpCheck, Role, TcpCheck
 from watchkeeper.config.schema.collectors import CollectorSpec, MetricsSettings
 from watchkeeper.config.schema.common import DURATION, Address, Name, StrictStruct, split_address
+from watchkeeper.config.schema.discovery import AnyDiscovery
 from watchkeeper.config.schema.faults import FaultSettings
 from watchkeeper.config.schema.jobs import JobSpec
 from watchkeeper.config.schema.listeners import Listener
@@ -61,6 +62,7 @@ class Config(StrictStruct, frozen=True, kw_only=True):
     outputs: dict[Name, AnyOutput] = field(default_factory=dict)
     sources: dict[Name, AnySource] = field(default_factory=dict)
     registrations: dict[Name, AnyRegistration] = field(default_factory=dict)
+    discovery: dict[Name, AnyDiscovery] = field(default_factory=dict)
     outbound: OutboundSettings = field(default_factory=OutboundSettings)
     tracing: TracingSettings = field(default_factory=TracingSettings)
     alerts: dict[Name, AlertRule] = field(default_factory=dict)

@@ -23,6 +23,7 @@ class Kind(enum.StrEnum):
     CHECK = "check"
     COLLECTOR = "collector"
     REGISTRATION = "registration"
+    DISCOVERY = "discovery"
     ALERT = "alert"
     JOB = "job"
 
@@ -108,6 +109,7 @@ SECTIONS: dict[Kind, Callable[[Config], Mapping[str, Any]]] = {
     Kind.CHECK: _checks,
     Kind.COLLECTOR: lambda config: config.collectors,
     Kind.REGISTRATION: lambda config: config.registrations,
+    Kind.DISCOVERY: lambda config: config.discovery,
     Kind.ALERT: lambda config: config.alerts,
     Kind.JOB: lambda config: config.jobs,
 }
