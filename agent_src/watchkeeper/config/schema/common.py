@@ -11,10 +11,15 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 DURATION = {"unit": "seconds"}
+SIZE = {"unit": "bytes"}
 SECRET = {"secret": True}
 Duration = Annotated[float, Meta(ge=0, le=31_536_000, extra=DURATION)]
 PositiveDuration = Annotated[float, Meta(ge=0.001, le=31_536_000, extra=DURATION)]
-Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
+Size = Annotated[int, Meta(ge=0, le=1 << 50, extra=SIZE)]
+"""Bytes. A field with limits of its own: Annotated[int, Meta(ge=..., le=..., extra=SIZE)]; likewise with DURATION."""
+PositiveSize = Annotated[int, Meta(ge=1, le=1 << 50, extra=SIZE)]
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
+Name = Annotated[str, Meta(pattern=NAME_PATTERN)]
 Address = Annotated[str, Meta(min_length=1, max_length=300)]
 Text = Annotated[str, Meta(min_length=1)]
 Words = Annotated[tuple[Text, ...], Meta(min_length=1)]
