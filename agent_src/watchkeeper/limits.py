@@ -1,19 +1,25 @@
-"""How often something may be done: a token bucket, as golang.org/x/time/rate has it.
+"""How often something may be done: a token bucket, as golang.org/x/time/rate has it, and a leaky one for an even flow.
 
-Rules:
+Rules of the token bucket:
     T1  The bucket holds at most `burst` tokens and is full at the start; `rate` tokens come per second.
     T2  `allow` takes what is there, or nothing, and never waits.
     T3  `reserve` always takes; the bucket goes below nothing, and the answer is how long to wait for what was taken.
         More than `burst` at once can never be had.
     T4  `wait` reserves and sleeps; who gives up gives back.
 
-The clock is the caller's. One that goes backwards brings no tokens, and takes none.
+Rules of the leaky bucket:
+    L1  What it lets through is at least 1/rate seconds apart. The first one after a pause goes at once.
+    L2  At most `queue` wait for their turn; who comes then is refused at once.
+    L3  Turns are given in order of arrival. The turn of somebody who gave up passes unused: the flow stays even.
+
+The clock is the caller's. One that goes backwards brings nothing, and takes nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable
 
 
@@ -26,7 +32,9 @@ class TokenBucket:
         clock: seconds from anywhere; one that `wait` is used with has to be that of the loop, or run like it.
     """
 
-    def __init__(self, rate: float, burst: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, rate: float = 10, burst: float = 50, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         if rate <= 0 or burst <= 0:
             raise ValueError("a token bucket has a rate and a burst above 0")
         self.rate, self.burst = rate, burst
@@ -78,4 +86,43 @@ class TokenBucket:
         except asyncio.CancelledError:
             self.give_back(count)
             raise
+        return True
+
+
+class LeakyBucket:
+    """Args: rate in turns a second, queue: how many may wait."""
+
+    def __init__(self, rate: float, queue: int, clock: Callable[[], float] = time.monotonic) -> None:
+        if rate <= 0 or queue < 0:
+            raise ValueError("a leaky bucket has a rate of more than 0 and a queue of 0 or more")
+        self.rate, self.queue = rate, queue
+        self._clock = clock
+        self._now = clock()
+        self._next = self._now
+        self._turns: deque[float] = deque()
+
+    @property
+    def waiting(self) -> int:
+        """How many have a turn that is still to come."""
+        self._now = max(self._now, self._clock())
+        while self._turns and self._turns[0] <= self._now:
+            self._turns.popleft()
+        return len(self._turns)
+
+    def reserve(self) -> float | None:
+        """Seconds until one's turn, which is taken now; None: too many wait."""
+        waiting, turn = self.waiting, max(self._next, self._now)
+        if turn > self._now:
+            if waiting >= self.queue:
+                return None  # L2
+            self._turns.append(turn)  # L3
+        self._next = turn + 1 / self.rate  # L1
+        return turn - self._now
+
+    async def wait(self) -> bool:
+        """Wait for one's turn; False: too many wait already."""
+        delay = self.reserve()
+        if delay is None:
+            return False
+        await asyncio.sleep(delay)
         return True

@@ -1,14 +1,15 @@
-"""The token bucket, against a model of it and on a clock of its own."""
+"""Both buckets, against models of them and on a clock of their own."""
 
 from __future__ import annotations
 
 import asyncio
+from fractions import Fraction
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from watchkeeper.limits import TokenBucket
+from watchkeeper.limits import LeakyBucket, TokenBucket
 
 
 class Clock:
@@ -88,3 +89,65 @@ async def test_waiting() -> None:
 def test_what_is_no_bucket(rate: float, burst: float) -> None:
     with pytest.raises(ValueError, match="above 0"):
         TokenBucket(rate, burst)
+
+
+# Eighths of a second and rates that are powers of two: floats hold all that comes of them exactly.
+RATES = st.sampled_from([0.5, 1, 2, 4, 8])
+
+
+@given(rate=RATES, burst=st.integers(1, 8), steps=st.lists(st.tuples(st.integers(0, 40), st.integers(0, 6))))
+def test_tokens_are_arithmetic(rate: float, burst: int, steps: list[tuple[int, int]]) -> None:
+    """T1, T2: every answer of `allow` is the one that fractions give."""
+    clock = Clock()
+    bucket = TokenBucket(rate, burst, clock)
+    model = Fraction(burst)
+    for eighths, wanted in steps:
+        clock.now += eighths / 8
+        model = min(Fraction(burst), model + Fraction(eighths, 8) * Fraction(rate))
+        assert bucket.allow(wanted) == (wanted <= model)
+        if wanted <= model:
+            model -= wanted
+        assert bucket.tokens == model
+
+
+@pytest.mark.parametrize(("rate", "queue"), [(0, 1), (1, -1)])
+def test_impossible_leaky_buckets(rate: float, queue: int) -> None:
+    """One that lets nothing through is a defect of the caller."""
+    with pytest.raises(ValueError, match="leaky"):
+        LeakyBucket(rate, queue)
+
+
+@given(rate=RATES, queue=st.integers(0, 4), gaps=st.lists(st.integers(0, 20), max_size=60))
+def test_leaky_turns_are_arithmetic(rate: float, queue: int, gaps: list[int]) -> None:
+    """L1, L2: every turn is the one that a list of turns gives; nobody waits beyond the queue."""
+    clock = Clock()
+    bucket = LeakyBucket(rate, queue, clock)
+    now, turns = Fraction(100), [Fraction(-1000)]
+    for gap in gaps:
+        clock.now += gap / 8
+        now += Fraction(gap, 8)
+        turn = max(now, turns[-1] + 1 / Fraction(rate))
+        full = sum(each > now for each in turns) >= queue and turn > now
+        assert bucket.reserve() == (None if full else turn - now)
+        if not full:
+            turns.append(turn)
+        assert bucket.waiting == sum(each > now for each in turns)
+
+
+@pytest.mark.asyncio
+@pytest.mark.looptime
+async def test_leaky_waiting() -> None:
+    """L1 to L3: an even flow, refusals at once, and a turn that nobody uses passes."""
+    loop = asyncio.get_running_loop()
+    bucket = LeakyBucket(4, 3, loop.time)
+    begun = loop.time()
+
+    async def one() -> tuple[bool, float]:
+        return await bucket.wait(), loop.time() - begun
+
+    tasks = [asyncio.create_task(one()) for _ in range(6)]
+    await asyncio.sleep(0)
+    tasks[1].cancel()
+    ended = await asyncio.gather(*tasks, return_exceptions=True)
+    assert isinstance(ended[1], asyncio.CancelledError)
+    assert [ended[0], *ended[2:]] == [(True, 0), (True, 0.5), (True, 0.75), (False, 0), (False, 0)]
