@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from watchkeeper.config.schema.sources import ConsulSource, EtcdSource
 from watchkeeper.outbound.client import Client
 
 
@@ -59,5 +60,17 @@ class FragmentSource(Protocol):
         """Let go of connections."""
 
 
-SOURCES: dict[type, Callable[[Any, Client], FragmentSource]] = {}
+def _consul(spec: ConsulSource, http: Client) -> FragmentSource:
+    from watchkeeper.config.sources.consul import ConsulKeys
+
+    return ConsulKeys(spec, http)
+
+
+def _etcd(spec: EtcdSource, http: Client) -> FragmentSource:
+    from watchkeeper.config.sources.etcd import EtcdKeys
+
+    return EtcdKeys(spec, http)
+
+
+SOURCES: dict[type, Callable[[Any, Client], FragmentSource]] = {ConsulSource: _consul, EtcdSource: _etcd}
 """From the struct in `sources:` to what reads it; the functions import their module when they are called."""
