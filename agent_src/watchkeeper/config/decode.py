@@ -104,6 +104,9 @@ class Decoder:
         field = str(structs[0].tag_field)
         choices = ", ".join(sorted(by_tag))
         if field not in data:
+            usual = next((each for each in structs if getattr(each.cls, "DEFAULT_TAG", False)), None)
+            if usual is not None:
+                return self.struct(usual, data, path)
             return self.problem(path, f'the key "{field}" is missing; it is one of {choices}', key=True)
         chosen = by_tag.get(data[field]) if isinstance(data[field], str) else None
         if chosen is None:

@@ -21,7 +21,15 @@ from watchkeeper.config.schema.listeners import Listener
 from watchkeeper.config.schema.outbound import OutboundSettings
 from watchkeeper.config.schema.outputs import AnyOutput
 from watchkeeper.config.schema.registrations import AnyRegistration
-from watchkeeper.config.schema.services import Backoff, Policy, ServiceDefinition, ServiceSpec, service_spec
+from watchkeeper.config.schema.services import (
+    AnyService,
+    Backoff,
+    Policy,
+    ProcessService,
+    Service,
+    same_program,
+    service_spec,
+)
 from watchkeeper.config.schema.sources import AnySource
 from watchkeeper.config.schema.tracing import TracingSettings
 
@@ -30,6 +38,7 @@ __all__ = [
     "Address",
     "AgentSettings",
     "AnyCheck",
+    "AnyService",
     "Backoff",
     "CheckSpec",
     "Config",
@@ -38,12 +47,13 @@ __all__ = [
     "LogLevel",
     "Name",
     "Policy",
+    "ProcessService",
     "ReadyWhen",
     "Role",
-    "ServiceDefinition",
-    "ServiceSpec",
+    "Service",
     "StrictStruct",
     "TcpCheck",
+    "same_program",
     "service_spec",
     "split_address",
 ]
@@ -53,7 +63,7 @@ class Config(StrictStruct, frozen=True, kw_only=True):
     """The whole file."""
 
     agent: AgentSettings = field(default_factory=AgentSettings)
-    services: dict[Name, ServiceDefinition] = field(default_factory=dict)
+    services: dict[Name, AnyService] = field(default_factory=dict)
     checks: dict[Name, AnyCheck] = field(default_factory=dict)
     """Checks that stand alone; they belong to no service, so their role is readiness."""
     collectors: dict[Name, CollectorSpec] = field(default_factory=dict)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, NamedTuple, cast
 
-from watchkeeper.config.model import AgentSettings, AnyCheck, Config, Role, ServiceSpec, service_spec
+from watchkeeper.config.model import AgentSettings, AnyCheck, AnyService, Config, Role, service_spec
 
 
 class Kind(enum.StrEnum):
@@ -64,7 +64,7 @@ class Snapshot:
         return self.config.agent
 
     @property
-    def services(self) -> Mapping[str, ServiceSpec]:
+    def services(self) -> Mapping[str, AnyService]:
         return self.of(Kind.SERVICE)
 
     @property
@@ -88,7 +88,7 @@ class Snapshot:
         return {Key(kind, name) for kind, wanted in self.resources.items() for name in wanted}
 
 
-def _services(config: Config) -> dict[str, ServiceSpec]:
+def _services(config: Config) -> dict[str, AnyService]:
     return {name: service_spec(definition) for name, definition in config.services.items()}
 
 

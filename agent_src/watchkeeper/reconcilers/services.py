@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import cast
 
-from watchkeeper.config.model import ServiceSpec
+from watchkeeper.config.model import AnyService
 from watchkeeper.config.snapshot import Key, Kind
 from watchkeeper.context import Context
 from watchkeeper.errors import ErrorClass
@@ -44,7 +44,7 @@ class ServiceReconciler:
         self._finish(record, wanted)
         return result
 
-    async def _act(self, record: Record, wanted: ServiceSpec | None, decision: Decision) -> Result:
+    async def _act(self, record: Record, wanted: AnyService | None, decision: Decision) -> Result:
         match decision.do:
             case Do.NOTHING:
                 return Result(decision.again)
@@ -57,7 +57,7 @@ class ServiceReconciler:
             case _:
                 return self._settle(record, wanted)
 
-    async def _start(self, record: Record, wanted: ServiceSpec) -> Result:
+    async def _start(self, record: Record, wanted: AnyService) -> Result:
         """S1: a new instance, with a new number, about which no check has said anything yet."""
         if record.spec is not None and wanted != record.spec:
             record.failures = 0
@@ -136,7 +136,7 @@ class ServiceReconciler:
         child.kill()
         return Result(0.05)
 
-    def _settle(self, record: Record, wanted: ServiceSpec | None) -> Result:
+    def _settle(self, record: Record, wanted: AnyService | None) -> Result:
         """S8: the process is gone; what now?"""
         child, stop = cast("Child", record.process), record.stop
         child.close()
@@ -154,7 +154,7 @@ class ServiceReconciler:
             return Result()
         return Result(max(0.0, record.next_start - now))
 
-    def _finish(self, record: Record, wanted: ServiceSpec | None) -> None:
+    def _finish(self, record: Record, wanted: AnyService | None) -> None:
         """Show the state; forget what is neither wanted nor there."""
         started = self._observed.has_started(self._store.snapshot, record.name, record.instance)
         if record.running and record.state is State.STARTING and started:

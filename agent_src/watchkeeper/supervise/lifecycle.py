@@ -3,18 +3,31 @@
 Rules:
     S1  What is wanted, does not run and is due, is started.
     S2  What is not due yet waits for its backoff.
-    S3  What is no longer wanted is stopped: TERM to its process group.
-    S4  What is wanted with another definition is stopped, and started again at once, with no failures to its name.
-    S5  What has failed its liveness or startup check is stopped; that counts as a failure.
+    S3  What is no longer wanted is stopped: its stop signal goes to its process group.
+    S4  What is wanted with another definition is stopped, and started again at once, with no failures to its name. A
+        change of what does not concern the process (Service.WITHOUT_RESTART) stops nothing.
+    S5  What has failed its liveness or startup check, or has not passed its startup checks within start_timeout, is
+        stopped; that counts as a failure.
     S6  A stop that lasts longer than the grace becomes a KILL of the group, once.
     S7  When a process has ended and others of its group are left, these are stopped as in S3 and S6 before anything is
         started: they may hold its port.
     S8  A process that has ended by itself, or by S5, follows its policy. `no` is final; `on-failure` is final after exit
-        status 0; everything else is started again after the backoff.
+        status 0; `exit-agent` is final, and the agent ends as well; everything else is started again after the backoff.
     S9  A run of at least reset_after forgets the failures before it.
     S10 Whoever outlives KILL by KILL_PATIENCE (a process in the kernel's hands, or a zombie that nobody collects) is
         given up, so that the service can be started again.
     S11 A program that cannot be started is a failure like any other: S8.
+    S12 An operator's `stop` holds until `start` or `restart`, whatever the policy. `start` and `restart` forget failures,
+        backoff and last words; `restart` stops first what runs.
+    S13 As many failures within a window as `flap` says make a service degraded: it is started every flap.retry only. It
+        is never given up, and a run of flap.stable ends it.
+    S14 A service is started only while all that it requires is ready, and when what it comes after is ready or at rest.
+    S15 When one is stopped on purpose (S3, S4, S12, S16, the agent's end), those that require it are stopped before it,
+        and what comes after it too when the agent ends. A service that ends by itself takes nobody with it.
+    S16 A service whose requirement is about to be stopped on purpose is stopped first, and waits by S14.
+    S17 A condition is asked before each start. While it does not hold, nothing is started, and that is no failure.
+    S18 What an agent that was killed has left running is taken over (`adopt`) or ended as in S7 before anything is started.
+    S19 When the agent ends, what is configured to be left alone is let go, and not stopped.
 """
 
 from __future__ import annotations
@@ -23,10 +36,13 @@ import enum
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from watchkeeper.config.model import Policy, ServiceSpec
+from watchkeeper.config.model import Policy, Service, same_program
+from watchkeeper.orders import Order
 from watchkeeper.supervise.backoff import delay
 
 KILL_PATIENCE = 2.0
+DEPENDENCY_POLL = 1.0
+"""Seconds. Whoever becomes ready wakes those that wait for it; this is for what nobody has said."""
 EARLY = 0.001
 """Seconds. A timer may fire a tick before its time; that is in time, and not a reason to wait for the rest."""
 
@@ -38,6 +54,8 @@ class State(enum.StrEnum):
     RUNNING = "running"
     STOPPING = "stopping"
     BACKOFF = "backoff"
+    DEGRADED = "degraded"
+    WAITING = "waiting"
     FINISHED = "finished"
     FAILED = "failed"
     STOPPED = "stopped"
@@ -48,9 +66,12 @@ class Do(enum.Enum):
 
     NOTHING = enum.auto()
     START = enum.auto()
+    ASK = enum.auto()
+    WAIT = enum.auto()
     STOP = enum.auto()
     KILL = enum.auto()
     SETTLE = enum.auto()
+    LEAVE = enum.auto()
 
 
 class Cause(enum.Enum):
@@ -60,6 +81,12 @@ class Cause(enum.Enum):
     CHANGED = enum.auto()
     CHECK = enum.auto()
     LEFTOVERS = enum.auto()
+    ORDER = enum.auto()
+    REQUIREMENT = enum.auto()
+
+
+ON_PURPOSE = frozenset({Cause.UNWANTED, Cause.CHANGED, Cause.ORDER, Cause.REQUIREMENT})
+"""Stops after which nothing counts as a failure, and that those who require the service are told of first."""
 
 
 class Process(Protocol):
@@ -85,11 +112,22 @@ class Stop:
 
 
 @dataclass
+class Condition:
+    """What is known of the condition for the next start (S17)."""
+
+    holds: bool | None = None
+    """None: it has not been asked, or not since the last start."""
+    asking: bool = False
+    ask_again: float = 0.0
+    why: str = ""
+
+
+@dataclass
 class Record:
     """What is known of one service."""
 
     name: str
-    spec: ServiceSpec | None = None
+    spec: Service | None = None
     """The definition that the present or last process was started with."""
     process: Process | None = None
     instance: int = 0
@@ -97,9 +135,17 @@ class Record:
     stop: Stop | None = None
     failures: int = 0
     """In a row; decides the backoff."""
+    failed_at: list[float] = field(default_factory=list)
+    """The failures within flap.window, oldest first (S13)."""
+    degraded: bool = False
     next_start: float = 0.0
     final: bool = False
     """The policy wants no further start of this definition."""
+    left_over: bool = False
+    """The process is one of an agent before this one, and has to be ended (S18)."""
+    condition: Condition = field(default_factory=Condition)
+    exit_agent: int | None = None
+    """What the agent is to exit with (S8)."""
     state: State = State.STOPPED
     why: str = "not started yet"
     last_error: str | None = None
@@ -114,6 +160,26 @@ class Record:
 
 
 @dataclass(frozen=True)
+class Around:
+    """What a service depends on outside of itself; None: nothing holds it."""
+
+    order: Order | None = None
+    not_yet: str | None = None
+    """Why it must not be started now (S14)."""
+    first: str | None = None
+    """Who has to be stopped before it (S15)."""
+    pulled: str | None = None
+    """Why it has to be stopped for another one's sake (S16)."""
+    started: bool = True
+    """Whether its startup checks have passed."""
+    leave: bool = False
+    """S19."""
+
+
+CALM = Around()
+
+
+@dataclass(frozen=True)
 class Decision:
     """What to do, why, and when to look again (seconds from now; None: when something happens)."""
 
@@ -123,28 +189,79 @@ class Decision:
     again: float | None = None
 
 
-def decide(record: Record, wanted: ServiceSpec | None, failed_check: str | None, now: float) -> Decision:
+def decide(
+    record: Record, wanted: Service | None, failed_check: str | None, now: float, around: Around = CALM
+) -> Decision:
     """The next step for a service."""
     process = record.process
     if process is None:
-        return _start(record, wanted, now)
+        return _start(record, wanted, now, around)
     if record.stop is not None:
         return _stopping(record.stop, process, now)
-    return _running(record, process, wanted, failed_check)
+    if process.exit_code is not None:
+        return _ended(process)
+    if around.leave:
+        return Decision(Do.LEAVE, "the agent stops and leaves it")  # S19
+    if record.left_over:
+        return Decision(Do.STOP, "an agent that was killed has left it behind", Cause.LEFTOVERS)  # S18
+    return _running(record, process, wanted, failed_check, now, around)
 
 
 def _running(
-    record: Record, process: Process, wanted: ServiceSpec | None, failed_check: str | None
+    record: Record,
+    process: Process,
+    wanted: Service | None,
+    failed_check: str | None,
+    now: float,
+    around: Around,
 ) -> Decision:
-    if process.exit_code is not None:
-        return _ended(process)
-    if wanted is None:
-        return Decision(Do.STOP, "it is no longer wanted")  # S3
-    if wanted != record.spec:
-        return Decision(Do.STOP, "its definition has changed", Cause.CHANGED)  # S4
+    on_purpose = stop_on_purpose(record, wanted, around)
+    if on_purpose is not None:
+        return Decision(Do.NOTHING, around.first) if around.first else on_purpose  # S15
     if failed_check is not None:
         return Decision(Do.STOP, failed_check, Cause.CHECK)  # S5
-    return Decision(Do.NOTHING)
+    limit = wanted.start_timeout if wanted and not around.started else 0.0
+    left = process.started_at + limit - now
+    if limit and left <= EARLY:
+        return Decision(Do.STOP, f"it has not started within {limit:g} s", Cause.CHECK)  # S5
+    return Decision(Do.NOTHING, again=_sooner(left if limit else None, _until_stable(record, process, now)))
+
+
+def stop_on_purpose(record: Record, wanted: Service | None, around: Around) -> Decision | None:
+    """The stop that somebody wants for what runs, if anybody does."""
+    if wanted is None:
+        return Decision(Do.STOP, "it is no longer wanted")  # S3
+    if around.order is Order.STOP:
+        return Decision(Do.STOP, "an operator has stopped it", Cause.ORDER)  # S12
+    if around.order is Order.RESTART:
+        return Decision(Do.STOP, "an operator has restarted it", Cause.ORDER)
+    if not same_program(wanted, record.spec):
+        return Decision(Do.STOP, "its definition has changed", Cause.CHANGED)  # S4
+    if around.pulled is not None:
+        return Decision(Do.STOP, around.pulled, Cause.REQUIREMENT)  # S16
+    return None
+
+
+def _until_stable(record: Record, process: Process, now: float) -> float | None:
+    """Seconds until a degraded service has run long enough (S13)."""
+    if not record.degraded or record.spec is None:
+        return None
+    return max(EARLY, process.started_at + record.spec.flap.stable - now)
+
+
+def calm_down(record: Record, now: float) -> bool:
+    """S13: end the degradation of what has run long enough; whether it ended now."""
+    if not record.degraded or not record.running or record.spec is None or record.process is None:
+        return False
+    if now + EARLY < record.process.started_at + record.spec.flap.stable:
+        return False
+    record.degraded = False
+    record.failed_at.clear()
+    return True
+
+
+def _sooner(one: float | None, other: float | None) -> float | None:
+    return one if other is None else other if one is None else min(one, other)
 
 
 def _ended(process: Process) -> Decision:
@@ -153,16 +270,29 @@ def _ended(process: Process) -> Decision:
     return Decision(Do.SETTLE)
 
 
-def _start(record: Record, wanted: ServiceSpec | None, now: float) -> Decision:
+def _start(record: Record, wanted: Service | None, now: float, around: Around) -> Decision:
     if wanted is None:
         return Decision(Do.NOTHING)
-    if wanted != record.spec:
-        return Decision(Do.START)  # S4: an earlier definition's backoff does not hold this one up
-    if record.final:
-        return Decision(Do.NOTHING)  # S8
-    if now + EARLY < record.next_start:
-        return Decision(Do.NOTHING, again=record.next_start - now)  # S2
-    return Decision(Do.START)  # S1
+    if around.order is Order.STOP:
+        return Decision(Do.WAIT, "an operator has stopped it", Cause.ORDER)  # S12
+    if around.order is None and same_program(wanted, record.spec):  # S4: only an own backoff holds it up
+        if record.final:
+            return Decision(Do.NOTHING)  # S8
+        if now + EARLY < record.next_start:
+            return Decision(Do.NOTHING, again=record.next_start - now)  # S2
+    if around.not_yet is not None:
+        return Decision(Do.WAIT, around.not_yet, Cause.REQUIREMENT, again=DEPENDENCY_POLL)  # S14
+    return Decision(Do.START) if wanted.condition is None else _conditional(record.condition, now)  # S1, S17
+
+
+def _conditional(condition: Condition, now: float) -> Decision:
+    if condition.holds:
+        return Decision(Do.START)
+    if condition.asking:
+        return Decision(Do.NOTHING)
+    if condition.holds is False and now + EARLY < condition.ask_again:
+        return Decision(Do.WAIT, condition.why, again=condition.ask_again - now)
+    return Decision(Do.ASK)
 
 
 def _stopping(stop: Stop, process: Process, now: float) -> Decision:
@@ -181,35 +311,88 @@ def _stopping(stop: Stop, process: Process, now: float) -> Decision:
     return Decision(Do.NOTHING, again=min(left, poll or left))
 
 
-def settle(record: Record, wanted: ServiceSpec | None, now: float, chance: float) -> None:
+def settle(record: Record, wanted: Service | None, now: float, chance: float) -> None:
     """The process is gone: what follows from that."""
     process, stop = record.process, record.stop
     record.process = record.stop = None
+    record.condition = Condition()
+    left_over, record.left_over = record.left_over, False
     if wanted is None:
         enter(record, State.STOPPED, stop.why if stop else "it is no longer wanted", now)
-    elif stop is not None and stop.cause in (Cause.UNWANTED, Cause.CHANGED):
-        record.failures, record.next_start, record.final = 0, now, False  # S4
+    elif stop is not None and (stop.cause in ON_PURPOSE or left_over):
+        record.failures, record.next_start, record.final = 0, now, False  # S4, S12
         enter(record, State.STOPPED, stop.why, now)
     else:
-        ended = now if process is None or process.exited_at is None else process.exited_at
-        if record.spec and process and ended - process.started_at >= record.spec.backoff.reset_after:
-            record.failures = 0  # S9
-        by_check = stop is not None and stop.cause is Cause.CHECK
-        clean = process is not None and process.exit_code == 0 and not by_check
-        why = stop.why if stop is not None and by_check else record.last_exit or "it ended"
-        fail(record, why, ended, now, chance, clean=clean)
+        _ended_unasked(record, process, stop, now, chance)
 
 
-def fail(record: Record, why: str, ended: float, now: float, chance: float, *, clean: bool = False) -> None:
-    """Count a failure and decide about the next start. `ended`: the backoff counts from there."""
+def _ended_unasked(
+    record: Record, process: Process | None, stop: Stop | None, now: float, chance: float
+) -> None:
+    ended = now if process is None or process.exited_at is None else process.exited_at
+    if record.spec and process and ended - process.started_at >= record.spec.backoff.reset_after:
+        record.failures = 0  # S9
+        record.failed_at.clear()
+    by_check = stop is not None and stop.cause is Cause.CHECK
+    clean = process is not None and process.exit_code == 0 and not by_check
+    why = stop.why if stop is not None and by_check else record.last_exit or "it ended"
+    status = None if process is None or by_check else process.exit_code
+    fail(record, why, ended, now, chance, clean=clean, status=status)
+
+
+def fail(
+    record: Record,
+    why: str,
+    ended: float,
+    now: float,
+    chance: float,
+    *,
+    clean: bool = False,
+    status: int | None = None,
+) -> None:
+    """Count a failure and decide about the next start.
+
+    Args:
+        ended: the backoff counts from there.
+        status: how the process ended, as subprocess says it; None: it was not that.
+    """
     spec = record.spec
-    if spec is None or spec.policy is Policy.NO or (clean and spec.policy is Policy.ON_FAILURE):  # S8, S11
+    record.condition = Condition()
+    if spec is not None and spec.policy is Policy.EXIT_AGENT:
+        record.exit_agent = exit_status(status)
+    final = spec is None or spec.policy in (Policy.NO, Policy.EXIT_AGENT)
+    if final or (clean and spec is not None and spec.policy is Policy.ON_FAILURE):  # S8, S11
         record.final = True
         enter(record, State.FINISHED if clean else State.FAILED, why, now)
         return
-    record.next_start = ended + delay(spec.backoff, record.failures, chance)
+    assert spec is not None
+    _count(record, spec, ended)
+    wait = delay(spec.backoff, record.failures, chance)
+    if record.degraded:
+        wait = max(wait, spec.flap.retry)  # S13
+    record.next_start = ended + wait
     record.failures += 1
-    enter(record, State.BACKOFF, why, now)
+    enter(record, State.DEGRADED if record.degraded else State.BACKOFF, why, now)
+
+
+def _count(record: Record, spec: Service, ended: float) -> None:
+    """S13."""
+    flap = spec.flap
+    recent = [at for at in record.failed_at if at > ended - flap.window]
+    record.failed_at = [*recent[-flap.failures :], ended]
+    if flap.failures and len(record.failed_at) >= flap.failures:
+        record.degraded = True
+
+
+SERVICE_FAILED = 9
+"""errors.ExitCode.SERVICE_FAILED; the rules import nothing that has to do with processes."""
+
+
+def exit_status(status: int | None) -> int:
+    """What the agent exits with for a service that ended so: its status, 128 + a signal's number, or SERVICE_FAILED."""
+    if status is None:
+        return SERVICE_FAILED
+    return status if 0 <= status < 256 else 128 - status if -128 < status < 0 else SERVICE_FAILED
 
 
 def enter(record: Record, state: State, why: str, now: float) -> None:

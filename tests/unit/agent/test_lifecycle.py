@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from watchkeeper.config.model import Backoff, Policy, ServiceSpec
+from watchkeeper.config.model import Backoff, Policy, ProcessService
 from watchkeeper.supervise.backoff import delay
 from watchkeeper.supervise.lifecycle import (
     KILL_PATIENCE,
@@ -42,11 +42,11 @@ class FakeProcess:
         return self
 
 
-def spec(**fields: Any) -> ServiceSpec:
-    return ServiceSpec(**{"command": ("app",), "backoff": STEADY, **fields})
+def spec(**fields: Any) -> ProcessService:
+    return ProcessService(**{"command": ("app",), "backoff": STEADY, **fields})
 
 
-def running(wanted: ServiceSpec | None = None) -> tuple[Record, FakeProcess]:
+def running(wanted: ProcessService | None = None) -> tuple[Record, FakeProcess]:
     process = FakeProcess()
     return Record("app", spec=wanted or spec(), process=process, instance=1, state=State.RUNNING), process
 
@@ -78,7 +78,7 @@ def test_a_new_definition_does_not_wait() -> None:
         (spec(), None, None),
     ],
 )
-def test_stop(wanted: ServiceSpec | None, failed: str | None, cause: Cause | None) -> None:
+def test_stop(wanted: ProcessService | None, failed: str | None, cause: Cause | None) -> None:
     """S3, S4, S5; and what is wanted, unchanged and well is left alone."""
     record, _ = running()
     decision = decide(record, wanted, failed, 5.0)
@@ -138,7 +138,8 @@ def test_a_failed_check_counts_as_a_failure_whatever_the_exit_status(policy: Pol
     record.stop = Stop(Cause.CHECK, "check app/alive (liveness) failed: x", at=1.0, grace=10.0)
     process.end(0, at=2.0)
     settle(record, record.spec, 2.0, 0.5)
-    assert record.state is (State.FAILED if policy is Policy.NO else State.BACKOFF)
+    last = policy in (Policy.NO, Policy.EXIT_AGENT)
+    assert record.state is (State.FAILED if last else State.BACKOFF)
     assert record.why == "check app/alive (liveness) failed: x"
 
 
