@@ -22,13 +22,13 @@ from watchkeeper.logs import configure, flush, get_logger
 from watchkeeper.manager import Manager
 from watchkeeper.metrics import Metrics
 from watchkeeper.observed import wall_clock
+from watchkeeper.queue_metrics import QueueMetrics
 from watchkeeper.reconcile import work
 from watchkeeper.report import check_status, config_status, not_ready_because, object_statuses, service_status
 from watchkeeper.status import AgentStatus, rfc3339
 
 journal = get_logger("agent")
 
-WORKERS = 4
 LAG_INTERVAL = 0.5
 CLOSE_LIMIT = 1.0
 
@@ -62,6 +62,7 @@ class Agent:
         self._metrics, self._tasks = self._context.metrics, self._context.tasks
         self._started_at = wall_clock()
         self._needs_restart: list[str] = []
+        self._workers = 0
 
     async def run(self) -> int:
         """Start, wait for a signal, stop."""
@@ -70,6 +71,7 @@ class Agent:
             tasks_alive=lambda: self._tasks.alive,
             service_pids=self._observed.pids,
         )
+        QueueMetrics(self._metrics, self._context.queue)
         self._exposition = Exposition(self._metrics.registry, self._not_ready_because, self.status)
         requests = StopRequests()
         await self._start(requests)
@@ -99,10 +101,17 @@ class Agent:
         if not changed:
             self._observed.started = True
         manager = Manager(self._context)
-        for number in range(1, WORKERS + 1):
+        self._workers = self._store.snapshot.settings.queue.workers
+        for number in range(1, self._workers + 1):
             self._tasks.start(
                 f"reconcile-{number}",
-                lambda: work(self._context.queue, manager, self._metrics, self._looked_at),
+                lambda: work(
+                    self._context.queue,
+                    manager,
+                    self._metrics,
+                    self._looked_at,
+                    lambda: self._store.snapshot.settings.queue.limit,
+                ),
             )
 
     async def _stop(self, cause: str, requests: StopRequests) -> int:
@@ -122,11 +131,16 @@ class Agent:
     def _apply_settings(self, settings: AgentSettings) -> None:
         """What can change while the agent runs does; of the rest it is said that it does not."""
         configure(self._log_level or settings.log_level.value)
+        queue = settings.queue
+        self._context.queue.delays.configure(queue.base, queue.cap, queue.rate, queue.burst)
         listening = self._listening_on
-        moved = self._listen is None and listening is not None and settings.listen != listening
-        if moved and not self._needs_restart:
-            journal.warning("agent.listen has changed; that takes effect when the agent is started anew")
-        self._needs_restart = ["agent.listen"] if moved else []
+        changed = {
+            "agent.listen": self._listen is None and listening is not None and settings.listen != listening,
+            "agent.queue.workers": self._workers not in (0, queue.workers),
+        }
+        before, self._needs_restart = self._needs_restart, [name for name, new in changed.items() if new]
+        for name in set(self._needs_restart) - set(before):
+            journal.warning(f"{name} has changed; that takes effect when the agent is started anew")
 
     async def _measure_lag(self) -> None:
         clock = asyncio.get_running_loop().time

@@ -1,7 +1,8 @@
 """The stop in order.
 
 Rules:
-    D1  Readiness falls first, and everybody who has to know is told (hooks of Rank.ANNOUNCE).
+    D1  Readiness falls first, and everybody who has to know is told (hooks of Rank.ANNOUNCE). Then nothing happens for
+        shutdown_delay: who balances load learns of it by asking, and until he does, requests come.
     D2  Services and other work are ended next; services all at once, through the queue like everything else.
     D3  Requests in flight end, for at most request_timeout; then their connections are cut.
     D4  Then the queue, the long-lived tasks and the other hooks.
@@ -51,6 +52,7 @@ class Drain:
         reserve = min(settings.request_timeout, settings.drain_timeout / 2)  # D5
         hooks = self._context.hooks
         late = await hooks.run(deadline - reserve, frozenset({Rank.ANNOUNCE}))
+        await self._linger(settings.shutdown_delay, deadline - reserve)
         late += await self._stop_services(deadline - reserve)  # D2
         late += await hooks.run(deadline - reserve, frozenset({Rank.WORK}))
         in_time = await self._endpoints.stop(
@@ -65,6 +67,12 @@ class Drain:
             return ExitCode.DRAIN_INCOMPLETE
         journal.info("stopped")
         return ExitCode.OK
+
+    async def _linger(self, delay: float, deadline: float) -> None:
+        left = min(delay, deadline - asyncio.get_running_loop().time())
+        if left > 0:
+            journal.info("serving on until load balancers have noticed", seconds=round(left, 3))
+            await asyncio.sleep(left)
 
     async def _stop_services(self, deadline: float) -> list[str]:
         """The names of those that had to be killed."""
