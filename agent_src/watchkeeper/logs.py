@@ -24,6 +24,7 @@ from typing import Any, TextIO, cast
 
 import msgspec
 
+from watchkeeper import redact
 from watchkeeper.native.log_ring import LogRing
 
 ROOT = "watchkeeper"
@@ -78,6 +79,14 @@ def take_trace_ids_from(source: Callable[[], str] | None) -> None:
     _trace_id = source
 
 
+def _bytes(line: dict[str, Any]) -> bytes:
+    """The line as JSON, without secrets."""
+    encoded = _encode(line)
+    if not redact.found(encoded):
+        return encoded
+    return _encode(redact.data(msgspec.json.decode(encoded)))
+
+
 class JsonFormatter(logging.Formatter):
     """A record as one line of JSON."""
 
@@ -86,7 +95,7 @@ class JsonFormatter(logging.Formatter):
         line = _line(record.created, record.levelname, record.name, record.getMessage(), fields)
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return _encode(line).decode()
+        return _bytes(line).decode()
 
 
 class LineHandler(logging.Handler):
@@ -171,7 +180,7 @@ class Log:
         handlers = None if trace else _only_lines(self._logger)
         if handlers is not None:
             try:
-                line = _encode(_line(_now(), _LEVELS[level], self._name, message, fields))
+                line = _bytes(_line(_now(), _LEVELS[level], self._name, message, fields))
                 for handler in handlers:
                     if level >= handler.level:
                         handler.take(line, level)

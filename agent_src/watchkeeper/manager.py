@@ -21,7 +21,14 @@ def _checks(context: Context) -> Reconciler:
     return CheckReconciler(context)
 
 
+def _outputs(context: Context) -> Reconciler:
+    from watchkeeper.reconcilers.outputs import OutputReconciler
+
+    return OutputReconciler(context)
+
+
 RECONCILERS: dict[Kind, Callable[[Context], Reconciler]] = {
+    Kind.OUTPUT: _outputs,
     Kind.SERVICE: _services,
     Kind.CHECK: _checks,
 }
