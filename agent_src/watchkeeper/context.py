@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from watchkeeper.config.snapshot import Key, Snapshot
 from watchkeeper.config.store import Store
@@ -17,6 +17,9 @@ from watchkeeper.orders import Orders
 from watchkeeper.outbound.client import Client
 from watchkeeper.queue import WorkQueue
 from watchkeeper.tasks import Tasks
+
+if TYPE_CHECKING:
+    from watchkeeper.endpoints.exposition import Exposition
 
 
 @dataclass
@@ -31,6 +34,8 @@ class Context:
     events: Events = field(default_factory=Events)
     orders: Orders = field(default_factory=Orders)
     http: Client = field(default_factory=Client)
+    exposition: Exposition | None = None
+    """What answers requests, once there is something that does."""
     chance: Callable[[], float] = random.random
     """A number from 0 to 1: jitter and splay; a test has its own."""
 

@@ -12,8 +12,9 @@ from watchkeeper.config.snapshot import Key
 from watchkeeper.config.source import FileSource
 from watchkeeper.config.store import Store
 from watchkeeper.context import Context
+from watchkeeper.endpoints.exposition import Exposition
+from watchkeeper.endpoints.site import Site
 from watchkeeper.errors import ExitCode
-from watchkeeper.exposition import Exposition
 from watchkeeper.life.configuration import Configuration
 from watchkeeper.life.drain import Drain
 from watchkeeper.life.hooks import Rank
@@ -72,7 +73,8 @@ class Agent:
             service_pids=self._observed.pids,
         )
         QueueMetrics(self._metrics, self._context.queue)
-        self._exposition = Exposition(self._metrics.registry, self._not_ready_because, self.status)
+        site = Site(self._context, self.status, self._not_ready_because, set_level=configure)
+        self._exposition = self._context.exposition = Exposition(site, self._store.state_dir)
         requests = StopRequests()
         await self._start(requests)
         return await self._stop(await requests.stop, requests)
@@ -81,6 +83,7 @@ class Agent:
         """Read the configuration, listen, and let the work begin."""
         source = FileSource(self._file, AgentSettings().reload_interval)
         system.handle_signals(asyncio.get_running_loop(), stop=requests.ask, reload=source.ask)
+        self._exposition.site.reload = source.ask
         self._store.prepare()
         configuration = Configuration(self._context, source, self._apply_settings)
         changed = await configuration.first()

@@ -1,1 +1,1 @@
-"""What the agent answers: metrics, health, status, profiles, control."""
+"""What the agent answers: one server behind any number of listeners, and the pages behind its paths."""

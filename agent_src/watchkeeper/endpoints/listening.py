@@ -1,0 +1,200 @@
+"""One listener at work: it takes connections, finds out who comes, and hands them to the server.
+
+Rules:
+    L1  Each connection gets the TLS context that is newest when it comes; a change of the files touches no other.
+    L2  permissive looks at the first byte without taking it: 22 is a TLS handshake (RFC 8446, 5.1), anything else plain HTTP.
+    L3  A handshake has its limit, the look at the first byte included; a connection that does not get through it costs
+        nobody anything but its place.
+    L4  When there are no descriptors left, nothing is accepted for a second; what is there already goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import socket
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from watchkeeper.config.schema.listeners import Listener, TlsMode
+from watchkeeper.endpoints.peers import Credentials, Identity, Peer, credentials_of, decide
+from watchkeeper.endpoints.sockets import Bound, bind
+from watchkeeper.logs import get_logger
+
+if TYPE_CHECKING:
+    from watchkeeper.endpoints.server import Endpoints
+    from watchkeeper.endpoints.tls import ServerContexts
+
+journal = get_logger("endpoints")
+
+HANDSHAKE = 22
+NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+PAUSE = 1.0
+LOOK = 0.01
+"""Seconds between two looks where a loop cannot watch a socket (Windows)."""
+
+
+class Listening:
+    """From `start` to `stop`."""
+
+    def __init__(
+        self,
+        endpoints: Endpoints,
+        name: str,
+        listener: Listener,
+        *,
+        tls: ServerContexts | None = None,
+        numbers: Mapping[str, int] | None = None,
+        token: str | None = None,
+    ) -> None:
+        self.name, self.listener, self.tls = name, listener, tls
+        self._endpoints, self._numbers, self._token = endpoints, numbers or {}, token
+        self._bound: list[Bound] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._accepting: list[asyncio.Task[None]] = []
+        self.places = endpoints.places(listener.limits)
+
+    @property
+    def address(self) -> str:
+        """As it is: with the port that was taken."""
+        return self._bound[0].address if self._bound else ""
+
+    def start(self) -> None:
+        """Listen.
+
+        Raises:
+            ListenError: it cannot.
+        """
+        self._bound = bind(self.listener)
+        loop = asyncio.get_running_loop()
+        self._accepting = [
+            loop.create_task(self._accept(each.socket), name=f"listener {self.name}") for each in self._bound
+        ]
+
+    async def close(self) -> None:
+        """Take no more connections; those that are there go on."""
+        for task in self._accepting:
+            task.cancel()
+        await asyncio.gather(*self._accepting, return_exceptions=True)
+        for each in self._bound:
+            each.close()
+
+    async def stop(self) -> None:
+        """Take no more, and end those that are there."""
+        await self.close()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for connection in list(self.places.taken):
+            connection.abort() if not connection.busy else connection.close()
+
+    async def _accept(self, listening: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                connection, address = await loop.sock_accept(listening)
+            except OSError as error:
+                if error.errno in NO_ROOM:  # L4
+                    journal.warning(f"no connection can be accepted: {error.strerror}", listener=self.name)
+                    await asyncio.sleep(PAUSE)
+                continue
+            task = loop.create_task(self._serve(connection, address))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, connection: socket.socket, address: object) -> None:
+        """From an accepted socket to a connection of the server; afterwards it is the loop's."""
+        try:
+            connection.setblocking(False)
+            if connection.family in (socket.AF_INET, socket.AF_INET6):
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                await self._serve_tcp(connection, address)
+            else:
+                peer = self._peer(address, credentials=credentials_of(connection))
+                await self._hand_over(connection, peer)
+        except (OSError, TimeoutError) as error:
+            connection.close()
+            self.places.dropped("handshake" if self.tls else "lost")
+            journal.debug(f"a connection came to nothing: {error}", listener=self.name)
+        except asyncio.CancelledError:
+            connection.close()
+            raise
+
+    async def _serve_tcp(self, connection: socket.socket, address: object) -> None:
+        if self.tls is None:
+            await self._hand_over(connection, self._peer(address))
+            return
+        settings = self.listener.tls
+        async with asyncio.timeout(settings.handshake_timeout):  # L3
+            if settings.mode is TlsMode.PERMISSIVE and not await _speaks_tls(connection):
+                await self._hand_over(connection, self._peer(address))
+                return
+            await self._hand_over_tls(connection, address)
+
+    async def _hand_over(self, connection: socket.socket, peer: Peer) -> None:
+        loop = asyncio.get_running_loop()
+        protocol = self._endpoints.connection(self.places, peer, self.name)
+        await loop.connect_accepted_socket(lambda: protocol, connection)
+
+    async def _hand_over_tls(self, connection: socket.socket, address: object) -> None:
+        """L1. The protocol learns who it speaks to when the handshake is over, and that is before its first byte."""
+        assert self.tls is not None
+        loop = asyncio.get_running_loop()
+        protocol = self._endpoints.connection(self.places, self._peer(address), self.name)
+        contexts = self.tls
+        protocol.introduce = lambda transport: self._peer(
+            address, identity=contexts.identity(transport.get_extra_info("ssl_object"))
+        )
+        await loop.connect_accepted_socket(
+            lambda: protocol,
+            connection,
+            ssl=contexts.current,
+            ssl_handshake_timeout=self.listener.tls.handshake_timeout,
+        )
+
+    def _peer(
+        self,
+        address: object,
+        *,
+        credentials: Credentials | None = None,
+        identity: Identity | None = None,
+    ) -> Peer:
+        return decide(
+            self.listener,
+            address=address,
+            credentials=credentials,
+            identity=identity,
+            numbers=self._numbers,
+            token=self._token,
+        )
+
+
+async def _speaks_tls(connection: socket.socket) -> bool:
+    """L2."""
+    while True:
+        try:
+            first = connection.recv(1, socket.MSG_PEEK)
+        except (BlockingIOError, InterruptedError):
+            await _readable(connection)
+            continue
+        if not first:
+            raise ConnectionResetError("it was closed before it said anything")
+        return first[0] == HANDSHAKE
+
+
+async def _readable(connection: socket.socket) -> None:
+    """Until there is something to read."""
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    descriptor = connection.fileno()
+    try:
+        loop.add_reader(descriptor, ready.set)
+    except NotImplementedError:
+        await asyncio.sleep(LOOK)
+        return
+    try:
+        await ready.wait()
+    finally:
+        with contextlib.suppress(OSError, ValueError):
+            loop.remove_reader(descriptor)
