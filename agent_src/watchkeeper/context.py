@@ -16,6 +16,7 @@ from watchkeeper.observed import ObjectRecord, Observed, wall_clock
 from watchkeeper.orders import Orders
 from watchkeeper.outbound.client import Client
 from watchkeeper.queue import WorkQueue
+from watchkeeper.registry.directory import Directory
 from watchkeeper.tasks import Tasks
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ class Context:
     http: Client = field(default_factory=Client)
     exposition: Exposition | None = None
     """What answers requests, once there is something that does."""
+    directory: Directory = field(default_factory=Directory)
+    """What discovery has found."""
     chance: Callable[[], float] = random.random
     """A number from 0 to 1: jitter and splay; a test has its own."""
 

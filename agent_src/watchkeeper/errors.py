@@ -19,6 +19,7 @@ Exit codes (they are part of the interface; scripts and service managers rely on
 from __future__ import annotations
 
 import enum
+from typing import Any
 
 
 class ExitCode(enum.IntEnum):
@@ -55,6 +56,7 @@ class ErrorClass(enum.StrEnum):
     TASK_CRASHED = "TASK_CRASHED"
     DRAIN_TIMEOUT = "DRAIN_TIMEOUT"
     OUTPUT_FAILED = "OUTPUT_FAILED"
+    REGISTRY_FAILED = "REGISTRY_FAILED"
     INTERNAL = "INTERNAL"
 
 
@@ -77,12 +79,15 @@ class ConfigUnreadableError(AgentError):
 
 
 class ConfigInvalidError(AgentError):
-    """The configuration was read and is wrong; `problems` are its lines, each with its position."""
+    """The configuration was read and is wrong.
+
+    `problems` are its lines, each with its position; `findings` the same as config.document.Problem.
+    """
 
     exit_code = ExitCode.CONFIG_INVALID
     error_class = ErrorClass.CONFIG_INVALID
 
-    def __init__(self, file: str, problems: tuple[str, ...]) -> None:
+    def __init__(self, file: str, problems: tuple[str, ...], findings: tuple[Any, ...] = ()) -> None:
         noun = "problem" if len(problems) == 1 else "problems"
         listing = "\n".join(problems)
         super().__init__(f"{file} has {len(problems)} {noun}:\n{listing}")
@@ -90,6 +95,7 @@ class ConfigInvalidError(AgentError):
             "Correct the lines above; `watchkeeper check-config FILE` checks a file without running it."
         )
         self.problems = problems
+        self.findings = findings
 
 
 class ListenError(AgentError):

@@ -27,10 +27,24 @@ def _outputs(context: Context) -> Reconciler:
     return OutputReconciler(context)
 
 
+def _registrations(context: Context) -> Reconciler:
+    from watchkeeper.reconcilers.registrations import RegistrationReconciler
+
+    return RegistrationReconciler(context)
+
+
+def _discovery(context: Context) -> Reconciler:
+    from watchkeeper.reconcilers.discovery import DiscoveryReconciler
+
+    return DiscoveryReconciler(context)
+
+
 RECONCILERS: dict[Kind, Callable[[Context], Reconciler]] = {
     Kind.OUTPUT: _outputs,
     Kind.SERVICE: _services,
     Kind.CHECK: _checks,
+    Kind.REGISTRATION: _registrations,
+    Kind.DISCOVERY: _discovery,
 }
 
 

@@ -62,6 +62,11 @@ class Registration(StrictStruct, frozen=True, kw_only=True, tag_field="type"):
         """What the registry calls this instance."""
         return self.id or f"{self.announced_name}-{self.address}-{self.port}"
 
+    @property
+    def stays(self) -> bool:
+        """Whether it stays in the registry while its service is not ready."""
+        return getattr(self, "when_not_ready", NotReady.DEREGISTER) is NotReady.CRITICAL
+
 
 class HttpProbe(StrictStruct, frozen=True, kw_only=True, tag="http", tag_field="type"):
     """Consul asks the service itself; any 2xx is good, 429 a warning."""
