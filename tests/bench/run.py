@@ -13,12 +13,14 @@ BENCHES = (
     "payload_delta",
     "extension",
     "matrix",  # takes the tree that the one before it has built
+    "agent_logging",
     "release",
     "release_again",
     "release_client",
 )
 TOGETHER = {
-    "release": ("release", "release_again", "release_client")
+    "agent": tuple(name for name in BENCHES if name.startswith("agent_")),
+    "release": ("release", "release_again", "release_client"),
 }  # one name for what belongs to one half
 
 
