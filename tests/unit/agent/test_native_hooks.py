@@ -20,6 +20,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from support.native_build import built
 from watchkeeper import logs, metrics
+from watchkeeper.metrics import sources
 from watchkeeper.native import proc
 from watchkeeper.native.log_ring import LogRing
 from watchkeeper.native.proc import Process
@@ -334,7 +335,7 @@ def test_services_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
         some(2, 1),
         replace_fields(some(3, 2), rss_bytes=None, user_seconds=None, system_seconds=None),
     ]
-    monkeypatch.setattr(metrics, "processes", lambda command: tree)
+    monkeypatch.setattr(sources, "processes", lambda command: tree)
     own = metrics.Metrics()
     own.watch(queue_depth=lambda: 0, tasks_alive=lambda: 0, service_pids=lambda: {"web": 2})
     text = generate_latest(own.registry).decode()
@@ -345,7 +346,7 @@ def test_services_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_no_pass_without_a_service(monkeypatch: pytest.MonkeyPatch) -> None:
     """An agent that runs nothing looks at nothing."""
-    monkeypatch.setattr(metrics, "processes", lambda command: pytest.fail("it looked"))
+    monkeypatch.setattr(sources, "processes", lambda command: pytest.fail("it looked"))
     families = list(metrics.ServiceCollector(dict).collect())
     assert [family.samples for family in families] == [[], [], []]
 
@@ -356,7 +357,7 @@ def test_a_scrape_without_proc(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(command: bool) -> list[Process]:
         raise OSError(5, "no list")
 
-    monkeypatch.setattr(metrics, "processes", fail)
+    monkeypatch.setattr(sources, "processes", fail)
     own = metrics.Metrics()
     own.watch(queue_depth=lambda: 3, tasks_alive=lambda: 0, service_pids=lambda: {"web": 2})
     text = generate_latest(own.registry).decode()
