@@ -56,6 +56,11 @@ def parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="keeps the last good configuration, for a start with a wrong one; default: $STATE_DIRECTORY, else none",
     )
+    run_parser.add_argument(
+        "--init",
+        action="store_true",
+        help="reap orphans as process 1 of a container does; automatic when it is process 1",
+    )
     run_parser.set_defaults(command=run)
 
     check_parser = commands.add_parser(
@@ -99,9 +104,18 @@ def check_config(options: argparse.Namespace) -> Answer:
 
 def run(options: argparse.Namespace) -> Answer:
     """Run the agent; its exit code says how it ended."""
+    from watchkeeper.life.init import become_init, needed
+
+    if needed(options.init):  # before anything else is imported: the parent stays small
+        ended = become_init()
+        if ended is not None:
+            return Answer(exit_code=ended)
+    from watchkeeper.life.exit import LIMIT, leave_within
     from watchkeeper.runtime import run_agent
 
-    return Answer(exit_code=run_agent(options.config, options.listen, options.log_level, options.state_dir))
+    code = run_agent(options.config, options.listen, options.log_level, options.state_dir)
+    leave_within(LIMIT, code)
+    return Answer(exit_code=code)
 
 
 def status(options: argparse.Namespace) -> Answer:

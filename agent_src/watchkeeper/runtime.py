@@ -7,17 +7,20 @@ import os
 
 from watchkeeper import system
 from watchkeeper._version import __version__
-from watchkeeper.config.model import AgentSettings
+from watchkeeper.config.model import AgentSettings, LogLevel
 from watchkeeper.config.snapshot import Key
 from watchkeeper.config.source import FileSource
 from watchkeeper.config.store import Store
 from watchkeeper.context import Context
 from watchkeeper.endpoints.exposition import Exposition
 from watchkeeper.endpoints.site import Site
-from watchkeeper.errors import ExitCode
+from watchkeeper.errors import AgentError, ExitCode
 from watchkeeper.life.configuration import Configuration
 from watchkeeper.life.drain import Drain
+from watchkeeper.life.exit import LIMIT, leave_within
 from watchkeeper.life.hooks import Rank
+from watchkeeper.life.manager_link import ManagerLink
+from watchkeeper.life.notify import Notifier
 from watchkeeper.life.signals import StopRequests
 from watchkeeper.logs import configure, flush, get_logger
 from watchkeeper.manager import Manager
@@ -44,8 +47,16 @@ def run_agent(config: str, listen: str | None, log_level: str | None, state_dir:
     system.watch_children_by_pidfd()
     configure(log_level or "info")
     state = state_dir or os.environ.get("STATE_DIRECTORY") or None
+    notifier = Notifier.taken_from(os.environ)
     try:
-        return asyncio.run(Agent(config, listen, log_level, state).run())
+        with asyncio.Runner() as runner:
+            code = runner.run(Agent(config, listen, log_level, state, notifier).run())
+            last_resort = leave_within(LIMIT, code)
+        last_resort.cancel()
+        return code
+    except AgentError as error:
+        notifier.status(str(error))
+        raise
     finally:
         flush()  # before cli.py, or a traceback, says why it ended
 
@@ -53,7 +64,14 @@ def run_agent(config: str, listen: str | None, log_level: str | None, state_dir:
 class Agent:
     """One running agent."""
 
-    def __init__(self, config: str, listen: str | None, log_level: str | None, state_dir: str | None) -> None:
+    def __init__(
+        self,
+        config: str,
+        listen: str | None,
+        log_level: str | None,
+        state_dir: str | None,
+        notifier: Notifier | None = None,
+    ) -> None:
         self._file = config
         self._listen = listen
         self._listening_on: str | None = None
@@ -63,7 +81,9 @@ class Agent:
         self._metrics, self._tasks = self._context.metrics, self._context.tasks
         self._started_at = wall_clock()
         self._needs_restart: list[str] = []
+        self._level_set: LogLevel | None = None
         self._workers = 0
+        self._manager_link = ManagerLink(self._context, notifier or Notifier())
 
     async def run(self) -> int:
         """Start, wait for a signal, stop."""
@@ -82,10 +102,11 @@ class Agent:
     async def _start(self, requests: StopRequests) -> None:
         """Read the configuration, listen, and let the work begin."""
         source = FileSource(self._file, AgentSettings().reload_interval)
-        system.handle_signals(asyncio.get_running_loop(), stop=requests.ask, reload=source.ask)
-        self._exposition.site.reload = source.ask
         self._store.prepare()
-        configuration = Configuration(self._context, source, self._apply_settings)
+        link = self._manager_link
+        configuration = Configuration(self._context, source, self._apply_settings, link)
+        system.handle_signals(asyncio.get_running_loop(), stop=requests.ask, reload=configuration.ask)
+        self._exposition.site.reload = configuration.ask
         changed = await configuration.first()
         settings = self._store.snapshot.settings
         self._listening_on = self._listen or settings.listen
@@ -93,6 +114,7 @@ class Agent:
         journal.info("listening", address=self._exposition.address, version=__version__, pid=os.getpid())
         self._context.hooks.add(Rank.EXPORT, "outbound connections", self._context.http.close, CLOSE_LIMIT)
         self._begin(changed)
+        link.start()
         self._tasks.start("configuration", configuration.watch)
         self._tasks.start("loop-lag", self._measure_lag)
 
@@ -102,7 +124,7 @@ class Agent:
         for key in changed:
             self._context.add(key)
         if not changed:
-            self._observed.started = True
+            self._say_started()
         manager = Manager(self._context)
         self._workers = self._store.snapshot.settings.queue.workers
         for number in range(1, self._workers + 1):
@@ -119,6 +141,7 @@ class Agent:
 
     async def _stop(self, cause: str, requests: StopRequests) -> int:
         """Drain; a second request aborts."""
+        self._manager_link.stopping(cause)
         drain = Drain(self._context, self._exposition)
         draining = asyncio.create_task(drain.run(cause), name="drain")
         requests.abort.add_done_callback(lambda _asked: draining.cancel())
@@ -130,10 +153,13 @@ class Agent:
         finally:
             drain.kill_all()
             await drain.reap()
+            self._manager_link.close()
 
     def _apply_settings(self, settings: AgentSettings) -> None:
         """What can change while the agent runs does; of the rest it is said that it does not."""
-        configure(self._log_level or settings.log_level.value)
+        if settings.log_level is not self._level_set:
+            self._level_set = settings.log_level  # otherwise one that was set while it runs stays
+            configure(self._log_level or settings.log_level.value)
         queue = settings.queue
         self._context.queue.delays.configure(queue.base, queue.cap, queue.rate, queue.burst)
         listening = self._listening_on
@@ -156,8 +182,12 @@ class Agent:
         """The agent has started when every key of its first configuration has been looked at once."""
         self._first_round.discard(key)
         if not self._first_round and not self._observed.started:
-            self._observed.started = True
-            journal.info("started", services=len(self._observed.services), checks=len(self._observed.checks))
+            self._say_started()
+
+    def _say_started(self) -> None:
+        self._observed.started = True
+        journal.info("started", services=len(self._observed.services), checks=len(self._observed.checks))
+        self._manager_link.started()
 
     def _not_ready_because(self) -> list[str]:
         return not_ready_because(self._store, self._observed)
