@@ -31,6 +31,7 @@ SLACK = 10.0
 ANSWER_LIMIT = 16 * 1024 * 1024
 """Bytes of one answer."""
 LARGEST_INDEX = 2**64 - 1
+LONGEST = len(str(LARGEST_INDEX))
 
 
 class ConsulClient:
@@ -121,10 +122,8 @@ def next_index(before: int, header: str | None) -> int:
         before: that of the question which was answered; 0: it had none.
         header: X-Consul-Index of the answer.
     """
-    try:
-        index = int(header or "") if header is not None and header.isascii() else 0
-    except ValueError:
-        index = 0
+    number = header is not None and header.isascii() and header.isdigit() and len(header) <= LONGEST
+    index = int(header or "0") if number else 0
     if not 1 <= index <= LARGEST_INDEX:
         return 1  # B3
     return 0 if index < before else index  # B2

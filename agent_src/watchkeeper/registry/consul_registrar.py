@@ -35,7 +35,7 @@ class ConsulRegistrar:
         self._spec = spec
         self._client = ConsulClient(spec.server, http)
         self.period = spec.ttl / RENEWALS if spec.ttl else spec.look_interval
-        self.place = (
+        self.place: tuple[object, ...] = (
             "consul",
             spec.server.url,
             spec.server.namespace,

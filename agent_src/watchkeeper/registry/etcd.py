@@ -269,4 +269,3 @@ class EtcdRange:
                 restored = each.created and each.header.revision < self.revision  # E4
                 if each.events or restored:
                     return
-                self.revision = max(self.revision, each.header.revision if not each.created else 0)

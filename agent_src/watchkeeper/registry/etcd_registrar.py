@@ -31,7 +31,7 @@ class EtcdRegistrar:
         self._key = f"{spec.prefix.rstrip('/')}/{spec.announced_name}/{spec.instance_id}".encode()
         self._lease = 0
         self.period = spec.ttl / RENEWALS
-        self.place = ("etcd", spec.server.urls, self._key)
+        self.place: tuple[object, ...] = ("etcd", spec.server.urls, self._key)
 
     async def announce(self, ready: bool, why: str) -> None:
         if not self._lease:

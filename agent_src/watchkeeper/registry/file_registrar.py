@@ -24,7 +24,7 @@ class FileRegistrar:
         self._file = pathlib.Path(spec.path)
         self._content = targets(spec)
         self.period = spec.look_interval
-        self.place = ("file", spec.path)
+        self.place: tuple[object, ...] = ("file", spec.path)
 
     async def announce(self, ready: bool, why: str) -> None:
         await asyncio.to_thread(self._write)
