@@ -9,9 +9,13 @@ Exit codes (they are part of the interface; scripts and service managers rely on
    3 the configuration is wrong
    4 the configuration cannot be read
    5 the listening address cannot be used
-   6 no agent answers at the address that `status` asked
+   6 no agent answers at the address that was asked
    7 the state directory cannot be used
    8 the drain limit passed before everything had stopped; what was left was killed
+   9 the agent has nothing of that name
+  10 the agent refuses: no right, or not now
+  11 the system has too little left for a start: file descriptors, memory, processes
+  12 the service manager of this system refuses (`watchkeeper service`)
  130 a second signal ended the agent at once; its services were killed
 ==== =========================================================================================
 """
@@ -34,6 +38,10 @@ class ExitCode(enum.IntEnum):
     AGENT_UNREACHABLE = 6
     STATE_UNUSABLE = 7
     DRAIN_INCOMPLETE = 8
+    NOT_THERE = 9
+    REFUSED = 10
+    NO_RESOURCES = 11
+    MANAGER_REFUSES = 12
     ABORTED = 130
 
 
@@ -57,6 +65,7 @@ class ErrorClass(enum.StrEnum):
     DRAIN_TIMEOUT = "DRAIN_TIMEOUT"
     OUTPUT_FAILED = "OUTPUT_FAILED"
     REGISTRY_FAILED = "REGISTRY_FAILED"
+    NO_RESOURCES = "NO_RESOURCES"
     INTERNAL = "INTERNAL"
 
 
@@ -110,6 +119,31 @@ class AgentUnreachableError(AgentError):
 
     exit_code = ExitCode.AGENT_UNREACHABLE
     error_class = ErrorClass.AGENT_UNREACHABLE
+
+
+class NotThereError(AgentError):
+    """The agent has no service, check or other thing of that name."""
+
+    exit_code = ExitCode.NOT_THERE
+
+
+class AgentRefusesError(AgentError):
+    """The agent answers, and does not do what it was asked to."""
+
+    exit_code = ExitCode.REFUSED
+
+
+class ResourcesError(AgentError):
+    """The system gives no more file descriptors, memory or processes."""
+
+    exit_code = ExitCode.NO_RESOURCES
+    error_class = ErrorClass.NO_RESOURCES
+
+
+class ManagerError(AgentError):
+    """The service manager does not do what it was asked to."""
+
+    exit_code = ExitCode.MANAGER_REFUSES
 
 
 class StateError(AgentError):
