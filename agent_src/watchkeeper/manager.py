@@ -39,8 +39,22 @@ def _discovery(context: Context) -> Reconciler:
     return DiscoveryReconciler(context)
 
 
+def _listeners(context: Context) -> Reconciler:
+    from watchkeeper.reconcilers.listeners import ListenerReconciler
+
+    return ListenerReconciler(context)
+
+
+def _sources(context: Context) -> Reconciler:
+    from watchkeeper.reconcilers.sources import SourceReconciler
+
+    return SourceReconciler(context)
+
+
 RECONCILERS: dict[Kind, Callable[[Context], Reconciler]] = {
+    Kind.SOURCE: _sources,
     Kind.OUTPUT: _outputs,
+    Kind.LISTENER: _listeners,
     Kind.SERVICE: _services,
     Kind.CHECK: _checks,
     Kind.REGISTRATION: _registrations,

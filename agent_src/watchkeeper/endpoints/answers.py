@@ -11,12 +11,13 @@ import msgspec
 from aiohttp import web
 
 COMMON = {
+    "Server": "watchkeeper",
     "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-"""Nobody keeps an answer, guesses at its type, or takes it into another page."""
+"""Nobody learns which libraries answer, keeps an answer, guesses at its type, or takes it into another page."""
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 
 

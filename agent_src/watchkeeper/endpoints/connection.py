@@ -56,10 +56,14 @@ class Places:
         self.taken.pop(connection, None)
 
 
+def _never() -> bool:
+    return False
+
+
 class Connection(web.RequestHandler):
     """aiohttp's protocol, with a peer, a place and a limit for heads."""
 
-    __slots__ = ("_head_timer", "busy", "introduce", "listener", "peer", "places")
+    __slots__ = ("_head_timer", "busy", "introduce", "listener", "outdated", "peer", "places")
 
     def __init__(self, server: web.Server, places: Places, peer: Peer, listener: str) -> None:
         super().__init__(
@@ -73,6 +77,8 @@ class Connection(web.RequestHandler):
         self.places, self.peer, self.listener = places, peer, listener
         self.introduce: Callable[[asyncio.BaseTransport], Peer | None] | None = None
         """Who it is, once that is known: after a handshake; None: nobody who may come."""
+        self.outdated: Callable[[], bool] = _never
+        """Whether its next request should come over a new connection."""
         self.busy = False
         self._head_timer: asyncio.TimerHandle | None = None
 

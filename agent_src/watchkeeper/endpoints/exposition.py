@@ -11,10 +11,11 @@ import secrets
 import sys
 from pathlib import Path
 
-from watchkeeper.config.schema.listeners import Listener
+from watchkeeper.config.schema.listeners import Listener, TlsMode
 from watchkeeper.endpoints.listening import Listening
 from watchkeeper.endpoints.server import Endpoints
 from watchkeeper.endpoints.site import Site
+from watchkeeper.endpoints.sockets import group_number, user_number
 from watchkeeper.errors import AgentError, ListenError, StateError
 from watchkeeper.logs import get_logger
 
@@ -73,6 +74,44 @@ class Exposition:
         self._open[CONTROL] = listening
         journal.info("listening for orders", address=listening.address)
 
+    def listening(self, name: str) -> Listening | None:
+        """The listener of that name in the configuration, if it is open."""
+        return self._open.get(_configured(name))
+
+    async def open(self, name: str, listener: Listener) -> Listening:
+        """Open a listener of the configuration; one of that name that is open goes, once the new one is prepared.
+
+        Raises:
+            AgentError: it cannot be opened; the old one is still there unless its own address was what failed.
+        """
+        tls = None
+        if listener.tls.mode is not TlsMode.OFF:
+            from watchkeeper.endpoints.tls import ServerContexts
+
+            tls = ServerContexts(listener.tls)
+            await tls.load()
+        numbers = await asyncio.to_thread(_numbers, listener)
+        token = await asyncio.to_thread(_token, listener.token_file)
+        listening = Listening(self.endpoints, name, listener, tls=tls, numbers=numbers, token=token)
+        await self.close(name)
+        await self._make_room(listener)
+        listening.start()
+        self._open[_configured(name)] = listening
+        return listening
+
+    async def close(self, name: str) -> None:
+        """Close a listener of the configuration, and what is connected to it."""
+        listening = self._open.pop(_configured(name), None)
+        if listening is not None:
+            await listening.stop()
+
+    async def _make_room(self, listener: Listener) -> None:
+        """The control socket gives way to a listener that wants its place."""
+        control = self._open.get(CONTROL)
+        if control is not None and control.listener.address == listener.address:
+            del self._open[CONTROL]
+            await control.stop()
+
     async def stop(self, limit: float) -> bool:
         """Close the listeners, let requests in flight end; whether that was done within `limit` seconds."""
         self.site.closing.set()
@@ -86,6 +125,25 @@ class Exposition:
         except TimeoutError:
             return False
         return True
+
+
+def _configured(name: str) -> str:
+    """Names of the configuration have no slash, so that none of them is one of ours."""
+    return f"listener/{name}"
+
+
+def _numbers(listener: Listener) -> dict[str, int]:
+    """The uid or gid of everybody whom the rules name.
+
+    Raises:
+        ListenError: there is no such user or group.
+    """
+    try:
+        users = {f"user:{name}": user_number(name) for rule in listener.peers for name in rule.users}
+        groups = {f"group:{name}": group_number(name) for rule in listener.peers for name in rule.groups}
+    except (LookupError, ImportError) as error:
+        raise ListenError(str(error), "Name users and groups of this machine, or their numbers.") from None
+    return users | groups
 
 
 def control_socket(state_dir: Path | None) -> Path | None:

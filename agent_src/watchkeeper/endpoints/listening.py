@@ -23,6 +23,7 @@ from watchkeeper.endpoints.sockets import Bound, bind
 from watchkeeper.logs import get_logger
 
 if TYPE_CHECKING:
+    from watchkeeper.endpoints.connection import Connection
     from watchkeeper.endpoints.server import Endpoints
     from watchkeeper.endpoints.tls import ServerContexts
 
@@ -105,53 +106,61 @@ class Listening:
 
     async def _serve(self, connection: socket.socket, address: object) -> None:
         """From an accepted socket to a connection of the server; afterwards it is the loop's."""
+        loop = asyncio.get_running_loop()
         try:
             connection.setblocking(False)
-            if connection.family in (socket.AF_INET, socket.AF_INET6):
-                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                await self._serve_tcp(connection, address)
-            else:
-                peer = self._peer(address, credentials=credentials_of(connection))
-                await self._hand_over(connection, peer)
+            encrypted = await self._encrypted(connection)
+            protocol = self._protocol(connection, address)
         except (OSError, TimeoutError) as error:
             connection.close()
-            self.places.dropped("handshake" if self.tls else "lost")
-            journal.debug(f"a connection came to nothing: {error}", listener=self.name)
+            self._came_to_nothing(error)
+            return
         except asyncio.CancelledError:
             connection.close()
             raise
+        try:
+            if encrypted:
+                await self._shake_hands(connection, protocol, address)
+            else:
+                await loop.connect_accepted_socket(lambda: protocol, connection)
+        except (OSError, TimeoutError) as error:
+            self._came_to_nothing(error)
 
-    async def _serve_tcp(self, connection: socket.socket, address: object) -> None:
+    async def _encrypted(self, connection: socket.socket) -> bool:
+        """Whether this connection begins with a handshake."""
         if self.tls is None:
-            await self._hand_over(connection, self._peer(address))
-            return
-        settings = self.listener.tls
-        async with asyncio.timeout(settings.handshake_timeout):  # L3
-            if settings.mode is TlsMode.PERMISSIVE and not await _speaks_tls(connection):
-                await self._hand_over(connection, self._peer(address))
-                return
-            await self._hand_over_tls(connection, address)
+            return False
+        if self.listener.tls.mode is TlsMode.STRICT:
+            return True
+        async with asyncio.timeout(self.listener.tls.handshake_timeout):  # L3
+            return await _speaks_tls(connection)
 
-    async def _hand_over(self, connection: socket.socket, peer: Peer) -> None:
-        loop = asyncio.get_running_loop()
-        protocol = self._endpoints.connection(self.places, peer, self.name)
-        await loop.connect_accepted_socket(lambda: protocol, connection)
+    def _protocol(self, connection: socket.socket, address: object) -> Connection:
+        if connection.family in (socket.AF_INET, socket.AF_INET6):
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            peer = self._peer(address)
+        else:
+            peer = self._peer(address, credentials=credentials_of(connection))
+        return self._endpoints.connection(self.places, peer, self.name)
 
-    async def _hand_over_tls(self, connection: socket.socket, address: object) -> None:
+    async def _shake_hands(self, connection: socket.socket, protocol: Connection, address: object) -> None:
         """L1. The protocol learns who it speaks to when the handshake is over, and that is before its first byte."""
         assert self.tls is not None
-        loop = asyncio.get_running_loop()
-        protocol = self._endpoints.connection(self.places, self._peer(address), self.name)
-        contexts = self.tls
+        contexts, context = self.tls, self.tls.current
         protocol.introduce = lambda transport: self._peer(
             address, identity=contexts.identity(transport.get_extra_info("ssl_object"))
         )
-        await loop.connect_accepted_socket(
+        protocol.outdated = lambda: contexts.current is not context
+        await asyncio.get_running_loop().connect_accepted_socket(
             lambda: protocol,
             connection,
-            ssl=contexts.current,
+            ssl=context,
             ssl_handshake_timeout=self.listener.tls.handshake_timeout,
         )
+
+    def _came_to_nothing(self, error: Exception) -> None:
+        self.places.dropped("handshake" if self.tls else "lost")
+        journal.debug(f"a connection came to nothing: {error}", listener=self.name)
 
     def _peer(
         self,

@@ -19,7 +19,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from watchkeeper.config.schema.listeners import Access, Listener, PeerRule
+from watchkeeper.config.schema.listeners import Access, Listener, PeerRule, TlsMode
 from watchkeeper.endpoints.spiffe import matches_any
 
 SO_PEERGROUPS = 59
@@ -35,6 +35,8 @@ class Identity:
     spiffe: str | None = None
     names: tuple[str, ...] = ()
     """Its common name and DNS names."""
+    expires: float = float("inf")
+    """When it ends, in seconds since the epoch."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,8 @@ class Peer:
     """What would give him control."""
     unix: bool = False
     debug: bool = False
-    certified: bool = True
-    """Whether he has shown a certificate where one is asked of everybody."""
+    exempt: tuple[str, ...] | None = None
+    """Where one has to show a certificate and he has not: the paths that he gets all the same."""
 
     def with_authorization(self, header: str | None) -> Peer:
         """The same one, who has sent this `Authorization` (P5)."""
@@ -131,7 +133,7 @@ def decide(
         token,
         unix=unix,
         debug=listener.debug and local,
-        certified=identity is not None,
+        exempt=listener.tls.exempt if listener.tls.mode is TlsMode.STRICT and identity is None else None,
     )
 
 

@@ -26,6 +26,7 @@ from watchkeeper.endpoints.site import Call, Site
 from watchkeeper.errors import ErrorClass
 from watchkeeper.limits import TokenBucket
 from watchkeeper.logs import get_logger
+from watchkeeper.outbound.deadline import of_request
 
 journal = get_logger("endpoints")
 
@@ -91,6 +92,8 @@ class Endpoints:
         finally:
             connection.end()
         if not answer.prepared:
+            if connection.outdated():
+                answer.force_close()
             for name, value in answers.COMMON.items():
                 answer.headers.setdefault(name, value)
         path = route.name if route else UNKNOWN
@@ -105,11 +108,15 @@ class Endpoints:
         limits = connection.places.limits
         peer = connection.peer.with_authorization(request.headers.get("Authorization"))
         _check_host(request, peer)
+        _check_certificate(peer, route)
         _check_role(peer, route)
         self._check_rate(connection, peer, route, limits)
         if route.method != "GET":
             _check_origin(request)
-        async with asyncio.timeout(None if route.endless else limits.request_timeout):
+        async with (
+            asyncio.timeout(None if route.endless else limits.request_timeout),
+            of_request(request.headers.get),
+        ):
             body = await _body(request, limits.body) if route.method != "GET" else b""
             return await route.handler(Call(self.site, request, peer, rest, body))
 
@@ -135,6 +142,23 @@ class Endpoints:
                 f"Come back in {wait} s.",
                 headers={"Retry-After": str(wait)},
             )
+
+
+def _check_certificate(peer: Peer, route: Route) -> None:
+    """A listener that wants certificates gives nothing to who has none, but for the paths that it makes an exception of."""
+    if peer.exempt is not None and route.path not in peer.exempt:
+        raise Refusal(
+            403,
+            "this listener wants a certificate, of somebody who may come here",
+            "Show one that tls.ca_file vouches for and that tls.spiffe names.",
+        )
+    if peer.identity is not None and peer.identity.expires < time.time():
+        raise Refusal(
+            403,
+            "the certificate of this connection has ended",
+            "Connect again with a newer one.",
+            headers={"Connection": "close"},
+        )
 
 
 def _check_role(peer: Peer, route: Route) -> None:
