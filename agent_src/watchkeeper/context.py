@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from watchkeeper.config.intake import Intake
 from watchkeeper.config.snapshot import Key, Snapshot
 from watchkeeper.config.store import Store
 from watchkeeper.events import Events
@@ -39,11 +40,16 @@ class Context:
     """What answers requests, once there is something that does."""
     directory: Directory = field(default_factory=Directory)
     """What discovery has found."""
+    ask_stop: Callable[[str], None] = lambda _cause: None
+    """Have the agent stop in order; takes the cause. The runtime puts its own here."""
+    exit_status: int | None = None
+    """What the agent then exits with; None: what the stop itself says."""
     chance: Callable[[], float] = random.random
     """A number from 0 to 1: jitter and splay; a test has its own."""
 
     def __post_init__(self) -> None:
         self.tasks = Tasks(self.metrics)
+        self.intake = Intake(self.store, self.metrics, self.add)
 
     @property
     def snapshot(self) -> Snapshot:

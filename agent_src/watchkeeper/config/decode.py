@@ -31,7 +31,8 @@ INVALID: Any = object()
 def decode(document: Document, target: type[T], references: References | None = None) -> T | None:
     """The struct, or None when something is wrong; what is wrong is added to the document's problems."""
     decoder = Decoder(document, references or References())
-    value = decoder.value(inspect.type_info(target), document.data or {}, ())
+    data = {} if document.data is None else document.data
+    value = decoder.value(inspect.type_info(target), data, ())
     return None if value is INVALID or document.problems else cast("T", value)
 
 
@@ -173,7 +174,7 @@ class Decoder:
         if not isinstance(data, str):
             return self.problem(path, f"expected text, found {kind_of(data)} (put it in quotes)")
         try:
-            value = self.references.text(data)
+            value = self.references.text(data, allowed=self.document.trusted(path))
         except ValueError as error:
             return self.problem(path, str(error))
         if kind.pattern and not re.fullmatch(kind.pattern, value):

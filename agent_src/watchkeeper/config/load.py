@@ -1,104 +1,109 @@
-"""From a file to a configuration: read once, parse, decode, check the rules; every problem at once."""
+"""From documents to a configuration: parse, merge, decode, check the rules; every problem at once."""
 
 from __future__ import annotations
 
-import hashlib
-import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from watchkeeper.config.decode import decode
 from watchkeeper.config.document import Document, Position, Problem
+from watchkeeper.config.folder import SIZE_LIMIT, SUFFIXES, read_bytes, read_path, suffix_of
+from watchkeeper.config.fragments import Fragment, Layer, digest
+from watchkeeper.config.merge import beside, over
 from watchkeeper.config.model import Config
+from watchkeeper.config.references import References
 from watchkeeper.errors import ConfigInvalidError, ConfigUnreadableError
 
-SIZE_LIMIT = 4 * 1024 * 1024
-"""Bytes; a larger file is a mistake in the path rather than a configuration."""
+__all__ = ["READERS", "SIZE_LIMIT", "Loaded", "assemble", "load_file", "parse", "read_bytes"]
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A configuration that holds, and the bytes that it was read from."""
+    """A configuration that holds, and the documents that it was read from."""
 
     config: Config
-    content: bytes
+    fragments: tuple[Fragment, ...]
+    """Of the file or folder alone, without what sources have delivered."""
     digest: str
-    suffix: str
+    origin: str
+    """The file or folder."""
+    files: frozenset[str] = frozenset()
+    """The files that secrets were read from."""
 
 
-def load_file(path: str) -> Loaded:
-    """The configuration in a file.
+def load_file(path: str, references: References | None = None) -> Loaded:
+    """The configuration in a file or a folder.
 
     Raises:
-        ConfigUnreadableError: the file cannot be read, is too large, or its suffix names no known format.
+        ConfigUnreadableError: it cannot be read, is too large, or no suffix names a known format.
         ConfigInvalidError: the content is wrong; the error has every problem with its position.
     """
-    return parse(read_bytes(path), file=path)
+    return assemble(read_path(path), origin=path, references=references)
 
 
-def read_bytes(path: str) -> bytes:
-    """The content, once.
-
-    Raises:
-        ConfigUnreadableError: there is none.
-    """
-    try:
-        with pathlib.Path(path).open("rb") as stream:
-            content = stream.read(SIZE_LIMIT + 1)
-    except FileNotFoundError:
-        raise ConfigUnreadableError(
-            f"there is no file {path}", "Name an existing file after --config."
-        ) from None
-    except IsADirectoryError:
-        raise ConfigUnreadableError(f"{path} is a directory", "Name the file inside it.") from None
-    except PermissionError as error:
-        if pathlib.Path(path).is_dir():  # Windows says so for a directory
-            raise ConfigUnreadableError(f"{path} is a directory", "Name the file inside it.") from None
-        raise ConfigUnreadableError(
-            f"{path} may not be read by this user: {error.strerror}",
-            "Change its mode or owner, or run as another user.",
-        ) from None
-    except (OSError, ValueError) as error:
-        raise ConfigUnreadableError(
-            f"{path} cannot be read: {error}", "Look at the path and the file system."
-        ) from None
-    if len(content) > SIZE_LIMIT:
-        raise ConfigUnreadableError(
-            f"{path} is larger than {SIZE_LIMIT >> 20} MiB",
-            "It is probably not a configuration; look at the path.",
-        )
-    return content
-
-
-def parse(content: bytes, *, file: str) -> Loaded:
+def parse(content: bytes, *, file: str, references: bool = True) -> Loaded:
     """The configuration in a text; the suffix of `file` says the format.
+
+    Args:
+        content: the text.
+        file: what messages call it.
+        references: whether references to secrets are resolved; False: only their form is looked at.
 
     Raises:
         ConfigUnreadableError: the suffix names no known format.
         ConfigInvalidError: the content is wrong.
     """
-    suffix = pathlib.PurePath(file).suffix.lower()
+    suffix = suffix_of(file)
     if suffix not in READERS:
         raise ConfigUnreadableError(
-            f"{file} is neither YAML nor TOML by its name",
-            f"Give it one of the suffixes {', '.join(sorted(READERS))}.",
+            f"{file} is neither YAML nor TOML nor JSON by its name",
+            f"Give it one of the suffixes {', '.join(SUFFIXES)}.",
         )
-    document = _document(content, READERS[suffix])
-    config = decode(document, Config)
+    fragment = Fragment(file, content, suffix)
+    return assemble((fragment,), origin=file, references=References(resolve=references))
+
+
+def assemble(
+    fragments: Sequence[Fragment],
+    layers: Sequence[Layer] = (),
+    *,
+    origin: str,
+    references: References | None = None,
+) -> Loaded:
+    """The configuration that documents and what goes over them make together; later layers go over earlier ones.
+
+    Raises:
+        ConfigInvalidError: something is wrong, in whichever document.
+    """
+    references = references or References()
+    whole = beside([read_fragment(each) for each in fragments], origin)
+    for layer in layers:
+        parts = [read_fragment(each, references=layer.references) for each in layer.fragments]
+        if parts:
+            whole = over(whole, beside(parts, layer.source), layer.sections)
+    config = decode(whole, Config, references)
     if config is None:
-        ordered = sorted(document.problems, key=lambda problem: problem.position)
-        raise ConfigInvalidError(file, tuple(problem.render(file) for problem in ordered))
-    return Loaded(config, content, hashlib.sha256(content).hexdigest(), suffix)
+        ordered = sorted(whole.problems, key=lambda each: (each.position.file, each.position))
+        raise ConfigInvalidError(origin, tuple(each.render(origin) for each in ordered), tuple(ordered))
+    return Loaded(config, tuple(fragments), digest(fragments, layers), origin, frozenset(references.files))
 
 
-def _document(content: bytes, reader: Callable[[str], Document]) -> Document:
+def read_fragment(fragment: Fragment, *, references: bool = True) -> Document:
+    """One document; what is wrong with its syntax is among its problems."""
+    document = _read(fragment)
+    document.file, document.references = fragment.name, references
+    return document
+
+
+def _read(fragment: Fragment) -> Document:
+    content = fragment.content
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         column = error.start - (content.rfind(b"\n", 0, error.start) + 1) + 1
         return Document(problems=[Problem(Position(line, column), (), f"not UTF-8: {error.reason}")])
-    return reader(text)
+    return READERS[fragment.suffix](text)
 
 
 def _yaml(text: str) -> Document:
@@ -113,4 +118,15 @@ def _toml(text: str) -> Document:
     return read_toml(text)
 
 
-READERS: dict[str, Callable[[str], Document]] = {".yaml": _yaml, ".yml": _yaml, ".toml": _toml}
+def _json(text: str) -> Document:
+    from watchkeeper.config.json_document import read_json
+
+    return read_json(text)
+
+
+READERS: dict[str, Callable[[str], Document]] = {
+    ".yaml": _yaml,
+    ".yml": _yaml,
+    ".toml": _toml,
+    ".json": _json,
+}

@@ -30,13 +30,19 @@ class References:
     files: set[str] = field(default_factory=set)
     """The files that were named; a change of one of them is a change of the configuration."""
 
-    def text(self, written: str) -> str:
+    def text(self, written: str, *, allowed: bool = True) -> str:
         """What a secret is; it is hidden from now on.
+
+        Args:
+            written: as it stands in the document.
+            allowed: whether that document may name secrets of this machine.
 
         Raises:
             ValueError: a reference has not the right form, or what it names is not there; the text says so without saying
                 any secret.
         """
+        if not allowed and any(found["kind"] is not None for found in _REFERENCE.finditer(written)):
+            raise ValueError("this source may not name secrets of this machine (allow_references)")
         value = _REFERENCE.sub(self._one, written)
         if self.resolve:
             redact.add(value)

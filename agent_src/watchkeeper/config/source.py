@@ -1,23 +1,21 @@
-"""Where the configuration comes from: a file that is looked at about once a second.
+"""Where the configuration comes from first: the file or folder that the agent is started with.
 
-A look costs one stat; only when modification time, inode or size differ is the file read, and only when its content
-differs is it parsed. A file that is not there for one look is being replaced by an editor; that it is missing is
-reported when it is missing at the next look as well.
+Contents are read only when a look finds another modification time, inode, size or set of names, and parsed only when they
+differ. A file that is not there for one look is being replaced by an editor; that it is missing is reported when it is
+missing at the next look as well. The files that secrets are in are looked at in the same way.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import os
-import time
+from collections.abc import Callable
 from typing import Protocol
 
-from watchkeeper.config.load import Loaded, parse, read_bytes
+from watchkeeper.config.changes import Changes
+from watchkeeper.config.folder import Fingerprint, fingerprint, read_path
+from watchkeeper.config.fragments import Fragment, digest
+from watchkeeper.config.load import Loaded, assemble
 from watchkeeper.errors import AgentError, ConfigUnreadableError
-
-Fingerprint = tuple[int, int, int]
-UNSETTLED_NS = 2_000_000_000
 
 
 class ConfigSource(Protocol):
@@ -31,68 +29,87 @@ class ConfigSource(Protocol):
 
 
 class FileSource:
-    """One file."""
+    """One file or folder. Everything is read in a thread: a network file system may hang."""
 
-    def __init__(self, path: str, interval: float) -> None:
+    def __init__(self, path: str, interval: float, *, telling: bool = True) -> None:
         self.path = path
-        self.interval = interval
-        self._asked = asyncio.Event()
+        self.others: frozenset[str] = frozenset()
+        """The files that secrets are in."""
+        self.on_ask: list[Callable[[], None]] = []
+        """Called as well when the configuration is asked for."""
+        self._changes = Changes([path], interval, telling=telling)
         self._seen: Fingerprint | None = None
+        self._seen_others: Fingerprint | None = None
         self._digest = ""
         self._missing = 0
 
+    @property
+    def interval(self) -> float:
+        """Seconds from one look to the next."""
+        return self._changes.interval
+
+    @interval.setter
+    def interval(self, seconds: float) -> None:
+        self._changes.interval = seconds
+
     async def load(self) -> Loaded | AgentError:
-        """The configuration as it is now. The file is read in a thread: a network file system may hang."""
-        self._seen = self._fingerprint()
+        """The configuration as it is now."""
+        self._seen = await asyncio.to_thread(fingerprint, self.path)
         return await asyncio.to_thread(self._load)
 
     async def next(self) -> Loaded | AgentError:
         while True:
-            asked = await self._pause()
-            current = await asyncio.to_thread(self._fingerprint)
-            if not asked and not self._differs(current):
+            asked = await self._changes.wait()
+            current = await asyncio.to_thread(fingerprint, self.path)
+            others = await self._others_differ()
+            if not asked and not others and not self._differs(current):
                 continue
-            before = self._digest
-            self._seen = current
+            before, self._seen = self._digest, current
             answer = await asyncio.to_thread(self._load)
-            if asked or self._digest != before:
+            if asked or others or self._digest != before:
                 return answer
 
     def ask(self) -> None:
-        self._asked.set()
+        self._changes.ask()
+        for listener in self.on_ask:
+            listener()
 
-    async def _pause(self) -> bool:
-        """Wait for the next look; whether it was asked for."""
-        try:
-            async with asyncio.timeout(self.interval):
-                await self._asked.wait()
-        except TimeoutError:
+    def close(self) -> None:
+        """Let the system tell of changes no more."""
+        self._changes.close()
+
+    def look_after(self, files: frozenset[str]) -> None:
+        """These are the files that secrets are in now."""
+        if files != self.others:
+            self.others, self._seen_others = files, None
+
+    async def _others_differ(self) -> bool:
+        if not self.others:
             return False
-        self._asked.clear()
-        return True
+        current = await asyncio.to_thread(_prints, self.others)
+        before, self._seen_others = self._seen_others, current
+        return before not in (None, current)
 
     def _differs(self, current: Fingerprint | None) -> bool:
         self._missing = self._missing + 1 if current is None else 0
+        if self._missing == 1:
+            self._changes.soon()
         return current != self._seen and self._missing != 1
-
-    def _fingerprint(self) -> Fingerprint | None:
-        try:
-            found = os.stat(self.path)  # noqa: PTH116 - one system call, no object in between
-        except (OSError, ValueError):
-            return None
-        # Two writes within one tick of the file system's clock look alike; so young a file is looked into again.
-        if abs(time.time_ns() - found.st_mtime_ns) < UNSETTLED_NS:
-            return time.time_ns(), found.st_ino, found.st_size
-        return found.st_mtime_ns, found.st_ino, found.st_size
 
     def _load(self) -> Loaded | AgentError:
         try:
-            content = read_bytes(self.path)
+            fragments: tuple[Fragment, ...] = read_path(self.path)
         except ConfigUnreadableError as error:
             self._digest = str(error)
             return error
-        self._digest = hashlib.sha256(content).hexdigest()
+        self._digest = digest(fragments)
         try:
-            return parse(content, file=self.path)
+            return assemble(fragments, origin=self.path)
         except AgentError as error:
             return error
+
+
+def _prints(files: frozenset[str]) -> Fingerprint:
+    """Young files are left to the next look: a secret that is written twice at once is read twice, a second apart."""
+    found = (fingerprint(file, settled=True) for file in sorted(files))
+    return tuple(part for each in found if each is not None for part in each)

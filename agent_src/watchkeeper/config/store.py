@@ -2,6 +2,12 @@
 
 A wrong configuration never gets here as such: it is noted as the last error, and what is in force stays. The copy on
 disk is what the agent starts with when the file it was given is wrong at that moment.
+
+What happens when a new configuration comes into force, in this order:
+    1. The snapshot is replaced by one assignment: whoever reads it sees the old one or the new one.
+    2. Subscribers are called with both, in the order in which they subscribed. One that raises is logged, and is not the
+       next one's business.
+    3. The keys that changed go to the queue, in the order of Kind.
 """
 
 from __future__ import annotations
@@ -9,12 +15,17 @@ from __future__ import annotations
 import os
 import pathlib
 import time
+from collections.abc import Callable
 
-from watchkeeper.config.load import READERS, Loaded, parse
+from watchkeeper.config.copies import OWN, Copies
+from watchkeeper.config.load import Loaded, assemble
 from watchkeeper.config.snapshot import Key, Snapshot, changed_keys, make_snapshot
-from watchkeeper.errors import AgentError, StateError
+from watchkeeper.errors import AgentError, ErrorClass, StateError
+from watchkeeper.logs import get_logger
 
-LAST_GOOD = "last-good"
+journal = get_logger("config")
+
+Subscriber = Callable[[Snapshot, Snapshot], None]
 
 
 class Store:
@@ -28,6 +39,8 @@ class Store:
         self.from_last_good = False
         """Whether what is in force came from the copy on disk."""
         self.state_dir = pathlib.Path(state_dir) if state_dir else None
+        self.copies = Copies(self.state_dir)
+        self._subscribers: list[Subscriber] = []
 
     def apply(self, loaded: Loaded) -> list[Key]:
         """Put a good configuration in force; the keys that changed."""
@@ -35,9 +48,11 @@ class Store:
         self.last_error = None
         self.last_success = time.time()
         self.from_last_good = False
-        if loaded.digest == old.digest:
+        # The digest is of what was written; what a reference to a secret stands for changes without it.
+        if loaded.digest == old.digest and loaded.config == old.config:
             return []
         self.snapshot = make_snapshot(loaded.config, old.generation + 1, loaded.digest)
+        self._tell(old)
         return changed_keys(old, self.snapshot)
 
     def refuse(self, error: AgentError) -> None:
@@ -52,7 +67,7 @@ class Store:
         """
         if self.state_dir is None:
             return
-        probe = self.state_dir / f".{LAST_GOOD}.{os.getpid()}"
+        probe = self.state_dir / f".probe.{os.getpid()}"
         try:
             self.state_dir.mkdir(parents=True, exist_ok=True, mode=0o750)
             probe.write_bytes(b"")
@@ -63,38 +78,31 @@ class Store:
                 "Give --state-dir a directory that this user owns, or leave the option out.",
             ) from None
 
+    def subscribe(self, subscriber: Subscriber) -> None:
+        """Hear of every later change: the snapshot before, and the one now in force."""
+        self._subscribers.append(subscriber)
+
     def save(self, loaded: Loaded) -> None:
-        """Keep a copy of what is in force: beside its place, flushed, and renamed into it.
+        """Keep a copy of the file or folder that is in force.
 
         Raises:
             StateError: the disk is full or has become unwritable; the earlier copy is still there.
         """
-        if self.state_dir is None:
-            return
-        target = self.state_dir / (LAST_GOOD + loaded.suffix)
-        partial = self.state_dir / f".{LAST_GOOD}.{os.getpid()}"
-        try:
-            with partial.open("wb") as stream:
-                partial.chmod(0o600)  # before anything is in it
-                stream.write(loaded.content)
-                stream.flush()
-                os.fsync(stream.fileno())
-            partial.replace(target)
-            for suffix in READERS:
-                if suffix != loaded.suffix:
-                    target.with_suffix(suffix).unlink(missing_ok=True)
-        except OSError as error:
-            raise StateError(
-                f"the last good configuration could not be kept in {self.state_dir}: {error.strerror}",
-                "Look at the free space and the owner of the directory; the agent goes on without the copy.",
-            ) from None
+        self.copies.save(OWN, loaded.origin, loaded.fragments)
 
     def last_good(self) -> Loaded | None:
         """The copy on disk, if there is one and it still holds."""
-        for suffix in READERS if self.state_dir else ():
-            file = self.state_dir / (LAST_GOOD + suffix)  # type: ignore[operator]
+        fragments = self.copies.load(OWN)
+        try:
+            return assemble(fragments, origin=fragments[0].name) if fragments else None
+        except AgentError:
+            return None
+
+    def _tell(self, old: Snapshot) -> None:
+        for subscriber in self._subscribers:
             try:
-                return parse(file.read_bytes(), file=str(file))
-            except (OSError, AgentError):
-                continue
-        return None
+                subscriber(old, self.snapshot)
+            except Exception as error:  # noqa: BLE001 - rule 2
+                journal.crash(
+                    f"a subscriber to the configuration failed: {error}", error_class=ErrorClass.INTERNAL
+                )

@@ -94,7 +94,7 @@ YAML_PROBLEMS = {
         [
             "2:11: agent.listen: 'x' is not HOST:PORT; write 127.0.0.1:9470 or [::1]:9470",
             "3:3: agent.listen: this key is already there, in line 2",
-            "4:20: checks.c.type: 'htp' is not one of exec, http, tcp; did you mean \"http\"?",
+            "4:20: checks.c.type: 'htp' is not one of certificate, disk, dns, exec, file, grpc, http, icmp, memory, process, tcp; did you mean \"http\"?",
         ],
     ),
     "kinds of checks": (
@@ -105,8 +105,8 @@ YAML_PROBLEMS = {
           c: 5
         """,
         [
-            "2:13: checks.a.type: 'htp' is not one of exec, http, tcp; did you mean \"http\"?",
-            '3:3: checks.b: the key "type" is missing; it is one of exec, http, tcp',
+            "2:13: checks.a.type: 'htp' is not one of certificate, disk, dns, exec, file, grpc, http, icmp, memory, process, tcp; did you mean \"http\"?",
+            '3:3: checks.b: the key "type" is missing; it is one of certificate, disk, dns, exec, file, grpc, http, icmp, memory, process, tcp',
             "4:6: checks.c: expected a mapping, found a number",
         ],
     ),
@@ -207,7 +207,7 @@ TOML_PROBLEMS = {
             "8:6: services.web.command[2]: expected text, found a number (put it in quotes)",
             "9:32: services.web.environment.B: expected text, found a number (put it in quotes)",
             "10:56: services.web.checks.one.period: 48h is out of range; it is 50ms to 24h",
-            "12:8: services.web.checks.two.type: 'tpc' is not one of exec, http, tcp; did you mean \"tcp\"?",
+            "12:8: services.web.checks.two.type: 'tpc' is not one of certificate, disk, dns, exec, file, grpc, http, icmp, memory, process, tcp; did you mean \"tcp\"?",
         ],
     ),
     "multi-line strings": (
@@ -309,7 +309,7 @@ def test_bombs() -> None:
     ("make", "message"),
     [
         (lambda path: path, r"there is no file"),
-        (lambda path: path.mkdir(), r"is a directory"),
+        (lambda path: path.mkdir(), r"holds no file that ends in"),
         (lambda path: path.write_bytes(b" " * (SIZE_LIMIT + 1)), r"larger than 4 MiB"),
     ],
     ids=["missing", "directory", "large"],
@@ -325,8 +325,8 @@ def test_unreadable(tmp_path: Path, make: object, message: str) -> None:
 
 def test_unknown_suffix() -> None:
     """The format is told by the name, never guessed."""
-    with pytest.raises(ConfigUnreadableError, match="neither YAML nor TOML"):
-        parse(b"", file="agent.json")
+    with pytest.raises(ConfigUnreadableError, match="neither YAML nor TOML nor JSON"):
+        parse(b"", file="agent.ini")
 
 
 @pytest.mark.parametrize("example", sorted(EXAMPLES.iterdir()), ids=lambda path: path.name)

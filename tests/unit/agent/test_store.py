@@ -5,11 +5,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from pathlib import Path
 
 import pytest
 
+from watchkeeper.config.folder import Fingerprint, fingerprint
 from watchkeeper.config.load import Loaded, parse
 from watchkeeper.config.snapshot import Key, Kind, Snapshot, changed_keys, make_snapshot
 from watchkeeper.config.source import FileSource
@@ -81,18 +83,25 @@ def test_the_copy_on_disk(tmp_path: Path) -> None:
     assert store.last_good() is None
     store.save(loaded(ONE))
     [file] = (tmp_path / "state").iterdir()
-    assert (file.name, file.read_text(), file.stat().st_mode & 0o777) == ("last-good.yaml", ONE, 0o600)
+    assert (file.name, file.stat().st_mode & 0o777) == ("last-good.json", 0o600)
+    assert json.loads(file.read_text())["documents"] == [{"name": "f.yaml", "suffix": ".yaml", "content": ONE}]
     store.save(loaded("[services.b]\ncommand = ['x']\n", "f.toml"))
-    assert [file.name for file in (tmp_path / "state").iterdir()] == ["last-good.toml"]
+    assert [file.name for file in (tmp_path / "state").iterdir()] == ["last-good.json"]
     found = Store(str(tmp_path / "state")).last_good()
     assert found is not None
     assert list(found.config.services) == ["b"]
 
 
 def test_a_damaged_copy_is_none(tmp_path: Path) -> None:
-    """Half a file of an earlier version is not a configuration."""
-    (tmp_path / "last-good.yaml").write_text("services: {a: {comm")
-    assert Store(str(tmp_path)).last_good() is None
+    """Half a file is not a configuration, nor is one that somebody has changed by hand."""
+    store = Store(str(tmp_path))
+    store.save(loaded(ONE))
+    whole = (tmp_path / "last-good.json").read_bytes()
+    for damaged in (b"", whole[:-20], whole.replace(b"command", b"kommand"), b"\xff", b"[]"):
+        (tmp_path / "last-good.json").write_bytes(damaged)
+        assert store.last_good() is None
+    (tmp_path / "last-good.json").write_bytes(whole)
+    assert store.last_good() is not None
 
 
 def test_a_copy_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,7 +149,7 @@ def write(path: Path, text: str, age: float = 100.0) -> None:
 @pytest.mark.asyncio
 async def test_a_file_is_read_when_its_content_differs(file: Path) -> None:
     """Not when it was only touched, nor when it was replaced by the same."""
-    source = FileSource(str(file), 0.001)
+    source = FileSource(str(file), 0.001, telling=False)
     assert isinstance(await source.load(), Loaded)
     assert await answer(source, 0.05) is None
     os.utime(file)
@@ -149,13 +158,13 @@ async def test_a_file_is_read_when_its_content_differs(file: Path) -> None:
     write(file, "{}")
     found = await answer(source)
     assert isinstance(found, Loaded)
-    assert found.content == b"{}"
+    assert found.fragments[0].content == b"{}"
 
 
 @pytest.mark.asyncio
 async def test_two_writes_within_one_tick(file: Path) -> None:
     """Same size, same inode, same time of change, seconds ago at most: the content is looked into all the same."""
-    source = FileSource(str(file), 0.001)
+    source = FileSource(str(file), 0.001, telling=False)
     write(file, "{} ", age=0.0)
     before = file.stat()
     await source.load()
@@ -163,13 +172,13 @@ async def test_two_writes_within_one_tick(file: Path) -> None:
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
     found = await answer(source)
     assert isinstance(found, Loaded)
-    assert found.content == b"{}\n"
+    assert found.fragments[0].content == b"{}\n"
 
 
 @pytest.mark.asyncio
 async def test_a_file_that_is_gone_is_reported_once(file: Path) -> None:
     """And taken again when it is back."""
-    source = FileSource(str(file), 0.001)
+    source = FileSource(str(file), 0.001, telling=False)
     await source.load()
     file.unlink()
     assert isinstance(await answer(source), ConfigUnreadableError)
@@ -183,26 +192,26 @@ async def test_a_file_that_is_being_replaced_is_not_missing(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Some editors remove the old file a moment before the new one is there: one look without it says nothing."""
-    source = FileSource(str(file), 0.001)
+    source = FileSource(str(file), 0.001, telling=False)
     await source.load()
     write(file, "{}")
-    looks = [None, source._fingerprint()]
+    looks = [None, fingerprint(str(file))]
     text = file.read_text()
     file.unlink()
 
-    def look() -> tuple[int, int, int] | None:
+    def look(_path: str) -> Fingerprint | None:
         if len(looks) == 1:
             write(file, text)
         return looks.pop(0)
 
-    monkeypatch.setattr(source, "_fingerprint", look)
+    monkeypatch.setattr("watchkeeper.config.source.fingerprint", look)
     assert isinstance(await answer(source), Loaded)
 
 
 @pytest.mark.asyncio
 async def test_a_wrong_file_is_reported_once(file: Path) -> None:
     """Not at every look."""
-    source = FileSource(str(file), 0.001)
+    source = FileSource(str(file), 0.001, telling=False)
     await source.load()
     write(file, "services: 5\n")
     assert isinstance(await answer(source), ConfigInvalidError)
@@ -212,7 +221,7 @@ async def test_a_wrong_file_is_reported_once(file: Path) -> None:
 @pytest.mark.asyncio
 async def test_asking_always_gets_an_answer(file: Path) -> None:
     """SIGHUP is answered at once, also when nothing has changed, also while the interval is long."""
-    source = FileSource(str(file), 3600.0)
+    source = FileSource(str(file), 3600.0, telling=False)
     await source.load()
     source.ask()
     assert isinstance(await answer(source), Loaded)

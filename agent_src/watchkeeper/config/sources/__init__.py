@@ -8,35 +8,22 @@ good copy and backing off after an error are not its business.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Protocol
 
-from watchkeeper.config.schema.sources import ConsulSource, EtcdSource
+from watchkeeper.config.fragments import Fetched, Fragment
+from watchkeeper.config.schema.sources import ConsulSource, EtcdSource, FileSourceSpec, HttpSource
 from watchkeeper.outbound.client import Client
 
 
-@dataclass(frozen=True)
-class Fragment:
-    """One document."""
-
-    name: str
-    """Where it comes from, as messages say it: `consul:watchkeeper/web.yaml`."""
-    content: bytes
-    suffix: str
-    """.yaml, .toml or .json"""
-
-
-@dataclass(frozen=True)
-class Fetched:
-    """Everything that a source has at one moment; equal fragments are no change, whatever the version says."""
-
-    fragments: tuple[Fragment, ...]
-    version: str
-    """The source's own: an ETag, an index, a revision; for /status."""
-
-
 class SourceError(Exception):
-    """The source does not answer, or answers nonsense; the text says what, in one line."""
+    """The source does not answer, or answers nonsense; the text says what, in one line.
+
+    `retry_after` is in seconds: the source is not asked again before; None: it has not said.
+    """
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class FragmentSource(Protocol):
@@ -60,6 +47,21 @@ class FragmentSource(Protocol):
         """Let go of connections."""
 
 
+__all__ = ["SOURCES", "Fetched", "Fragment", "FragmentSource", "SourceError"]
+
+
+def _http(spec: HttpSource, http: Client) -> FragmentSource:
+    from watchkeeper.config.sources.http import HttpDocument
+
+    return HttpDocument(spec, http)
+
+
+def _file(spec: FileSourceSpec, _http: Client) -> FragmentSource:
+    from watchkeeper.config.sources.file import Files
+
+    return Files(spec)
+
+
 def _consul(spec: ConsulSource, http: Client) -> FragmentSource:
     from watchkeeper.config.sources.consul import ConsulKeys
 
@@ -72,5 +74,10 @@ def _etcd(spec: EtcdSource, http: Client) -> FragmentSource:
     return EtcdKeys(spec, http)
 
 
-SOURCES: dict[type, Callable[[Any, Client], FragmentSource]] = {ConsulSource: _consul, EtcdSource: _etcd}
+SOURCES: dict[type, Callable[[Any, Client], FragmentSource]] = {
+    HttpSource: _http,
+    FileSourceSpec: _file,
+    ConsulSource: _consul,
+    EtcdSource: _etcd,
+}
 """From the struct in `sources:` to what reads it; the functions import their module when they are called."""
