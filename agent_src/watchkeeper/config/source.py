@@ -8,7 +8,6 @@ missing at the next look as well. The files that secrets are in are looked at in
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Protocol
 
 from watchkeeper.config.changes import Changes
@@ -35,8 +34,6 @@ class FileSource:
         self.path = path
         self.others: frozenset[str] = frozenset()
         """The files that secrets are in."""
-        self.on_ask: list[Callable[[], None]] = []
-        """Called as well when the configuration is asked for."""
         self._changes = Changes([path], interval, telling=telling)
         self._seen: Fingerprint | None = None
         self._seen_others: Fingerprint | None = None
@@ -71,8 +68,6 @@ class FileSource:
 
     def ask(self) -> None:
         self._changes.ask()
-        for listener in self.on_ask:
-            listener()
 
     def close(self) -> None:
         """Let the system tell of changes no more."""

@@ -10,6 +10,7 @@ from watchkeeper.config.snapshot import Key
 from watchkeeper.config.source import FileSource
 from watchkeeper.context import Context
 from watchkeeper.errors import AgentError
+from watchkeeper.life.manager_link import ManagerLink
 from watchkeeper.logs import get_logger
 
 journal = get_logger("agent")
@@ -19,13 +20,23 @@ class Configuration:
     """What feeds one agent. `on_settings` hears of the agent's own settings each time a configuration is taken."""
 
     def __init__(
-        self, context: Context, source: FileSource, on_settings: Callable[[AgentSettings], None]
+        self,
+        context: Context,
+        source: FileSource,
+        on_settings: Callable[[AgentSettings], None],
+        link: ManagerLink,
     ) -> None:
         self._context = context
         self._store, self._intake = context.store, context.intake
         self._on_settings = on_settings
+        self._link = link
         self.source = source
-        source.on_ask.append(self._intake.ask)
+
+    def ask(self) -> None:
+        """Look at everything now: the file or folder, and each source. The service manager hears of it."""
+        self._link.reloading()
+        self.source.ask()
+        self._intake.ask()
 
     async def first(self) -> list[Key]:
         """What the agent starts with: the source, or else the last good copy; the keys that changed.
@@ -48,17 +59,19 @@ class Configuration:
     async def watch(self) -> None:
         """Take every later one; never returns."""
         while True:
-            answer = await self.source.next()
+            await self._answered(await self.source.next())
+            self._link.started()
+
+    async def _answered(self, answer: Loaded | AgentError) -> None:
+        try:
             if isinstance(answer, AgentError):
-                self._intake.refuse(answer)
-                continue
-            try:
-                changed = await self._take(answer)
-            except AgentError as error:
-                self._intake.refuse(error)
-                continue
-            for key in changed:
-                self._context.add(key)
+                raise answer
+            changed = await self._take(answer)
+        except AgentError as error:
+            self._intake.refuse(error)
+            return
+        for key in changed:
+            self._context.add(key)
 
     async def _take(self, loaded: Loaded, *, save: bool = True) -> list[Key]:
         changed = await self._intake.take(loaded, save=save)
