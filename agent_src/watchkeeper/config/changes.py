@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import importlib.util
 import os
 from collections.abc import Iterable
@@ -57,6 +58,12 @@ class Changes:
         self._last = clock()
         return asked
 
+    def tell(self, *, wanted: bool) -> None:
+        """Whether the system is asked to tell of changes, if it can."""
+        self._telling = wanted and _installed()
+        if not self._telling:
+            self.close()
+
     def soon(self) -> None:
         """Let there be another look after GAP, whether or not the system tells."""
         asyncio.get_running_loop().call_later(GAP, self._told.set)
@@ -86,8 +93,7 @@ class Changes:
 
     async def _listen(self) -> None:
         """W1; it ends when the system refuses to tell, and is tried again after a while."""
-        import watchfiles
-
+        watchfiles = await asyncio.to_thread(importlib.import_module, "watchfiles")
         try:
             # Set once more when the watch stands: what changed before it did is looked at.
             self.soon()

@@ -30,7 +30,7 @@ class ConfigSource(Protocol):
 class FileSource:
     """One file or folder. Everything is read in a thread: a network file system may hang."""
 
-    def __init__(self, path: str, interval: float, *, telling: bool = True) -> None:
+    def __init__(self, path: str, interval: float, *, telling: bool = False) -> None:
         self.path = path
         self.others: frozenset[str] = frozenset()
         """The files that secrets are in."""
@@ -48,6 +48,10 @@ class FileSource:
     @interval.setter
     def interval(self, seconds: float) -> None:
         self._changes.interval = seconds
+
+    def tell(self, *, wanted: bool) -> None:
+        """Whether the system is asked to tell of changes, if it can."""
+        self._changes.tell(wanted=wanted)
 
     async def load(self) -> Loaded | AgentError:
         """The configuration as it is now."""

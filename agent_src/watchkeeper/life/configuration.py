@@ -77,6 +77,7 @@ class Configuration:
         changed = await self._intake.take(loaded, save=save)
         settings = self._store.snapshot.settings
         self.source.interval = settings.reload_interval
+        self.source.tell(wanted=settings.watch_files)
         self.source.look_after(self._intake.files)
         self._on_settings(settings)
         return changed

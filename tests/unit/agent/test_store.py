@@ -84,7 +84,9 @@ def test_the_copy_on_disk(tmp_path: Path) -> None:
     store.save(loaded(ONE))
     [file] = (tmp_path / "state").iterdir()
     assert (file.name, file.stat().st_mode & 0o777) == ("last-good.json", 0o600)
-    assert json.loads(file.read_text())["documents"] == [{"name": "f.yaml", "suffix": ".yaml", "content": ONE}]
+    assert json.loads(file.read_text())["documents"] == [
+        {"name": "f.yaml", "suffix": ".yaml", "content": ONE}
+    ]
     store.save(loaded("[services.b]\ncommand = ['x']\n", "f.toml"))
     assert [file.name for file in (tmp_path / "state").iterdir()] == ["last-good.json"]
     found = Store(str(tmp_path / "state")).last_good()
@@ -149,7 +151,7 @@ def write(path: Path, text: str, age: float = 100.0) -> None:
 @pytest.mark.asyncio
 async def test_a_file_is_read_when_its_content_differs(file: Path) -> None:
     """Not when it was only touched, nor when it was replaced by the same."""
-    source = FileSource(str(file), 0.001, telling=False)
+    source = FileSource(str(file), 0.001)
     assert isinstance(await source.load(), Loaded)
     assert await answer(source, 0.05) is None
     os.utime(file)
@@ -164,7 +166,7 @@ async def test_a_file_is_read_when_its_content_differs(file: Path) -> None:
 @pytest.mark.asyncio
 async def test_two_writes_within_one_tick(file: Path) -> None:
     """Same size, same inode, same time of change, seconds ago at most: the content is looked into all the same."""
-    source = FileSource(str(file), 0.001, telling=False)
+    source = FileSource(str(file), 0.001)
     write(file, "{} ", age=0.0)
     before = file.stat()
     await source.load()
@@ -178,7 +180,7 @@ async def test_two_writes_within_one_tick(file: Path) -> None:
 @pytest.mark.asyncio
 async def test_a_file_that_is_gone_is_reported_once(file: Path) -> None:
     """And taken again when it is back."""
-    source = FileSource(str(file), 0.001, telling=False)
+    source = FileSource(str(file), 0.001)
     await source.load()
     file.unlink()
     assert isinstance(await answer(source), ConfigUnreadableError)
@@ -192,7 +194,7 @@ async def test_a_file_that_is_being_replaced_is_not_missing(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Some editors remove the old file a moment before the new one is there: one look without it says nothing."""
-    source = FileSource(str(file), 0.001, telling=False)
+    source = FileSource(str(file), 0.001)
     await source.load()
     write(file, "{}")
     looks = [None, fingerprint(str(file))]
@@ -211,7 +213,7 @@ async def test_a_file_that_is_being_replaced_is_not_missing(
 @pytest.mark.asyncio
 async def test_a_wrong_file_is_reported_once(file: Path) -> None:
     """Not at every look."""
-    source = FileSource(str(file), 0.001, telling=False)
+    source = FileSource(str(file), 0.001)
     await source.load()
     write(file, "services: 5\n")
     assert isinstance(await answer(source), ConfigInvalidError)
@@ -221,7 +223,7 @@ async def test_a_wrong_file_is_reported_once(file: Path) -> None:
 @pytest.mark.asyncio
 async def test_asking_always_gets_an_answer(file: Path) -> None:
     """SIGHUP is answered at once, also when nothing has changed, also while the interval is long."""
-    source = FileSource(str(file), 3600.0, telling=False)
+    source = FileSource(str(file), 3600.0)
     await source.load()
     source.ask()
     assert isinstance(await answer(source), Loaded)

@@ -57,6 +57,8 @@ class AgentSettings(StrictStruct, frozen=True, kw_only=True):
     log_level: LogLevel = LogLevel.INFO
     reload_interval: PositiveDuration = 1.0
     """How often the configuration file is looked at for a change."""
+    watch_files: bool = False
+    """Whether the system is asked to tell of changes instead; needs the extra `watch`, and about 3 MB of memory."""
     drain_timeout: PositiveDuration = 30.0
     """From SIGTERM to the end of everything; what is left then is killed."""
     request_timeout: Duration = 5.0
