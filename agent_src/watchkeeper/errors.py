@@ -16,6 +16,8 @@ Exit codes (they are part of the interface; scripts and service managers rely on
   10 the agent refuses: no right, or not now
   11 the system has too little left for a start: file descriptors, memory, processes
   12 the service manager of this system refuses (`watchkeeper service`)
+  13 a service with the policy exit-agent could not be started, or failed its check; when it ended by itself, the agent
+     exits with its status, 128 + the number for a signal
  130 a second signal ended the agent at once; its services were killed
 ==== =========================================================================================
 """
@@ -42,6 +44,7 @@ class ExitCode(enum.IntEnum):
     REFUSED = 10
     NO_RESOURCES = 11
     MANAGER_REFUSES = 12
+    SERVICE_FAILED = 13
     ABORTED = 130
 
 

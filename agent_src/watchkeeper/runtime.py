@@ -96,8 +96,11 @@ class Agent:
         site = Site(self._context, self.status, self._not_ready_because, set_level=configure)
         self._exposition = self._context.exposition = Exposition(site, self._store.state_dir)
         requests = StopRequests()
+        self._context.ask_stop = requests.ask
         await self._start(requests)
-        return await self._stop(await requests.stop, requests)
+        code = await self._stop(await requests.stop, requests)
+        status = self._context.exit_status
+        return code if status is None or code == ExitCode.ABORTED else status
 
     async def _start(self, requests: StopRequests) -> None:
         """Read the configuration, listen, and let the work begin."""
@@ -113,10 +116,16 @@ class Agent:
         await self._exposition.start(self._listening_on, settings.request_timeout)
         journal.info("listening", address=self._exposition.address, version=__version__, pid=os.getpid())
         self._context.hooks.add(Rank.EXPORT, "outbound connections", self._context.http.close, CLOSE_LIMIT)
-        self._begin(changed)
+        self._begin([*changed, *(key for key in self._remembered() if key not in changed)])
         link.start()
         self._tasks.start("configuration", configuration.watch)
         self._tasks.start("loop-lag", self._measure_lag)
+
+    def _remembered(self) -> list[Key]:
+        """Services of an agent before this one, which may not be configured any more."""
+        from watchkeeper.supervise.memory import remembered_keys
+
+        return remembered_keys(self._store.state_dir)
 
     def _begin(self, changed: list[Key]) -> None:
         """Hand the first keys to the workers."""

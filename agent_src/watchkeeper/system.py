@@ -15,12 +15,23 @@ from collections.abc import Callable
 from typing import Any
 
 WINDOWS = sys.platform == "win32"
+KILL = 9
+"""SIGKILL, also where there is no such signal."""
+NOT_SEEN = -1000
+"""Stands for the exit code of a process that was no child of this agent."""
 
 
-def spawn_options() -> dict[str, Any]:
-    """How a child gets a process group of its own: a session on POSIX (pgid = pid), a console group on Windows."""
+CREATE_SUSPENDED = 0x4
+
+
+def spawn_options(*, held: bool = False) -> dict[str, Any]:
+    """How a child gets a process group of its own: a session on POSIX (pgid = pid), a console group on Windows.
+
+    Args:
+        held: on Windows it is made without running; windows_job.py lets it go.
+    """
     if sys.platform == "win32":
-        return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
+        return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | (CREATE_SUSPENDED if held else 0)}
     return {"start_new_session": True}
 
 
@@ -50,9 +61,55 @@ def terminate_group(pid: int) -> bool:
     return _signal_group(pid, signal.SIGTERM)
 
 
+def signal_group(pid: int, number: int) -> bool:
+    """Send any signal to a child and all of its group; on Windows every one but KILL is CTRL_BREAK."""
+    if number == KILL:
+        return kill_group(pid)
+    return terminate_group(pid) if sys.platform == "win32" else _signal_group(pid, number)
+
+
+def signal_each(pids: list[int], number: int) -> bool:
+    """Send a signal to processes one by one; whether anybody was there."""
+    found = False
+    for pid in pids:
+        try:
+            os.kill(pid, number)
+        except (ProcessLookupError, PermissionError):
+            continue
+        found = True
+    return found
+
+
+def signal_number(word: str) -> int:
+    """The number of a signal that a configuration names in small letters; on Windows those that are missing are TERM."""
+    return int(getattr(signal, f"SIG{word.upper()}", KILL if word == "kill" else signal.SIGTERM))
+
+
+def gate_there(shell: str) -> bool:
+    """Whether a child can be held back by a shell until it is prepared."""
+    return sys.platform != "win32" and os.access(shell, os.X_OK)
+
+
+def is_root() -> bool:
+    """Whether the agent may become anybody."""
+    return sys.platform != "win32" and os.geteuid() == 0
+
+
+def forget_group(pid: int) -> None:
+    """Nothing more will be asked about the group of this child."""
+    if sys.platform == "win32":
+        from watchkeeper.supervise.windows_job import close_job
+
+        close_job(pid)
+
+
 def kill_group(pid: int) -> bool:
     """End a child and all of its group without asking; whether there was anybody to end."""
     if sys.platform == "win32":
+        from watchkeeper.supervise.windows_job import end_job
+
+        if end_job(pid):
+            return True
         # A console group cannot be killed as such; taskkill ends the tree of children.
         taskkill = os.environ.get("SYSTEMROOT", r"C:\Windows") + r"\System32\taskkill.exe"
         command = [taskkill, "/T", "/F", "/PID", str(pid)]
@@ -66,7 +123,9 @@ def group_alive(pid: int) -> bool:
     Linux gives no new process a pid that is still the id of a group, so a group that answers is the one that was meant.
     """
     if sys.platform == "win32":
-        return False
+        from watchkeeper.supervise.windows_job import job_alive
+
+        return job_alive(pid)
     return _signal_group(pid, 0)
 
 
@@ -123,6 +182,8 @@ def watch_children_by_pidfd() -> None:
 
 def describe_exit(code: int) -> str:
     """How a process ended, in words; `code` is subprocess's: negative for a signal."""
+    if code == NOT_SEEN:
+        return "an end that nobody saw: it was no child of this agent"
     if code >= 0:
         return f"exit status {code}"
     try:

@@ -2,38 +2,85 @@
 
 Its end is reported the moment the event loop's child watcher learns of it, whoever still holds its pipes open: a
 grandchild that keeps them would otherwise hide the end of the child.
+
+A child that something has to be done to before its program runs (limits, a record of its number) is held at a gate: a
+shell that waits for a line, and then becomes the program. Nothing of the agent runs between fork and exec, which would
+not be safe beside its threads. When the agent dies meanwhile, the shell reads the end of its pipe and goes.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
+import os
 import pathlib
+import re
+import shutil
+import signal
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
-from typing import cast
+from typing import Any, Protocol, Self, cast
 
 from watchkeeper import system
 
 Sink = Callable[[int, bytes], None]
 """Takes the number of the stream (1 or 2) and what was read; empty at its end."""
+SHELL = "/bin/sh"
+GATE = 'read -r _ || exit 125; exec "$@" </dev/null'
+SHELLS_OWN = ("PWD", "OLDPWD", "SHLVL")
+"""Variables that shells set by themselves."""
+IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+EXHAUSTED = {
+    errno.EMFILE: "the agent has no file descriptor left",
+    errno.ENFILE: "the system has no file descriptor left",
+    errno.EAGAIN: "the limit of processes is reached",
+    errno.ENOMEM: "there is not enough memory",
+}
 
 
 class SpawnError(Exception):
     """The program could not be started; the text says why."""
 
 
+class Strays(Protocol):
+    """Processes that belong to a child and have left its group."""
+
+    def pids(self) -> list[int]:
+        """Those that run now."""
+
+
 class Child(asyncio.SubprocessProtocol):
     """A process that was started. `exit_code` is subprocess's (negative: a signal), None while it runs."""
 
-    def __init__(self, on_output: Sink, on_exit: Callable[[Child], None]) -> None:
+    adopted = False
+
+    def __init__(
+        self,
+        on_output: Sink,
+        on_exit: Callable[[Child], None],
+        *,
+        stop_signal: int = signal.SIGTERM,
+        strays: Strays | None = None,
+    ) -> None:
         self._on_output = on_output
-        self._on_exit = on_exit
+        self._on_exit: Callable[[Child], None] | None = on_exit
         self._transport: asyncio.SubprocessTransport | None = None
+        self._stop_signal = stop_signal
+        self._strays = strays
         self.pid = 0
         self.exit_code: int | None = None
         self.started_at = 0.0
         """The loop's clock."""
         self.exited_at: float | None = None
+        self.stop_with: Callable[[], object] | None = None
+        """What asks it to end in place of its signal."""
+
+    def on_exit(self, on_exit: Callable[[Child], None]) -> None:
+        """Tell somebody else of its end."""
+        self._on_exit = on_exit
+        if self.exit_code is not None:
+            asyncio.get_running_loop().call_soon(on_exit, self)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.SubprocessTransport", transport)
@@ -50,24 +97,40 @@ class Child(asyncio.SubprocessProtocol):
         transport = cast("asyncio.SubprocessTransport", self._transport)
         self.exit_code = transport.get_returncode()
         self.exited_at = asyncio.get_running_loop().time()
-        self._on_exit(self)
+        if self._on_exit is not None:
+            self._on_exit(self)
 
     def terminate(self) -> bool:
         """Ask the whole group to end; whether anybody was there."""
-        return system.terminate_group(self.pid)
+        if self.stop_with is not None and self.exit_code is None:
+            self.stop_with()
+            return True
+        found = system.signal_group(self.pid, self._stop_signal)
+        return system.signal_each(self._stray_pids(), self._stop_signal) or found
 
     def kill(self) -> bool:
         """End the whole group; whether anybody was there."""
-        return system.kill_group(self.pid)
+        found = system.kill_group(self.pid)
+        return system.signal_each(self._stray_pids(), system.KILL) or found
 
     def group_alive(self) -> bool:
         """Whether the child, or anything it has started in its group, is left."""
-        return self.exit_code is None or system.group_alive(self.pid)
+        return self.exit_code is None or system.group_alive(self.pid) or bool(self._stray_pids())
 
     def close(self) -> None:
         """Let go of the pipes. What the child wrote before its end has been read by then, or is a grandchild's."""
         if self._transport is not None:
             self._transport.close()
+        system.forget_group(self.pid)
+
+    def abandon(self) -> None:
+        """It must not run, and nobody is to hear of its end."""
+        self._on_exit = None
+        self.kill()
+        self.close()
+
+    def _stray_pids(self) -> list[int]:
+        return self._strays.pids() if self._strays is not None else []
 
 
 async def spawn(
@@ -77,35 +140,116 @@ async def spawn(
     working_directory: str | None,
     on_output: Sink,
     on_exit: Callable[[Child], None],
+    whole_environment: bool = False,
+    options: Mapping[str, Any] | None = None,
+    prepare: Callable[[int], None] | None = None,
+    stop_signal: int = signal.SIGTERM,
+    strays: Strays | None = None,
 ) -> Child:
     """Start a program without a shell, without input, with its output read.
 
+    Args:
+        environment: added to the agent's own, or with `whole_environment` all there is.
+        options: more for subprocess.Popen: user, group, extra_groups, umask, stdout, stderr.
+        prepare: called with the number of the process before its program runs; an exception keeps it from running.
+        stop_signal: what asks it to end.
+
     Raises:
-        SpawnError: there is no such program or directory, or it may not be run.
+        SpawnError: there is no such program or directory, it may not be run, or it could not be prepared.
     """
-    loop = asyncio.get_running_loop()
+    environment = dict(environment) if whole_environment else system.child_environment() | dict(environment)
+    settings: dict[str, Any] = {
+        "stdin": subprocess.DEVNULL,
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.PIPE,
+        "cwd": working_directory,
+        "env": environment,
+        **system.spawn_options(held=prepare is not None),
+        **(options or {}),
+    }
+
+    def make() -> Child:
+        return Child(on_output, on_exit, stop_signal=stop_signal, strays=strays)
+
     try:
-        _, child = await loop.subprocess_exec(
-            lambda: Child(on_output, on_exit),
-            *command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            cwd=working_directory,
-            env=system.child_environment() | dict(environment),
-            **system.spawn_options(),
-        )
-    except (OSError, ValueError) as error:
-        raise SpawnError(_reason(error, command[0], working_directory)) from None
+        if prepare is None or not system.gate_there(SHELL):
+            child = await _exec(make, command, settings)
+            if prepare is not None:
+                _prepare(child, prepare)
+            return child
+        words = _behind_gate(command, environment, working_directory)
+        with _Gate() as gate:
+            child = await _exec(make, words, settings | {"stdin": gate.reader})
+            _prepare(child, prepare)
+            gate.open()
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        raise SpawnError(_reason(error, command[0], working_directory, options or {})) from None
     return child
 
 
-def _reason(error: Exception, program: str, working_directory: str | None) -> str:
+async def _exec(make: Callable[[], Child], words: Sequence[str], settings: dict[str, Any]) -> Child:
+    _, child = await asyncio.get_running_loop().subprocess_exec(make, *words, **settings)
+    return child
+
+
+def _prepare(child: Child, prepare: Callable[[int], None]) -> None:
+    try:
+        prepare(child.pid)
+    except (OSError, ValueError) as error:
+        child.abandon()
+        raise SpawnError(str(error)) from None
+
+
+class _Gate:
+    """A pipe on whose other end a shell waits for a line."""
+
+    def __enter__(self) -> Self:
+        self.reader, self._writer = os.pipe()
+        return self
+
+    def open(self) -> None:
+        """Let the program run. Should the shell be gone, its end says so."""
+        with contextlib.suppress(BrokenPipeError):
+            os.write(self._writer, b"\n")
+
+    def __exit__(self, *_raised: object) -> None:
+        os.close(self.reader)
+        os.close(self._writer)
+
+
+def _behind_gate(
+    command: Sequence[str], environment: Mapping[str, str], working_directory: str | None
+) -> list[str]:
+    """The shell that becomes the program.
+
+    Raises:
+        OSError: there is no such program: the shell would only have an exit status to say so with.
+    """
+    program = command[0]
+    base = pathlib.Path(working_directory or ".")
+    beside = str(base / program) if "/" in program and not program.startswith("/") else program
+    if shutil.which(beside, path=environment.get("PATH", os.defpath)) is None:
+        there = "/" in program and pathlib.Path(beside).exists()
+        number = errno.EACCES if there else errno.ENOENT
+        raise OSError(number, os.strerror(number))
+    unset = [name for name in SHELLS_OWN if name not in environment]
+    script = f"unset {' '.join(unset)}; {GATE}" if unset else GATE
+    # A shell drops variables whose names it could not write itself; env(1) puts them back.
+    odd = [f"{name}={value}" for name, value in environment.items() if not IDENTIFIER.match(name)]
+    return [SHELL, "-c", script, "sh", *(["env", *odd] if odd else []), *command]
+
+
+def _reason(error: Exception, program: str, working_directory: str | None, options: Mapping[str, Any]) -> str:
     """Python names the directory or the program in the same way; people need to know which of them it is."""
+    number = error.errno if isinstance(error, OSError) else None
+    if number in EXHAUSTED:
+        return f"the program {program} cannot be started: {EXHAUSTED[number]}"
     if working_directory is not None and not pathlib.Path(working_directory).is_dir():
         return f"the working directory {working_directory} is not there"
     if isinstance(error, FileNotFoundError):
         return f"the program {program} is not there"
+    if isinstance(error, PermissionError) and "user" in options and not system.is_root():
+        return f"the program {program} cannot be run as another user: the agent itself is not root"
     if isinstance(error, PermissionError):
         return f"the program {program} may not be run: {error.strerror}"
     return f"the program {program} cannot be started: {error}"
@@ -134,6 +278,10 @@ class LineReader:
                 self._emit(self._part, cut=False)
             self._part, self._dropping = b"", False
         self._take(rest)
+
+    def skip(self, *, ended: bool) -> None:
+        """Something was left out; `ended`: up to the end of a line."""
+        self._part, self._dropping = b"", not ended
 
     def _take(self, piece: bytes) -> None:
         if self._dropping:

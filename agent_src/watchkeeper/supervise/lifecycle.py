@@ -384,7 +384,7 @@ def _count(record: Record, spec: Service, ended: float) -> None:
         record.degraded = True
 
 
-SERVICE_FAILED = 9
+SERVICE_FAILED = 13
 """errors.ExitCode.SERVICE_FAILED; the rules import nothing that has to do with processes."""
 
 

@@ -1,0 +1,164 @@
+"""What an agent knows of services from the one before it, and what it keeps for the one after it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from typing import Any
+
+from watchkeeper.config.model import AnyService, Policy, ProcessService, Service
+from watchkeeper.config.schema.services import OnAgentDeath
+from watchkeeper.config.snapshot import Key
+from watchkeeper.context import Context
+from watchkeeper.errors import ErrorClass
+from watchkeeper.logs import get_logger
+from watchkeeper.orders import Order
+from watchkeeper.supervise.drivers import Drivers, Running
+from watchkeeper.supervise.identity import start_of
+from watchkeeper.supervise.lifecycle import Record, State, enter
+from watchkeeper.supervise.memory import Memory, Remembered, digest, facts
+
+journal = get_logger("service")
+Exited = Callable[[Record, Any, Key], None]
+
+
+class Recollection:
+    """Between the files of memory.py and the records of services."""
+
+    def __init__(self, context: Context, memory: Memory, drivers: Drivers) -> None:
+        self._context, self._memory, self._drivers = context, memory, drivers
+        self._left: set[str] = set()
+        self._failing = False
+
+    async def meet(self, key: Key, wanted: AnyService | None, exited: Exited) -> Record | None:
+        """The record of a service that this agent sees for the first time; None: there is nothing to know of it."""
+        remembered = self._memory.load(key.name)
+        if wanted is None and remembered is None:
+            return None
+        record = Record(key.name, since=_now())
+        same = wanted is not None and remembered is not None and remembered.digest == digest(wanted)
+        if remembered is not None:
+            self._restore(key, record, remembered, wanted, same=same)
+        spec = wanted or ProcessService(command=("",))
+        running = await self._drivers.of(spec).find(
+            key.name, wanted, remembered, lambda child: exited(record, child, key)
+        )
+        if running is not None:
+            self._take(record, running, remembered, wanted, same=same)
+        elif wanted is None:
+            self._save(key.name, None)
+            return None
+        return record
+
+    def _restore(
+        self,
+        key: Key,
+        record: Record,
+        remembered: Remembered,
+        wanted: AnyService | None,
+        *,
+        same: bool,
+    ) -> None:
+        record.instance, record.restarts = remembered.instance, remembered.restarts
+        record.last_exit, record.last_error = remembered.last_exit, remembered.last_error
+        if same:  # another definition begins with nothing to its name (S4)
+            record.spec = wanted
+            record.failures, record.next_start = remembered.failures, remembered.next_start
+            record.failed_at, record.degraded = list(remembered.failed_at), remembered.degraded
+            record.final = remembered.final
+        if remembered.final and same:
+            enter(record, State.FINISHED, "it ended before this agent was started", _now())
+        stopped = remembered.order == Order.STOP
+        if stopped and wanted is not None and wanted.policy is Policy.UNLESS_STOPPED:
+            self._context.orders.give(key, Order.STOP)
+
+    def _take(
+        self,
+        record: Record,
+        running: Running,
+        remembered: Remembered | None,
+        wanted: AnyService | None,
+        *,
+        same: bool,
+    ) -> None:
+        """S18: go on with what runs, or end it."""
+        record.process = running
+        record.instance = max(1, record.instance)
+        process = isinstance(wanted, ProcessService)
+        record.left_over = process and remembered is not None and not remembered.adopt
+        record.spec = wanted if same or not process else None
+        why = (
+            "taken over from an agent before this one"
+            if not record.left_over
+            else "left by an agent that was killed"
+        )
+        enter(record, State.STARTING, why, _now())
+        journal.info(
+            f"service {record.name} runs already: {why}", service=record.name, pid=running.pid, adopted=True
+        )
+
+    def begun(self, record: Record, pid: int) -> None:
+        """A process of it is about to begin: let that be known before it does anything (M1)."""
+        group = os.getpgid(pid) if hasattr(os, "getpgid") else pid
+        self._save(
+            record.name,
+            self._what(record, pid=pid, start=start_of(pid), group=group, started_at=_now()),
+        )
+
+    def keep(self, key: Key, record: Record, wanted: Service | None) -> None:
+        """Bring the file of a service to what is so now."""
+        if not self._memory.kept or record.name in self._left:
+            return
+        order = self._context.orders.of(key)
+        held = order if order is Order.STOP else None
+        gone = record.process is None and wanted is None
+        if gone and (held is None or not self._context.observed.draining):
+            self._save(record.name, None)
+        elif isinstance(record.spec, ProcessService) or held is not None or record.process is not None:
+            known = (
+                facts(record.process) if isinstance(record.spec, ProcessService) or record.left_over else {}
+            )
+            self._save(record.name, self._what(record, order=held, **known))
+
+    def left(self, record: Record) -> None:
+        """It goes on without the agent: what is known of it stays."""
+        if isinstance(record.spec, ProcessService):
+            self._save(record.name, self._what(record, **facts(record.process)))
+            self._left.add(record.name)
+
+    def _what(self, record: Record, **more: Any) -> Remembered:
+        spec = record.spec
+        return Remembered(
+            boot=self._memory.boot,
+            digest="" if spec is None else digest(spec),
+            adopt=isinstance(spec, ProcessService) and spec.on_agent_death is OnAgentDeath.ADOPT,
+            instance=record.instance,
+            restarts=record.restarts,
+            failures=record.failures,
+            failed_at=tuple(record.failed_at),
+            degraded=record.degraded,
+            next_start=record.next_start,
+            final=record.final,
+            last_exit=record.last_exit,
+            last_error=record.last_error,
+            **more,
+        )
+
+    def _save(self, name: str, what: Remembered | None) -> None:
+        try:
+            self._memory.save(name, what)
+            self._failing = False
+        except OSError as error:
+            self._context.metrics.error(ErrorClass.STATE_UNUSABLE)
+            if not self._failing:
+                self._failing = True
+                journal.error(
+                    f"what is known of service {name} cannot be kept: {error.strerror}",
+                    service=name,
+                    error_class=ErrorClass.STATE_UNUSABLE,
+                )
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
