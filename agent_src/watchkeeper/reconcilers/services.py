@@ -112,6 +112,7 @@ class ServiceReconciler:
             record.instance,
             on_exit=lambda child: self._exited(record, child, key),
             remember=lambda pid: self._recollection.begun(record, pid),
+            on_change=lambda: self._add(key),
         )
         try:
             running = await self._drivers.of(wanted).start(start)
@@ -248,8 +249,7 @@ class ServiceReconciler:
 
     def _finish(self, key: Key, record: Record, wanted: AnyService | None, before: State) -> None:
         """Show the state; keep what the next agent has to know; forget what is neither wanted nor there."""
-        started = self._observed.has_started(self._store.snapshot, record.name, record.instance)
-        if record.running and record.state is State.STARTING and started:
+        if record.running and record.state is State.STARTING and self._dependencies.started(record):
             enter(record, State.RUNNING, "its startup checks have passed", _now())
         if record.running and wanted is not None and record.spec != wanted:
             self._rule_changed(record, wanted)

@@ -54,6 +54,7 @@ class Child(asyncio.SubprocessProtocol):
     """A process that was started. `exit_code` is subprocess's (negative: a signal), None while it runs."""
 
     adopted = False
+    begun = True
 
     def __init__(
         self,

@@ -38,10 +38,15 @@ class Dependencies:
             not_yet=self._not_yet(requires, after) if record.process is None else None,
             first=self._first(name) if record.process is not None else None,
             pulled=self._pulled(requires) if record.process is not None else None,
-            started=self._observed.has_started(self._context.snapshot, name, record.instance),
+            started=self.started(record),
             leave=self._observed.draining
             and getattr(spec, "on_agent_stop", OnAgentStop.STOP) is OnAgentStop.LEAVE,
         )
+
+    def started(self, record: Record) -> bool:
+        """Whether its start is over and its startup checks have passed."""
+        begun = getattr(record.process, "begun", True)
+        return begun and self._observed.has_started(self._context.snapshot, record.name, record.instance)
 
     def ready(self, name: str) -> bool:
         """It runs, has started, and its readiness checks pass; or it had one thing to do, and has done it."""

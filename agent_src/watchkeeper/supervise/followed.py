@@ -22,6 +22,7 @@ class Followed:
     """As Child, but for its output: that comes by another way, or not at all."""
 
     adopted = True
+    begun = True
 
     def __init__(
         self,

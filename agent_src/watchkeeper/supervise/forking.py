@@ -39,11 +39,14 @@ class Forking:
         on_exit: Callable[[Any], None],
         remember: Callable[[int], None],
         strays: Strays | None,
+        on_begun: Callable[[], None],
     ) -> None:
         self._child, self._spec, self._limit = child, spec, limit
         self._on_exit: Callable[[Any], None] | None = on_exit
         self._remember, self._strays = remember, strays
         self._main: Followed | None = None
+        self.begun = False
+        self._on_begun = on_begun
         self._begun = time.time()
         self.started_at = child.started_at
         self.exit_code: int | None = None
@@ -120,6 +123,8 @@ class Forking:
             pid, group, self.started_at, self._main_ended, stop_signal=number, strays=self._strays
         )
         self._remember(pid)
+        self.begun = True
+        self._on_begun()
 
     def _main_ended(self, main: Followed) -> None:
         self._end(main.exit_code if main.exit_code is not None else system.NOT_SEEN)

@@ -31,6 +31,8 @@ class Running(Protocol):
     def pid(self) -> int:
         """Of its first process; 0: not known, or not one of this machine."""
 
+    begun: bool
+    """Whether its start is over; until then it does not count as started, whatever its checks say."""
     adopted: bool
     """Whether it ran before this agent looked after it."""
     started_at: float
@@ -61,6 +63,8 @@ class Start:
     on_exit: OnExit
     remember: Callable[[int], None]
     """Called with the number of the process before its program begins."""
+    on_change: Callable[[], None] = lambda: None
+    """Called when what is started has begun."""
 
 
 class Driver(Protocol):
@@ -94,22 +98,28 @@ def _process(context: Context, memory: Memory, spawn: Any) -> Driver:
     return ProcessDriver(context, memory, spawn)
 
 
-def _unit(context: Context, _memory: Memory, _spawn: Any) -> Driver:
-    from watchkeeper.supervise.drivers.unit import UnitDriver
+def _unit(_context: Context, _memory: Memory, _spawn: Any) -> Driver:
+    from watchkeeper.supervise.drivers.polled import RemoteDriver
+    from watchkeeper.supervise.drivers.unit import Unit
 
-    return UnitDriver(context)
+    return RemoteDriver(Unit)
 
 
-def _windows(context: Context, _memory: Memory, _spawn: Any) -> Driver:
-    from watchkeeper.supervise.drivers.windows_service import WindowsDriver
+def _windows(_context: Context, _memory: Memory, _spawn: Any) -> Driver:
+    from watchkeeper.supervise.drivers.polled import RemoteDriver
+    from watchkeeper.supervise.drivers.windows_service import ServiceOfWindows
 
-    return WindowsDriver(context)
+    return RemoteDriver(ServiceOfWindows)
 
 
 def _container(context: Context, _memory: Memory, _spawn: Any) -> Driver:
-    from watchkeeper.supervise.drivers.container import ContainerDriver
+    from watchkeeper.life.hooks import Rank
+    from watchkeeper.supervise.drivers.container import Container, Engines
+    from watchkeeper.supervise.drivers.polled import RemoteDriver
 
-    return ContainerDriver(context)
+    engines = Engines()
+    context.hooks.add(Rank.EXPORT, "container engines", engines.close, 1.0)
+    return RemoteDriver(lambda name, spec: Container(name, spec, engines.at(spec.socket)))
 
 
 DRIVERS: dict[type[Service], Make] = {

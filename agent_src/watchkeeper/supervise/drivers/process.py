@@ -84,7 +84,7 @@ class ProcessDriver:
             from watchkeeper.supervise.forking import Forking
 
             limit_ = spec.start_timeout or PID_FILE_WAIT
-            running = Forking(child, spec, limit_, start.on_exit, start.remember, strays)
+            running = Forking(child, spec, limit_, start.on_exit, start.remember, strays, start.on_change)
         self._outputs[running] = output
         self._stop_by_command(running, name, spec)
         return running
