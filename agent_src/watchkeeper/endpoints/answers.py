@@ -22,7 +22,10 @@ _encode = msgspec.json.Encoder(enc_hook=str).encode
 
 
 class Refusal(Exception):  # noqa: N818 - it is an answer; an error is what a defect makes
-    """A request that is not carried out: one sentence, what to do about it, and what else the client can use."""
+    """A request that is not carried out: one sentence, what to do about it, and what else the client can use.
+
+    `close`: the connection ends with it.
+    """
 
     def __init__(
         self,
@@ -31,15 +34,19 @@ class Refusal(Exception):  # noqa: N818 - it is an answer; an error is what a de
         advice: str = "",
         *,
         headers: Mapping[str, str] | None = None,
+        close: bool = False,
         **details: Any,
     ) -> None:
         super().__init__(message)
-        self.status, self.advice, self.details = status, advice, details
+        self.status, self.advice, self.details, self.close = status, advice, details, close
         self.headers = dict(headers or {})
 
     def answer(self) -> web.Response:
         content = {"error": str(self)} | ({"advice": self.advice} if self.advice else {}) | self.details
-        return json(content, status=self.status, headers=self.headers)
+        made = json(content, status=self.status, headers=self.headers)
+        if self.close:
+            made.force_close()
+        return made
 
 
 def json(value: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:

@@ -144,9 +144,9 @@ class Connection(web.RequestHandler):
     ) -> web.StreamResponse:
         """C3. What fails in a handler never gets here: server.py answers for it."""
         self.places.dropped("malformed")
-        answer = Refusal(status, "this is no request that can be understood", "Speak HTTP/1.1.").answer()
-        answer.force_close()
-        return answer
+        return Refusal(
+            status, "this is no request that can be understood", "Speak HTTP/1.1.", close=True
+        ).answer()
 
     def log_exception(self, *args: object, **kw: object) -> None:
         """Nothing that a client can cause is logged here."""

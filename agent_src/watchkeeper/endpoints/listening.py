@@ -156,6 +156,7 @@ class Listening:
             connection,
             ssl=context,
             ssl_handshake_timeout=self.listener.tls.handshake_timeout,
+            ssl_shutdown_timeout=self.listener.tls.handshake_timeout,
         )
 
     def _came_to_nothing(self, error: Exception) -> None:

@@ -12,6 +12,7 @@ from watchkeeper.endpoints.answers import Refusal, json, json_with_tag, text
 from watchkeeper.endpoints.health import components, worst
 from watchkeeper.endpoints.site import Call
 from watchkeeper.events import Event
+from watchkeeper.explanation import explain
 from watchkeeper.status import AgentStatus, rfc3339
 
 EVENTS = 100
@@ -52,7 +53,8 @@ async def status(call: Call) -> web.Response:
         names = [_name_of(each) for each in _all(found, key.kind)]
         raise Refusal(404, f"there is no {key.kind} {key.name!r}{nearest(key.name, names)}", names=names)
     events = [_event(each) for each in call.site.context.events.of(key)]
-    return json_with_tag(call.request, msgspec.to_builtins(one) | {"kind": key.kind, "events": events})
+    more = {"kind": key.kind, "events": events} | explain(call.site.context, key)
+    return json_with_tag(call.request, msgspec.to_builtins(one) | more)
 
 
 async def events(call: Call) -> web.Response:

@@ -157,7 +157,7 @@ def _check_certificate(peer: Peer, route: Route) -> None:
             403,
             "the certificate of this connection has ended",
             "Connect again with a newer one.",
-            headers={"Connection": "close"},
+            close=True,
         )
 
 
