@@ -10,6 +10,10 @@ import sys
 
 from watchkeeper._version import __version__
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from watchkeeper.errors import AgentError
+
 VERSION_WORDS = (["--version"], ["version"])
 
 
@@ -19,6 +23,10 @@ def main(argv: list[str] | None = None) -> None:
     if arguments in VERSION_WORDS:
         print(f"watchkeeper {__version__}")
         sys.exit(0)
+    if arguments[:1] == ["service-run"]:  # Windows' service manager waits, and not for long
+        from watchkeeper.life.windows_service import main as serve
+
+        sys.exit(serve(arguments[1:]))
     sys.exit(_run(arguments))
 
 
@@ -29,15 +37,35 @@ def _run(arguments: list[str]) -> int:
 
     try:
         answer = watchkeeper.commands.execute(arguments)
+        for line in answer.lines or ():
+            print(line, flush=True)
+        if answer.text:
+            print(answer.text, file=sys.stderr if answer.to_stderr else sys.stdout)
+        sys.stdout.flush()
     except AgentError as error:
-        print(f"watchkeeper: {error}", file=sys.stderr)
-        if error.advice:
-            print(f"  {error.advice}", file=sys.stderr)
-        return error.exit_code
+        return _complain(error)
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        return 1
-    if answer.text:
-        print(answer.text, file=sys.stderr if answer.to_stderr else sys.stdout)
+        return _reader_has_gone()
+    except OSError as error:
+        from watchkeeper.life.resources import exhausted
+
+        return _complain(exhausted(error))
     return answer.exit_code
+
+
+def _complain(error: AgentError) -> int:
+    """One sentence, and what to do about it."""
+    print(f"watchkeeper: {error}", file=sys.stderr)
+    if error.advice:
+        print(f"  {error.advice}", file=sys.stderr)
+    return error.exit_code
+
+
+def _reader_has_gone() -> int:
+    """`watchkeeper events | head`: who reads has enough. Python would complain once more when it flushes at its end."""
+    import os
+
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return 0

@@ -16,11 +16,13 @@ from watchkeeper.endpoints.exposition import Exposition
 from watchkeeper.endpoints.site import Site
 from watchkeeper.errors import AgentError, ExitCode
 from watchkeeper.life.configuration import Configuration
+from watchkeeper.life.controls import Controls, Signals
 from watchkeeper.life.drain import Drain
 from watchkeeper.life.exit import LIMIT, leave_within
 from watchkeeper.life.hooks import Rank
 from watchkeeper.life.manager_link import ManagerLink
 from watchkeeper.life.notify import Notifier
+from watchkeeper.life.resources import raise_file_limit
 from watchkeeper.life.signals import StopRequests
 from watchkeeper.logs import configure, flush, get_logger
 from watchkeeper.manager import Manager
@@ -37,20 +39,36 @@ LAG_INTERVAL = 0.5
 CLOSE_LIMIT = 1.0
 
 
-def run_agent(config: str, listen: str | None, log_level: str | None, state_dir: str | None) -> int:
+def run_agent(
+    config: str,
+    listen: str | None,
+    log_level: str | None,
+    state_dir: str | None,
+    *,
+    notifier: Notifier | None = None,
+    controls: Controls | None = None,
+) -> int:
     """Run until a signal ends it; the exit code of errors.py.
+
+    Args:
+        config, listen, log_level, state_dir: the command line's.
+        notifier: who is told how it goes; None: systemd, if it has started this process.
+        controls: where "stop" and "reload" come from; None: signals, and this thread is the main one.
 
     Raises:
         AgentError: it could not be started.
     """
-    system.ignore_early_reload()
+    if controls is None:
+        system.ignore_early_reload()
     system.watch_children_by_pidfd()
+    raise_file_limit()
     configure(log_level or "info")
     state = state_dir or os.environ.get("STATE_DIRECTORY") or None
-    notifier = Notifier.taken_from(os.environ)
+    notifier = notifier or Notifier.taken_from(os.environ)
+    agent = Agent(config, listen, log_level, state, notifier, controls or Signals())
     try:
         with asyncio.Runner() as runner:
-            code = runner.run(Agent(config, listen, log_level, state, notifier).run())
+            code = runner.run(agent.run())
             last_resort = leave_within(LIMIT, code)
         last_resort.cancel()
         return code
@@ -71,6 +89,7 @@ class Agent:
         log_level: str | None,
         state_dir: str | None,
         notifier: Notifier | None = None,
+        controls: Controls | None = None,
     ) -> None:
         self._file = config
         self._listen = listen
@@ -84,6 +103,7 @@ class Agent:
         self._level_set: LogLevel | None = None
         self._workers = 0
         self._manager_link = ManagerLink(self._context, notifier or Notifier())
+        self._controls = controls or Signals()
 
     async def run(self) -> int:
         """Start, wait for a signal, stop."""
@@ -108,7 +128,7 @@ class Agent:
         self._store.prepare()
         link = self._manager_link
         configuration = Configuration(self._context, source, self._apply_settings, link)
-        system.handle_signals(asyncio.get_running_loop(), stop=requests.ask, reload=configuration.ask)
+        self._controls.attach(asyncio.get_running_loop(), stop=requests.ask, reload=configuration.ask)
         self._exposition.site.reload = configuration.ask
         changed = await configuration.first()
         settings = self._store.snapshot.settings

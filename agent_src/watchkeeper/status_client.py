@@ -1,50 +1,19 @@
-"""What `watchkeeper status` does: ask a running agent, and lay out its answer. Neither asyncio nor aiohttp is needed."""
+"""What an agent answers at /status, as a table for people."""
 
 from __future__ import annotations
 
-import http.client
-import urllib.error
-import urllib.request
+import re
 from collections.abc import Sequence
 
 import msgspec
 
+from watchkeeper.client.colours import Palette
+from watchkeeper.client.transport import ADVICE
 from watchkeeper.durations import format_duration
 from watchkeeper.errors import AgentUnreachableError
 from watchkeeper.status import AgentStatus
 
-TIMEOUT = 5.0
-ADVICE = "Start it with `watchkeeper run --config FILE`, or name its address with --url http://HOST:PORT."
-
-
-def fetch(url: str) -> bytes:
-    """The agent's /status.
-
-    Raises:
-        AgentUnreachableError: nobody answers, or somebody else does.
-    """
-    base = url.rstrip("/")
-    if not base.startswith(("http://", "https://")):
-        raise AgentUnreachableError(f"{url!r} is not an http address", "Write --url http://HOST:PORT.")
-    # A proxy from the environment has no business between this program and an agent.
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
-        with opener.open(f"{base}/status", timeout=TIMEOUT) as response:
-            answer: bytes = response.read()
-    except urllib.error.HTTPError as error:
-        error.close()
-        raise AgentUnreachableError(
-            f"{base} answers with status {error.code}: not an agent", ADVICE
-        ) from None
-    except urllib.error.URLError as error:
-        reason = getattr(error.reason, "strerror", None) or error.reason
-        raise AgentUnreachableError(f"no agent answers at {base}: {reason}", ADVICE) from None
-    except (OSError, ValueError, http.client.HTTPException) as error:
-        raise AgentUnreachableError(
-            f"no agent answers at {base}: {str(error) or type(error).__name__}", ADVICE
-        ) from None
-    decode(answer, base)
-    return answer
+Row = tuple[str, ...]
 
 
 def decode(answer: bytes, url: str) -> AgentStatus:
@@ -61,45 +30,54 @@ def decode(answer: bytes, url: str) -> AgentStatus:
         ) from None
 
 
-def table(answer: bytes) -> str:
-    """For people: one line for the agent, one per service, one per check."""
+def table(answer: bytes, palette: Palette | None = None) -> str:
+    """For people: one line for the agent, then a table for each kind."""
+    paint = palette or Palette()
     status = decode(answer, "this address")
-    lines = [f"watchkeeper {status.version}  pid {status.pid}  {status.state}  {_readiness(status)}"]
+    lines = [
+        f"watchkeeper {status.version}  pid {status.pid}  {paint.state(status.state)}  {_readiness(status)}"
+    ]
     if status.config.last_reload_error:
         lines.append(
             f"configuration: the newest was refused, generation {status.config.generation} is in force"
         )
         lines += [f"  {problem}" for problem in status.config.problems or [status.config.last_reload_error]]
-    services = [
+    if status.config.needs_restart:
+        lines.append(f"changed, and in force after a restart: {', '.join(status.config.needs_restart)}")
+    for head, rows in _tables(status, paint):
+        lines += ["", *_columns(head, rows)] if rows else []
+    return "\n".join(lines)
+
+
+def _tables(status: AgentStatus, paint: Palette) -> list[tuple[Row, list[Row]]]:
+    services: list[Row] = [
         (
             service.name,
-            service.state,
+            paint.state(service.state),
             "yes" if service.ready else "no",
             str(service.pid or "-"),
             str(service.restarts),
             _next(service.next_try_in),
-            service.why,
+            _first_line(service.why),
         )
         for service in status.services
     ]
-    checks = [
-        (
-            check.name,
-            check.role,
-            check.state,
-            _next(check.next_try_in),
-            check.why.splitlines()[0] if check.why else "",
-        )
+    checks: list[Row] = [
+        (check.name, check.role, paint.state(check.state), _next(check.next_try_in), _first_line(check.why))
         for check in status.checks
     ]
-    if services:
-        lines += [
-            "",
-            *_columns(("SERVICE", "STATE", "READY", "PID", "RESTARTS", "NEXT TRY", "WHY"), services),
-        ]
-    if checks:
-        lines += ["", *_columns(("CHECK", "ROLE", "STATE", "NEXT LOOK", "WHY"), checks)]
-    return "\n".join(lines)
+    objects: list[Row] = [
+        (each.kind, each.name, paint.state(each.state), _first_line(each.why)) for each in status.objects
+    ]
+    return [
+        (("SERVICE", "STATE", "READY", "PID", "RESTARTS", "NEXT TRY", "WHY"), services),
+        (("CHECK", "ROLE", "STATE", "NEXT LOOK", "WHY"), checks),
+        (("KIND", "NAME", "STATE", "WHY"), objects),
+    ]
+
+
+def _first_line(text: str) -> str:
+    return text.splitlines()[0] if text else ""
 
 
 def _readiness(status: AgentStatus) -> str:
@@ -110,9 +88,18 @@ def _next(seconds: float | None) -> str:
     return "-" if seconds is None else f"in {format_duration(seconds)}"
 
 
+_PAINT = re.compile(r"\x1b\[[0-9]*m")
+
+
+def _width(cell: str) -> int:
+    return len(_PAINT.sub("", cell))
+
+
 def _columns(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(row[index]) for row in (head, *rows)) for index in range(len(head))]
+    widths = [max(_width(row[index]) for row in (head, *rows)) for index in range(len(head))]
     return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        "  ".join(
+            cell + " " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True)
+        ).rstrip()
         for row in (head, *rows)
     ]

@@ -1,0 +1,1 @@
+"""The commands that speak to a running agent. Neither asyncio nor aiohttp is needed here."""
