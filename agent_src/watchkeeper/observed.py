@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
-from watchkeeper.checks import Outcome
+from watchkeeper.checks import Memory, Outcome
 from watchkeeper.checks.gate import Gate, Verdict
 from watchkeeper.config.model import AnyCheck, Role
 from watchkeeper.config.snapshot import BoundCheck, Key, Snapshot
@@ -20,7 +20,7 @@ STANDALONE = 0
 """The instance of a check that belongs to no service: it is always there, and always the same."""
 
 
-@dataclass
+@dataclass(slots=True)
 class CheckRecord:
     """What is known of one check."""
 
@@ -33,14 +33,27 @@ class CheckRecord:
     unread: bool = False
     """Whether the last outcome has not been taken by the gate yet."""
     next_due: float = 0.0
-    """The loop's clock."""
+    """The loop's clock, as for `slot`."""
+    slot: float = 0.0
+    """When the next look would be due without jitter."""
     since: float = 0.0
     """When the verdict last changed, in seconds since the epoch; `last_run` likewise."""
     last_run: float | None = None
+    memory: Memory = field(default_factory=dict)
+    """What the probe keeps from one look to the next."""
 
     @property
     def spec(self) -> AnyCheck:
         return self.bound.spec
+
+    @property
+    def role(self) -> str:
+        return self.bound.spec.role.value
+
+    @property
+    def kind(self) -> str:
+        """The check's type, as it is written."""
+        return str(type(self.bound.spec).__struct_config__.tag)
 
 
 @dataclass

@@ -74,6 +74,7 @@ def check_status(name: str, record: CheckRecord, observed: Observed) -> CheckSta
         last_run=None if record.last_run is None else rfc3339(record.last_run),
         last_error=outcome.detail if outcome and not outcome.success else None,
         next_try_in=None if idle else round(max(0.0, record.next_due - now), 3),
+        outcome=outcome.word.value if outcome else "",
     )
 
 

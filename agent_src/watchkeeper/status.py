@@ -39,6 +39,8 @@ class CheckStatus(Struct, kw_only=True):
     last_run: str | None
     last_error: str | None
     next_try_in: float | None
+    outcome: str = ""
+    """The last look's word: ok, warning, bad_status, unreachable, failed or error; empty before the first."""
 
 
 class ObjectStatus(Struct, kw_only=True):

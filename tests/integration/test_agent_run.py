@@ -239,9 +239,7 @@ def test_hanging_checks_delay_nobody(start: Start) -> None:
 
         def runs() -> bool:
             return (
-                _value(
-                    agent.get("/metrics")[1], 'watchkeeper_check_runs_total{check="quick",outcome="success"}'
-                )
+                _value(agent.get("/metrics")[1], 'watchkeeper_check_runs_total{check="quick",outcome="ok"}')
                 >= 10
             )
 
@@ -266,7 +264,13 @@ def test_exec_checks(start: Start) -> None:
             "checks": {
                 "good": {**common, "command": [sys.executable, "-c", "print('fine')"]},
                 "noisy": {**common, "command": [sys.executable, "-c", noisy], "output_limit": 100},
-                "hang": {**common, "command": [sys.executable, "-c", hang], "timeout": "1s", "period": "60s"},
+                "hang": {
+                    **common,
+                    "command": [sys.executable, "-c", hang],
+                    "timeout": "1s",
+                    "period": "60s",
+                    "splay": 0,
+                },
                 "absent": {**common, "command": ["/no/such/program"]},
             }
         }

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from watchkeeper.checks import Outcome
+from watchkeeper.checks import Memory, Outcome
 from watchkeeper.checks.gate import Verdict
 from watchkeeper.config.load import parse
 from watchkeeper.config.model import AnyCheck
@@ -66,11 +66,11 @@ class World:
         self.looks: list[tuple[float, str]] = []
         self.look = look
         self.services = ServiceReconciler(context)
-        checks = CheckReconciler(context, self._look)
+        checks = CheckReconciler(context, self._look, fresh=False)
         reconcilers: dict[Kind, Reconciler] = {Kind.SERVICE: self.services, Kind.CHECK: checks}
         self.worker = asyncio.create_task(work(self.queue, reconcilers, self.metrics, lambda _key: None))
 
-    async def _look(self, spec: AnyCheck) -> Outcome:
+    async def _look(self, spec: AnyCheck, _memory: Memory) -> Outcome:
         name = next(name for name, bound in self.store.snapshot.checks.items() if bound.spec is spec)
         self.looks.append((asyncio.get_running_loop().time(), name))
         return await self.look(spec)

@@ -10,6 +10,10 @@ Rules (kubernetes pkg/kubelet/prober/worker.go):
     G5  A new instance begins with G1.
     G6  What does not run is not ready; liveness and startup have nothing to say about it.
     G7  A startup check that has passed is not made again for this instance.
+    G8  With a failure_window of Y, the failures of G2 need not be in a row but among the last Y outcomes, and the verdict
+        turns to success only when they are not (monit's `X times within Y cycles`). A new instance and a hold empty the
+        window.
+    G9  A check that restarts nothing is never on hold: it goes on looking, whatever its role.
 """
 
 from __future__ import annotations
@@ -31,18 +35,23 @@ class Verdict(enum.StrEnum):
 INITIAL = {Role.READINESS: Verdict.FAILURE, Role.LIVENESS: Verdict.SUCCESS, Role.STARTUP: Verdict.UNKNOWN}
 
 
-@dataclass
+@dataclass(slots=True)
 class Gate:
     """The verdict of one check on one instance of its target."""
 
     role: Role
     success_threshold: int
     failure_threshold: int
+    window: int = 0
+    holds: bool = True
+    """Whether a failure is acted upon, and nothing more is asked until then."""
     instance: int = -1
     verdict: Verdict = Verdict.UNKNOWN
     on_hold: bool = False
     run: int = 0
     """How many outcomes in a row were the same; positive for successes, negative for failures."""
+    recent: int = 0
+    """The outcomes in the window, one bit each: 1 a failure, the lowest bit the last one."""
 
     def __post_init__(self) -> None:
         self.verdict = INITIAL[self.role]  # G1
@@ -52,31 +61,34 @@ class Gate:
         self.instance = instance
         self.verdict = INITIAL[self.role]  # G5
         self.on_hold = False
-        self.run = 0
+        self.run = self.recent = 0
 
     def observe(self, success: bool | None) -> bool:
         """Take one outcome, None for an internal error; whether the verdict changed."""
         if success is None or self.on_hold:  # G3, G4
             return False
-        if success:
-            self.run = max(self.run, 0) + 1
-            reached = self.run >= self.success_threshold
-        else:
-            self.run = min(self.run, 0) - 1
-            reached = -self.run >= self.failure_threshold
-        if not reached:  # G2
+        self.run = max(self.run, 0) + 1 if success else min(self.run, 0) - 1
+        self.recent = ((self.recent << 1) | (not success)) & ((1 << self.window) - 1)
+        if not self._reached(success):  # G2
             return False
         verdict = Verdict.SUCCESS if success else Verdict.FAILURE
         changed, self.verdict = verdict is not self.verdict, verdict
-        if verdict is Verdict.FAILURE and self.role is not Role.READINESS:
-            self.on_hold, self.run = True, 0  # G4
+        if verdict is Verdict.FAILURE and self.holds and self.role is not Role.READINESS:
+            self.on_hold, self.run, self.recent = True, 0, 0  # G4, G8, G9
         return changed
+
+    def _reached(self, success: bool) -> bool:
+        """Whether there are enough outcomes of this kind."""
+        if not self.window:
+            return self.run >= self.success_threshold if success else -self.run >= self.failure_threshold
+        enough = self.recent.bit_count() >= self.failure_threshold  # G8
+        return enough if not success else not enough and self.run >= self.success_threshold
 
     def not_running(self) -> None:
         """The target does not run."""
         if self.role is Role.READINESS:
             self.verdict = Verdict.FAILURE  # G6
-        self.run = 0
+        self.run = self.recent = 0
 
     @property
     def finished(self) -> bool:

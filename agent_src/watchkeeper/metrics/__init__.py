@@ -67,7 +67,17 @@ class Metrics:
         self.check_success = gauge(
             "check_success", "Verdict: 1 success, 0 failure or not yet known.", "check", "role"
         )
-        self.check_duration = self.histogram("check_duration_seconds", "How long a check took.", "check")
+        self.check_level = gauge(
+            "check_level", "The last look: 0 ok, 1 warning, 2 critical, 3 not known.", "check"
+        )
+        self.check_last_duration = gauge(
+            "check_last_duration_seconds", "How long the last look took.", "check"
+        )
+        # Names from the configuration, as many as there are checks: no limit has to protect anybody from them.
+        for family in (self.check_runs, self.check_success, self.check_level, self.check_last_duration):
+            family.unlimited()
+        # By type of check: nine buckets for each of a thousand checks would be most of what the agent says.
+        self.check_duration = self.histogram("check_duration_seconds", "How long a look took.", "type")
         self.service_state = gauge(
             "service_state", "1 for the state that a service is in.", "service", "state"
         )
@@ -138,6 +148,10 @@ class Metrics:
         if found is not None:
             self.registry.unregister(found)
 
+    def size(self, name: str) -> int:
+        """How many series a family has."""
+        return len(self._families.get(name, ()))
+
     def drop(self, name: str, label: str, value: str) -> None:
         """Take out every series of a family in which a label has that value: what it speaks of is gone."""
         if name in self._families:
@@ -175,7 +189,12 @@ class Metrics:
 
     def remove(self, label: str, name: str) -> None:
         """Take out every series of a check or a service that is no longer configured."""
-        of_check: tuple[Family[Any], ...] = (self.check_runs, self.check_success, self.check_duration)
+        of_check: tuple[Family[Any], ...] = (
+            self.check_runs,
+            self.check_success,
+            self.check_level,
+            self.check_last_duration,
+        )
         of_service: tuple[Family[Any], ...] = (self.service_state, self.restarts, self.exits)
         for family in of_check if label == "check" else of_service:
             family.drop(label, name)

@@ -6,14 +6,15 @@ has the constant part of its line ready. There are no locks: families belong to 
 measured is handed over to it.
 
 Rules:
-    F1  A metric has at most `limits.series` series. What would be a further one goes to the series whose labels are all
-        `overflow`, and is counted.
+    F1  A metric has at most `limits.series` series, unless it is `unlimited`. What would be a further one goes to the
+        series whose labels are all `overflow`, and is counted.
     F2  Counters do not fall, except for those that mirror somebody else's (`replace`).
     F3  A label's value is any text; what is no Unicode becomes `?`.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -81,6 +82,10 @@ class Family(Generic[T]):
         """The series with these values, in the order of the names or by name; it is made when it is not there."""
         found = self._series.get(values)  # type: ignore[arg-type]
         return found if found is not None else self._find(self._key(values, named))
+
+    def unlimited(self) -> None:
+        """Its labels are names of the configuration, which bounds them: F1 does not hold for it."""
+        self._limits = Limits(sys.maxsize)
 
     @property
     def only(self) -> T:

@@ -11,7 +11,7 @@ import pytest_asyncio
 from aiohttp import web
 
 from watchkeeper import checks
-from watchkeeper.checks import Outcome, look
+from watchkeeper.checks import Memory, Outcome, look
 from watchkeeper.config.model import HttpCheck, TcpCheck
 from watchkeeper.errors import ErrorClass
 
@@ -58,7 +58,12 @@ async def server() -> AsyncIterator[str]:
         # Redirects: to the same host they are followed, to another one they are the answer, in a circle they fail.
         ("/to?u=/status/200", {}, True, "status 200"),
         ("/to?u=/status/500", {}, False, "status 500"),
-        ("/to?u=http://elsewhere.invalid/", {}, True, "status 302"),
+        (
+            "/to?u=http://elsewhere.invalid/",
+            {},
+            True,
+            "status 302, a redirect to another host, which is not followed",
+        ),
         ("/to?u=/to?u=/to", {"status": (302,)}, True, "status 302"),
         ("/echo", {"method": "HEAD", "headers": {"X-A": "b"}}, True, "status 200"),
         ("/echo", {}, False, "status 418"),
@@ -124,7 +129,7 @@ async def test_tcp() -> None:
     assert (outcome.success, outcome.detail) == (False, f"127.0.0.1:{port}: Connection refused")
 
 
-def use(monkeypatch: pytest.MonkeyPatch, probe: Callable[[Any], Any]) -> None:
+def use(monkeypatch: pytest.MonkeyPatch, probe: Callable[[Any, Memory], Any]) -> None:
     monkeypatch.setitem(checks.PROBES, TcpCheck, lambda: probe)
 
 
@@ -134,7 +139,7 @@ async def test_the_deadline_holds_against_a_probe_that_does_not_end(monkeypatch:
     """Even one that ignores its cancellation costs no more than its timeout."""
     cancelled = []
 
-    async def stubborn(_spec: TcpCheck) -> Outcome:
+    async def stubborn(_spec: TcpCheck, _memory: Memory) -> Outcome:
         try:
             await asyncio.sleep(1000)
         except asyncio.CancelledError:
@@ -160,7 +165,7 @@ async def test_the_deadline_holds_against_a_probe_that_does_not_end(monkeypatch:
 async def test_a_defect_of_a_probe_is_no_failure_of_the_target(monkeypatch: pytest.MonkeyPatch) -> None:
     """It says nothing (G3)."""
 
-    async def broken(_spec: TcpCheck) -> Outcome:
+    async def broken(_spec: TcpCheck, _memory: Memory) -> Outcome:
         raise KeyError("defect")
 
     use(monkeypatch, broken)
@@ -174,7 +179,7 @@ async def test_a_cancelled_look_cancels_its_probe(monkeypatch: pytest.MonkeyPatc
     """A check that is removed leaves nothing running."""
     ended = asyncio.Event()
 
-    async def slow(_spec: TcpCheck) -> Outcome:
+    async def slow(_spec: TcpCheck, _memory: Memory) -> Outcome:
         try:
             await asyncio.Event().wait()
         finally:

@@ -266,13 +266,13 @@ def test_metrics_of_what_is_gone_are_gone() -> None:
     metrics = Metrics()
     for name in ("a", "b"):
         metrics.check_runs.labels(name, "success").inc()
-        metrics.check_duration.labels(name).observe(1)
+        metrics.check_last_duration.labels(name).set(1)
         metrics.service_state.labels(name, "running").set(1)
     metrics.remove("check", "a")
     metrics.remove("service", "b")
     value = metrics.registry.get_sample_value
     assert value("watchkeeper_check_runs_total", {"check": "a", "outcome": "success"}) is None
-    assert value("watchkeeper_check_duration_seconds_count", {"check": "a"}) is None
+    assert value("watchkeeper_check_last_duration_seconds", {"check": "a"}) is None
     assert value("watchkeeper_check_runs_total", {"check": "b", "outcome": "success"}) == 1
     assert value("watchkeeper_service_state", {"service": "a", "state": "running"}) == 1
     assert value("watchkeeper_service_state", {"service": "b", "state": "running"}) is None
