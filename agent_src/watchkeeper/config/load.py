@@ -83,7 +83,10 @@ def assemble(
             whole = over(whole, beside(parts, layer.source), layer.sections)
     config = decode(whole, Config, references)
     if config is None:
-        ordered = sorted(whole.problems, key=lambda each: (each.position.file, each.position))
+        placed = (
+            each if each.position.file else each.within(whole.file or origin) for each in whole.problems
+        )
+        ordered = sorted(placed, key=lambda each: (each.position.file, each.position))
         raise ConfigInvalidError(origin, tuple(each.render(origin) for each in ordered), tuple(ordered))
     return Loaded(config, tuple(fragments), digest(fragments, layers), origin, frozenset(references.files))
 

@@ -126,7 +126,7 @@ def test_a_missing_file(capsys: pytest.CaptureFixture[str], tmp_path: Path, comm
     done = subprocess.run(program, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == ExitCode.CONFIG_UNREADABLE
     assert (
-        done.stderr == f"watchkeeper: there is no file {missing}\n  Name an existing file after --config.\n"
+        done.stderr == f"watchkeeper: there is no file {missing}\n  Name an existing file or folder.\n"
     )
 
 
