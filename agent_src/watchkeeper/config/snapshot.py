@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any, NamedTuple, cast
 
@@ -77,11 +78,17 @@ class Snapshot:
 
     def checks_of(self, service: str, role: Role | None = None) -> dict[str, AnyCheck]:
         """The checks of one service, by their full names."""
-        return {
-            name: bound.spec
-            for name, bound in self.checks.items()
-            if bound.service == service and role in (None, bound.spec.role)
-        }
+        own = self._checks_by_service.get(service, {})
+        return {name: spec for name, spec in own.items() if role in (None, spec.role)}
+
+    @cached_property
+    def _checks_by_service(self) -> Mapping[str, Mapping[str, AnyCheck]]:
+        """Every look at a service's check asks for its siblings: one pass over all checks has to do for all of them."""
+        found: dict[str, dict[str, AnyCheck]] = {}
+        for name, bound in self.checks.items():
+            if bound.service is not None:
+                found.setdefault(bound.service, {})[name] = bound.spec
+        return found
 
     def keys(self) -> set[Key]:
         """Every key that something is wanted for."""
