@@ -11,6 +11,7 @@ from watchkeeper.config.intake import Intake
 from watchkeeper.config.snapshot import Key, Snapshot
 from watchkeeper.config.store import Store
 from watchkeeper.events import Events
+from watchkeeper.faults.state import Faults
 from watchkeeper.life.hooks import Hooks
 from watchkeeper.metrics import Metrics
 from watchkeeper.observed import ObjectRecord, Observed, wall_clock
@@ -47,9 +48,14 @@ class Context:
     chance: Callable[[], float] = random.random
     """A number from 0 to 1: jitter and splay; a test has its own."""
 
+    reporters: dict[str, Any] = field(default_factory=dict)
+    """Sources that want to hear what became of their documents, by their names."""
+
     def __post_init__(self) -> None:
         self.tasks = Tasks(self.metrics)
+        self.faults = Faults(self.metrics, self.chance)
         self.intake = Intake(self.store, self.metrics, self.add)
+        self.http.attach(lambda: self.snapshot.config.outbound, self.metrics, self.directory.of)
 
     @property
     def snapshot(self) -> Snapshot:

@@ -51,12 +51,33 @@ def _sources(context: Context) -> Reconciler:
     return SourceReconciler(context)
 
 
+def _service_checks(context: Context) -> Reconciler:
+    from watchkeeper.reconcilers.servicechecks import ServiceCheckReconciler
+
+    return ServiceCheckReconciler(context)
+
+
+def _collectors(context: Context) -> Reconciler:
+    from watchkeeper.reconcilers.collectors import CollectorReconciler
+
+    return CollectorReconciler(context)
+
+
+def _faults(context: Context) -> Reconciler:
+    from watchkeeper.reconcilers.faults import FaultReconciler
+
+    return FaultReconciler(context)
+
+
 RECONCILERS: dict[Kind, Callable[[Context], Reconciler]] = {
     Kind.SOURCE: _sources,
     Kind.OUTPUT: _outputs,
     Kind.LISTENER: _listeners,
+    Kind.FAULTS: _faults,
     Kind.SERVICE: _services,
     Kind.CHECK: _checks,
+    Kind.SERVICE_CHECK: _service_checks,
+    Kind.COLLECTOR: _collectors,
     Kind.REGISTRATION: _registrations,
     Kind.DISCOVERY: _discovery,
 }

@@ -71,19 +71,21 @@ class Agent:
             time.sleep(0.02)
         pytest.fail(f"{what} did not come; the agent wrote:\n{self.log.read_text()}")
 
-    def message(self, text: str) -> dict[str, Any]:
-        """The first log line that contains a text."""
+    def message(self, text: str, *, exactly: bool = False) -> dict[str, Any]:
+        """The first log line whose message contains a text, or is that text."""
 
         def find() -> dict[str, Any] | None:
             whole = self.log.read_text().rpartition("\n")[0].splitlines()
-            return next((line for line in map(json.loads, whole) if text in line["message"]), None)
+            lines = (json.loads(line) for line in whole)
+            fits = (lambda said: said == text) if exactly else (lambda said: text in said)
+            return next((line for line in lines if fits(line["message"])), None)
 
         line: dict[str, Any] = self.wait(find, f"a line with {text!r}")
         return line
 
     @property
     def url(self) -> str:
-        return f"http://{self.message('listening')['address']}"
+        return f"http://{self.message('listening', exactly=True)['address']}"
 
     def get(self, path: str) -> tuple[int, str]:
         try:

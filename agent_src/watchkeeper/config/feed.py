@@ -21,7 +21,7 @@ from collections.abc import Callable
 from watchkeeper.config.intake import origin_of
 from watchkeeper.config.schema.sources import Source
 from watchkeeper.config.snapshot import Key
-from watchkeeper.config.sources import Fetched, FragmentSource, SourceError
+from watchkeeper.config.sources import Fetched, FragmentSource, Reporting, SourceError
 from watchkeeper.context import Context
 from watchkeeper.errors import AgentError, ConfigInvalidError, ErrorClass
 from watchkeeper.logs import get_logger
@@ -65,6 +65,8 @@ class Feed:
     async def run(self) -> None:
         """Until it is cancelled."""
         source = self._make()
+        if isinstance(source, Reporting):
+            source.attach(self._context, self._key.name)
         try:
             while True:
                 try:

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, cast
 
 from watchkeeper.config.model import AgentSettings, AnyCheck, AnyService, Config, Role, service_spec
+from watchkeeper.config.schema.collectors import effective
 
 
 class Kind(enum.StrEnum):
@@ -27,6 +28,7 @@ class Kind(enum.StrEnum):
     DISCOVERY = "discovery"
     ALERT = "alert"
     JOB = "job"
+    SERVICE_CHECK = "servicecheck"
 
 
 class Key(NamedTuple):
@@ -114,7 +116,7 @@ SECTIONS: dict[Kind, Callable[[Config], Mapping[str, Any]]] = {
     Kind.FAULTS: lambda config: {"faults": config.faults} if config.faults.enabled else {},
     Kind.SERVICE: _services,
     Kind.CHECK: _checks,
-    Kind.COLLECTOR: lambda config: config.collectors,
+    Kind.COLLECTOR: lambda config: effective(config.collectors),
     Kind.REGISTRATION: lambda config: config.registrations,
     Kind.DISCOVERY: lambda config: config.discovery,
     Kind.ALERT: lambda config: config.alerts,

@@ -8,11 +8,20 @@ good copy and backing off after an error are not its business.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from watchkeeper.config.fragments import Fetched, Fragment
-from watchkeeper.config.schema.sources import ConsulSource, EtcdSource, FileSourceSpec, HttpSource
+from watchkeeper.config.schema.sources import (
+    ConsulSource,
+    EtcdSource,
+    FileSourceSpec,
+    HttpSource,
+    KubernetesSource,
+)
 from watchkeeper.outbound.client import Client
+
+if TYPE_CHECKING:
+    from watchkeeper.context import Context
 
 
 class SourceError(Exception):
@@ -47,7 +56,15 @@ class FragmentSource(Protocol):
         """Let go of connections."""
 
 
-__all__ = ["SOURCES", "Fetched", "Fragment", "FragmentSource", "SourceError"]
+@runtime_checkable
+class Reporting(Protocol):
+    """A source that wants to write back what became of its documents."""
+
+    def attach(self, context: Context, name: str) -> None:
+        """The agent that it is a source of, and what it is called there; before the first `fetch`."""
+
+
+__all__ = ["SOURCES", "Fetched", "Fragment", "FragmentSource", "Reporting", "SourceError"]
 
 
 def _http(spec: HttpSource, http: Client) -> FragmentSource:
@@ -74,10 +91,17 @@ def _etcd(spec: EtcdSource, http: Client) -> FragmentSource:
     return EtcdKeys(spec, http)
 
 
+def _kubernetes(spec: KubernetesSource, http: Client) -> FragmentSource:
+    from watchkeeper.config.sources.kubernetes import ServiceChecks
+
+    return ServiceChecks(spec, http)
+
+
 SOURCES: dict[type, Callable[[Any, Client], FragmentSource]] = {
     HttpSource: _http,
     FileSourceSpec: _file,
     ConsulSource: _consul,
     EtcdSource: _etcd,
+    KubernetesSource: _kubernetes,
 }
 """From the struct in `sources:` to what reads it; the functions import their module when they are called."""
