@@ -58,9 +58,20 @@ async def log_level(call: Call) -> web.Response:
     return json({"level": level})
 
 
-async def faults(_call: Call) -> web.Response:
-    """PUT /control/faults {"enabled": BOOL}: the switch."""
-    raise Refusal(404, "no faults are configured", "Write a section `faults` with enabled: true.")
+async def faults(call: Call) -> web.Response:
+    """PUT /control/faults {"enabled": BOOL}: the switch; what a section of the configuration allows, and no more."""
+    context = call.site.context
+    wanted = body_of(call, ("enabled",)).get("enabled")
+    if not isinstance(wanted, bool):
+        raise Refusal(400, "`enabled` is true or false", 'Send {"enabled": false}.')
+    if wanted and not context.faults.settings.enabled:
+        raise Refusal(
+            409, "the configuration allows no faults", "Write a section `faults` with enabled: true."
+        )
+    on = context.faults.switch(on=wanted)
+    context.add(Key(Kind.FAULTS, Kind.FAULTS.value))
+    journal.warning(f"faults are switched {'on' if wanted else 'off'}", by=call.peer.who)
+    return json({"enabled": on, "left": round(context.faults.left, 1)})
 
 
 def body_of(call: Call, known: tuple[str, ...]) -> dict[str, Any]:

@@ -118,6 +118,10 @@ class Endpoints:
             of_request(request.headers.get),
         ):
             body = await _body(request, limits.body) if route.method != "GET" else b""
+            if self.site.context.faults.on:
+                from watchkeeper.endpoints.breaking import break_it
+
+                await break_it(self.site.context.faults, request, peer)
             return await route.handler(Call(self.site, request, peer, rest, body))
 
     def _check_rate(self, connection: Connection, peer: Peer, route: Route, limits: ListenerLimits) -> None:
