@@ -102,6 +102,8 @@ class ConsulServer:
         self.requests: list[tuple[str, str]] = []
         self.history: list[str] = []
         """What happened, in words: `register web-1`, `web-1:ready critical`, `deregister web-1`."""
+        self._epoch = 0
+        """Grows when the index goes backwards: held-back answers go out, as Consul's do when its state is replaced."""
         self._port = port
         self._changed = asyncio.Event()
         self._ready = threading.Event()
@@ -134,6 +136,7 @@ class ConsulServer:
 
         def back() -> None:
             self.index = index
+            self._epoch += 1
             self._wake()
 
         self._call(back)
@@ -151,6 +154,10 @@ class ConsulServer:
     def break_down(self, **faults: Any) -> None:
         """From now on, this goes wrong; without arguments nothing does."""
         self._call(lambda: setattr(self, "faults", Faults(**faults)))
+
+    def hurry(self, speed: float) -> None:
+        """Let time go faster; what has been waiting has been waiting longer."""
+        self._call(lambda: setattr(self, "speed", speed))
 
     def service(self, identity: str) -> dict[str, Any] | None:
         """A service as it was registered; None: there is none."""
@@ -326,9 +333,10 @@ class ConsulServer:
         """Hold the answer back until the index is beyond the one asked with, or the wait is over."""
         index = int(request.query.get("index", "0"))
         wait = min(go_seconds(request.query.get("wait", "5m")), 600)
+        epoch = self._epoch
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(wait):
-                while index and self.index <= index:
+                while index and self.index <= index and self._epoch == epoch:
                     await self._changed.wait()
 
     def _answer(self, content: Any, status: int = 200) -> web.Response:
