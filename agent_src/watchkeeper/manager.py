@@ -69,17 +69,10 @@ def _faults(context: Context) -> Reconciler:
     return FaultReconciler(context)
 
 
-def _faults(context: Context) -> Reconciler:
-    from watchkeeper.reconcilers.faults import FaultReconciler
-
-    return FaultReconciler(context)
-
-
 RECONCILERS: dict[Kind, Callable[[Context], Reconciler]] = {
     Kind.SOURCE: _sources,
     Kind.OUTPUT: _outputs,
     Kind.LISTENER: _listeners,
-    Kind.FAULTS: _faults,
     Kind.FAULTS: _faults,
     Kind.SERVICE: _services,
     Kind.CHECK: _checks,
