@@ -6,7 +6,7 @@ prometheus_client. The result is byte for byte that of prometheus_client's gener
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, cast
 
 from prometheus_client import CollectorRegistry, exposition
@@ -40,9 +40,13 @@ class Registry(CollectorRegistry):
 
 def render(registry: Registry, openmetrics: bool = False) -> bytes:
     """Everything in the registry, in text format 0.0.4 or OpenMetrics 1.0.0. A collector that fails is left out."""
-    lines: list[str] = []
+    return "".join(pieces(registry, openmetrics)).encode()
+
+
+def pieces(registry: Registry, openmetrics: bool = False) -> Iterator[str]:
+    """The same, one collector at a time, so that others can have a turn in between."""
     for collector in list(registry.collectors):
-        written = len(lines)
+        lines: list[str] = []
         try:
             if isinstance(collector, Family):
                 _own(lines, collector, openmetrics)
@@ -51,11 +55,11 @@ def render(registry: Registry, openmetrics: bool = False) -> bytes:
         except Exception as error:
             if registry.failed is None:
                 raise
-            del lines[written:]
             registry.failed(collector, error)
+        else:
+            yield "".join(lines)
     if openmetrics:
-        lines.append(END)
-    return "".join(lines).encode()
+        yield END
 
 
 def _own(lines: list[str], family: Family[Any], openmetrics: bool) -> None:
