@@ -15,6 +15,8 @@ from watchkeeper.jsonpath import Step, parse_path, values_at
 class Expectations:
     """The rules of one check, ready to be applied."""
 
+    __slots__ = ("_headers", "_json", "_unwanted", "_wanted", "of_body")
+
     def __init__(self, spec: HttpCheck) -> None:
         self._headers = [(name.lower(), name, re.compile(text)) for name, text in spec.expect_headers.items()]
         self._wanted = re.compile(spec.expect_body) if spec.expect_body else None
