@@ -52,15 +52,33 @@ def _run(arguments: list[str]) -> int:
         from watchkeeper.life.resources import exhausted
 
         return _complain(exhausted(error))
+    except Exception:
+        trace = _without_secrets()
+        if not trace:
+            raise
+        sys.stderr.write(trace)
+        return 1
     return answer.exit_code
 
 
 def _complain(error: AgentError) -> int:
     """One sentence, and what to do about it."""
-    print(f"watchkeeper: {error}", file=sys.stderr)
+    from watchkeeper import redact
+
+    print(f"watchkeeper: {redact.text(str(error))}", file=sys.stderr)
     if error.advice:
         print(f"  {error.advice}", file=sys.stderr)
     return error.exit_code
+
+
+def _without_secrets() -> str:
+    """The traceback of a defect, when Python's own would say a secret; else nothing."""
+    import traceback
+
+    from watchkeeper import redact
+
+    trace = traceback.format_exc()
+    return redact.text(trace) if redact.found(trace) else ""
 
 
 def _reader_has_gone() -> int:

@@ -13,6 +13,12 @@ Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 NODE_LIMIT = 200_000
 
 
+MISREAD = (
+    "this value is not what its form promises; put text that begins with ! & * or looks like a date in quotes"
+)
+"""Said instead of the parser's own words where these repeat the value: it may be a secret that was not put in quotes."""
+
+
 class _TooManyNodesError(Exception):
     """Aliases that multiply each other: the text is small, what it stands for is not."""
 
@@ -40,9 +46,15 @@ def read_yaml(text: str) -> Document:
 def _syntax_problem(error: yaml.YAMLError) -> Problem:
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
     parts = (getattr(error, "context", None), getattr(error, "problem", None))
-    message = ", ".join(part for part in parts if part) or str(error).splitlines()[0]
+    message = ", ".join(part for part in parts if part) or type(error).__name__
+    message = MISREAD if _names_a_value(message) else message
     position = Position(mark.line + 1, mark.column + 1) if mark else Position(1, 1)
     return Problem(position, (), f"not YAML: {message}")
+
+
+def _names_a_value(message: str) -> bool:
+    """Whether the parser repeats an alias, an anchor, a tag or a handle."""
+    return any(word in message for word in ("alias", "anchor", "tag", "constructor"))
 
 
 class _Walk:
@@ -115,9 +127,8 @@ class _Walk:
         """Text, a number, true, false or nothing; a date stays the text it was written as."""
         try:
             value = self.loader.construct_object(node)
-        except (yaml.YAMLError, ValueError, OverflowError) as error:
-            reason = getattr(error, "problem", None) or str(error)
-            self.problem(_position(node), path, f"{reason}")
+        except (yaml.YAMLError, ValueError, OverflowError, LookupError, AttributeError):
+            self.problem(_position(node), path, MISREAD)
             return None
         if value is None or isinstance(value, (str, bool, int, float)):
             return value

@@ -10,6 +10,8 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from watchkeeper import redact
+
 COMMON = {
     "Server": "watchkeeper",
     "Cache-Control": "no-store",
@@ -51,14 +53,20 @@ class Refusal(Exception):  # noqa: N818 - it is an answer; an error is what a de
 
 def json(value: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
     """One JSON object, and a line break for whoever reads it in a terminal."""
-    return web.Response(
-        body=_encode(value) + b"\n", status=status, headers=headers, content_type="application/json"
-    )
+    return web.Response(body=_body(value), status=status, headers=headers, content_type="application/json")
+
+
+def _body(value: Any) -> bytes:
+    """The object without secrets, encoded."""
+    encoded = _encode(value)
+    if redact.found(encoded):
+        encoded = _encode(redact.data(msgspec.json.decode(encoded)))
+    return encoded + b"\n"
 
 
 def text(value: str, *, status: int = 200) -> web.Response:
     """Plain text."""
-    return web.Response(text=value, status=status)
+    return web.Response(text=redact.text(value), status=status)
 
 
 _PASSING = re.compile(rb'"(?:next_try_in|since|last_run|run)":(?:"[^"]*"|[^,}]+)')
@@ -71,7 +79,7 @@ def json_with_tag(request: web.BaseRequest, value: Any) -> web.Response:
 
     Weak: two answers that differ only in times have one tag.
     """
-    body = _encode(value) + b"\n"
+    body = _body(value)
     tag = f'"{hashlib.blake2b(_PASSING.sub(b"", body), digest_size=16).hexdigest()}"'
     headers = {"ETag": f"W/{tag}", "Cache-Control": "no-cache"}
     known = [each.strip().removeprefix("W/") for each in request.headers.get("If-None-Match", "").split(",")]
