@@ -12,7 +12,6 @@ from watchkeeper.config.snapshot import Key, Snapshot
 from watchkeeper.config.store import Store
 from watchkeeper.events import Events
 from watchkeeper.faults.state import Faults
-from watchkeeper.faults.state import Faults
 from watchkeeper.life.hooks import Hooks
 from watchkeeper.metrics import Metrics
 from watchkeeper.observed import ObjectRecord, Observed, wall_clock
@@ -54,7 +53,6 @@ class Context:
 
     def __post_init__(self) -> None:
         self.tasks = Tasks(self.metrics)
-        self.faults = Faults(self.metrics, self.chance)
         self.faults = Faults(self.metrics, self.chance)
         self.intake = Intake(self.store, self.metrics, self.add)
         self.http.attach(lambda: self.snapshot.config.outbound, self.metrics, self.directory.of)
