@@ -165,6 +165,7 @@ class Intake:
         self._metrics.reload_time.set(wall_clock())
         self._metrics.reload_ok.set(1)
         self._metrics.generation.set(now.generation)
+        self._metrics.limits.series = now.config.metrics.series_limit
         message = "configuration in force" if new else "configuration unchanged"
         journal.info(
             message, generation=now.generation, digest=now.digest[:12], changed=[str(key) for key in changed]

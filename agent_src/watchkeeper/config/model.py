@@ -12,7 +12,7 @@ from msgspec import field
 from watchkeeper.config.schema.agent import AgentSettings, LogLevel, ReadyWhen
 from watchkeeper.config.schema.alerts import AlertRule
 from watchkeeper.config.schema.checks import AnyCheck, CheckSpec, ExecCheck, HttpCheck, Role, TcpCheck
-from watchkeeper.config.schema.collectors import CollectorSpec, MetricsSettings
+from watchkeeper.config.schema.collectors import Collectors, MetricsSettings
 from watchkeeper.config.schema.common import DURATION, Address, Name, StrictStruct, split_address
 from watchkeeper.config.schema.discovery import AnyDiscovery
 from watchkeeper.config.schema.faults import FaultSettings
@@ -66,7 +66,7 @@ class Config(StrictStruct, frozen=True, kw_only=True):
     services: dict[Name, AnyService] = field(default_factory=dict)
     checks: dict[Name, AnyCheck] = field(default_factory=dict)
     """Checks that stand alone; they belong to no service, so their role is readiness."""
-    collectors: dict[Name, CollectorSpec] = field(default_factory=dict)
+    collectors: Collectors = field(default_factory=Collectors)
     metrics: MetricsSettings = field(default_factory=MetricsSettings)
     listeners: dict[Name, Listener] = field(default_factory=dict)
     outputs: dict[Name, AnyOutput] = field(default_factory=dict)

@@ -5,11 +5,14 @@ from __future__ import annotations
 from msgspec.structs import fields
 
 from watchkeeper.config.model import Config
+from watchkeeper.config.schema.collectors import Collectors
+
+NAMED = (dict, Collectors)
 
 
 def named_sections() -> tuple[str, ...]:
     """The sections in which things have names; the others are settings of the agent."""
-    return tuple(each.name for each in fields(Config) if each.default_factory is dict)
+    return tuple(each.name for each in fields(Config) if each.default_factory in NAMED)
 
 
 def delivered_sections() -> tuple[str, ...]:
