@@ -17,7 +17,8 @@ from watchkeeper.endpoints.server import Endpoints
 from watchkeeper.endpoints.site import Site
 from watchkeeper.endpoints.sockets import group_number, user_number
 from watchkeeper.errors import AgentError, ListenError, StateError
-from watchkeeper.logs import get_logger
+from watchkeeper.logs import attach, detach, get_logger
+from watchkeeper.outputs.tail import Tail
 
 journal = get_logger("endpoints")
 
@@ -60,6 +61,8 @@ class Exposition:
         except ListenError:
             del self._open[MAIN]
             raise
+        self.site.tail = Tail()
+        attach(self.site.tail)
         socket = None if windows else control_socket(self._state_dir)
         if socket is not None:
             self._start_control(socket)
@@ -115,6 +118,8 @@ class Exposition:
     async def stop(self, limit: float) -> bool:
         """Close the listeners, let requests in flight end; whether that was done within `limit` seconds."""
         self.site.closing.set()
+        if self.site.tail is not None:
+            detach(self.site.tail)
         try:
             async with asyncio.timeout(limit):
                 for listening in self._open.values():

@@ -67,11 +67,6 @@ async def events(call: Call) -> web.Response:
     return json({"events": [_event(each) for each in newest]})
 
 
-async def logs(_call: Call) -> web.StreamResponse:
-    """The newest log lines."""
-    raise Refusal(501, "no log is kept in memory")
-
-
 def key_of(text: str) -> Key:
     """The key in KIND/NAME.
 

@@ -10,7 +10,7 @@ from urllib.parse import unquote
 from aiohttp import web
 
 from watchkeeper.config.schema.listeners import Access
-from watchkeeper.endpoints import control, debug, page, reading, scrape
+from watchkeeper.endpoints import control, debug, page, reading, scrape, tailing
 from watchkeeper.endpoints.answers import Refusal
 from watchkeeper.endpoints.site import Call
 
@@ -43,7 +43,7 @@ READS = (
     Route("GET", "/metrics", Access.METRICS, scrape.metrics, probe=True),
     Route("GET", "/status", Access.READ, reading.status, more=3),
     Route("GET", "/events", Access.READ, reading.events),
-    Route("GET", "/logs", Access.READ, reading.logs, endless=True),
+    Route("GET", "/logs", Access.READ, tailing.logs, endless=True),
     Route("GET", "/", Access.READ, page.page),
     Route("GET", "/debug/pprof", Access.CONTROL, debug.index),
     Route("GET", "/debug/pprof/profile", Access.CONTROL, debug.profile, endless=True),

@@ -62,7 +62,8 @@ class Endpoints:
     def connection(self, places: Places, peer: Peer, listener: str) -> Connection:
         """The protocol of one connection."""
         if self._server is None:
-            self._server = web.Server(self._handle)
+            # Who has gone does not want his answer: what is done for him ends.
+            self._server = web.Server(self._handle, handler_cancellation=True)
         return Connection(self._server, places, peer, listener)
 
     async def close(self, limit: float) -> None:

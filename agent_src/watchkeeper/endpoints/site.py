@@ -10,6 +10,7 @@ from aiohttp import web
 
 from watchkeeper.context import Context
 from watchkeeper.endpoints.peers import Peer
+from watchkeeper.outputs.tail import Tail
 from watchkeeper.status import AgentStatus
 
 
@@ -28,6 +29,10 @@ class Site:
     """Look at the configuration now, as SIGHUP does."""
     set_level: Callable[[str], None] = field(default=lambda _level: None)
     """Write log lines from this level on."""
+    tail: Tail | None = None
+    """The newest lines of the log."""
+    followers: int = 0
+    """Clients that follow the log now."""
     closing: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the agent ends: answers without an end of their own end then."""
 

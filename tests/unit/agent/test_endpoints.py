@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +23,7 @@ from support.endpoints_world import (
     read_answer,
 )
 from watchkeeper.config.snapshot import Key, Kind
+from watchkeeper.logs import get_logger
 from watchkeeper.orders import Order
 from watchkeeper.status import rfc3339
 
@@ -478,3 +482,181 @@ async def test_json_for_people_ends_with_a_line_break() -> None:
         body = (await rig.get("/status")).body
         assert body.endswith(b"}\n")
         assert json.loads(body)["pid"] == 7
+
+
+@pytest.fixture
+def information() -> Iterator[None]:
+    """The agent's lines from INFO on."""
+    own = logging.getLogger("watchkeeper")
+    before = own.level
+    own.setLevel(logging.INFO)
+    yield
+    own.setLevel(before)
+
+
+async def lines_of(answer: Answer) -> list[str]:
+    return [json.loads(line)["message"] for line in answer.body.splitlines()]
+
+
+@pytest.mark.usefixtures("information")
+async def test_the_newest_log_lines() -> None:
+    """/logs has them as they were written; by service, by number, and no more than asked for."""
+    async with endpoints() as rig:
+        journal = get_logger("test")
+        for number in range(5):
+            journal.info(f"line {number}", service="ab"[number % 2])
+        found = await rig.get("/logs")
+        assert found.headers["content-type"] == "application/x-ndjson"
+        assert (await lines_of(found))[-5:] == [f"line {number}" for number in range(5)]
+        assert await lines_of(await rig.get("/logs?service=b")) == ["line 1", "line 3"]
+        assert await lines_of(await rig.get("/logs?limit=2")) == ["line 3", "line 4"]
+        last = int(found.headers["x-log-last"])
+        assert await lines_of(await rig.get(f"/logs?after={last - 1}")) == ["line 4"]
+        journal.info("more")
+        assert await lines_of(await rig.get(f"/logs?after={last}")) == ["more"]
+        assert (await rig.get("/logs?limit=-1")).status == 400
+
+
+@pytest.mark.usefixtures("information")
+async def test_following_the_log() -> None:
+    """?follow gives what is there and then what comes, until the client goes or the agent ends; that ends at once."""
+    async with endpoints() as rig:
+        journal = get_logger("test")
+        journal.info("before", service="a")
+        reader, writer = await connect(port=rig.port)
+        writer.write(b"GET /logs?follow=1&service=a HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert b"Transfer-Encoding: chunked" in head
+        await reader.readuntil(b'"before"')
+        for number in range(3):
+            journal.info("other", service="b")
+            journal.info(f"live {number}", service="a")
+            text = await reader.readuntil(b'"live %d"' % number)
+            assert b"other" not in text
+        assert rig.exposition.site.followers == 1
+        writer.close()
+        gone, still = await connect(port=rig.port), await connect(port=rig.port)
+        for _reader, each in (gone, still):
+            each.write(b"GET /logs?follow&limit=0 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            await _reader.readuntil(b"\r\n\r\n")
+        gone[1].close()
+        for _ in range(200):  # its handler ends without a line having to come
+            if rig.exposition.site.followers == 1:
+                break
+            await asyncio.sleep(0.01)
+        assert rig.exposition.site.followers == 1
+        begun = asyncio.get_running_loop().time()
+        assert await rig.exposition.stop(3.0)
+        assert (
+            asyncio.get_running_loop().time() - begun < 0.9
+        )  # and not the second that requests in flight would get
+        assert (await still[0].read()).endswith(b"0\r\n\r\n")
+        still[1].close()
+
+
+async def test_no_more_followers_than_so_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    from watchkeeper.endpoints import tailing
+
+    monkeypatch.setattr(tailing, "FOLLOWERS", 0)
+    async with endpoints() as rig:
+        assert (await rig.get("/logs?follow=1")).status == 503
+        assert (await rig.get("/logs?follow=0")).status == 200
+
+
+OPENMETRICS = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3,*/*;q=0.1"
+
+
+@pytest.mark.parametrize(
+    ("accept", "kind"),
+    [
+        ("", "text/plain"),
+        ("*/*", "text/plain"),
+        ("text/html", "text/plain"),
+        (OPENMETRICS, "application/openmetrics-text"),
+        ("application/openmetrics-text", "application/openmetrics-text"),
+        ("text/plain;q=0.9, application/openmetrics-text;q=0.1", "text/plain"),
+        ("application/openmetrics-text;q=0", "text/plain"),
+        ("application/openmetrics-text;q=x", "text/plain"),
+    ],
+)
+async def test_the_format_of_metrics(accept: str, kind: str) -> None:
+    """By what a client accepts; prometheus_client's own parsers read both."""
+    from prometheus_client.openmetrics import parser as openmetrics
+    from prometheus_client.parser import text_string_to_metric_families
+
+    async with endpoints() as rig:
+        found = await rig.get("/metrics", headers={"Accept": accept} if accept else {})
+        assert found.headers["content-type"].startswith(kind)
+        text = found.body.decode()
+        if kind == "text/plain":
+            families = {family.name for family in text_string_to_metric_families(text)}
+        else:
+            families = {family.name for family in openmetrics.text_string_to_metric_families(text)}  # type: ignore[no-untyped-call]
+        assert "watchkeeper_build_info" in {*families, *(f"{name}_info" for name in families)}
+
+
+async def test_compressed_metrics() -> None:
+    """gzip where it is accepted; it unpacks to what is sent without."""
+    async with endpoints() as rig:
+        found = await rig.get("/metrics", headers={"Accept-Encoding": "deflate, gzip;q=0.5"})
+        assert found.headers["content-encoding"] == "gzip"
+        assert b"watchkeeper_build_info" in gzip.decompress(found.body)
+        assert (
+            "content-encoding"
+            not in (await rig.get("/metrics", headers={"Accept-Encoding": "gzip;q=0"})).headers
+        )
+
+
+async def test_a_crowd_of_scrapes_costs_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """M2: who comes while a scrape is being written gets that one; who comes later a newer one."""
+    from watchkeeper.endpoints import scrape
+
+    count = 0
+    began, go = asyncio.Event(), asyncio.Event()
+
+    async def slow(_registry: object, _openmetrics: bool) -> bytes:
+        nonlocal count
+        count += 1
+        began.set()
+        await go.wait()
+        return b"x %d\n" % count
+
+    monkeypatch.setattr(scrape, "_write", slow)
+    async with endpoints() as rig:
+        asking = [asyncio.create_task(rig.get("/metrics")) for _ in range(10)]
+        await began.wait()
+        reader, writer = await connect(port=rig.port)  # the client that goes does not take it from the others
+        writer.write(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        await asyncio.sleep(0.05)
+        writer.close()
+        go.set()
+        assert {(await one).body for one in asking} == {b"x 1\n"}
+        assert (await rig.get("/metrics")).body == b"x 2\n"
+        del reader
+
+
+async def test_a_large_registry_holds_nothing_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """M1: while 20,000 series are written, the loop gets its turn between families."""
+    from watchkeeper.endpoints import scrape
+
+    monkeypatch.setattr(scrape, "TURN", 0.0)
+    async with endpoints() as rig:
+        for family in range(40):
+            gauge = rig.context.metrics.gauge(f"big_{family}", "One of many.", "number")
+            for number in range(500):
+                gauge.labels(str(number)).set(number)
+        turns = 0
+        done = asyncio.Event()
+
+        async def turn() -> None:
+            nonlocal turns
+            while not done.is_set():
+                turns += 1
+                await asyncio.sleep(0)
+
+        turning = asyncio.create_task(turn())
+        body = await scrape._written(rig.context.metrics.registry, False)
+        done.set()
+        await turning
+        assert body.count(b"\n") > 20_000
+        assert turns >= 40

@@ -1,0 +1,79 @@
+"""/logs: the newest lines of the log, as they were written, and with ?follow those that come.
+
+Lines are JSON objects, one per line (application/x-ndjson). X-Log-Last is the number of the last one, for ?after= of the next
+question: numbers count every line that there ever was, so that who comes back too late can see it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from aiohttp import web
+
+from watchkeeper.endpoints.answers import COMMON, Refusal
+from watchkeeper.endpoints.reading import number_of
+from watchkeeper.endpoints.site import Call, Site
+from watchkeeper.outputs.tail import CAPACITY, Tail, TailLine
+
+LINES = 100
+"""How many lines are told unless ?limit= says otherwise."""
+FOLLOWERS = 20
+"""Clients that follow at the same time."""
+LAST = "X-Log-Last"
+TYPE = "application/x-ndjson"
+
+
+async def logs(call: Call) -> web.StreamResponse:
+    """?service=NAME, ?limit=COUNT, ?after=NUMBER, ?follow."""
+    tail = call.site.tail
+    if tail is None:
+        raise Refusal(503, "no log is kept in memory")
+    service = call.request.query.get("service")
+    limit, after = number_of(call, "limit", LINES, CAPACITY), number_of(call, "after", 0, 999_999_999)
+    lines = tail.last(limit, service=service, after=after)
+    last = lines[-1].number if lines else after
+    body = b"".join(each.line + b"\n" for each in lines)
+    if call.flag("follow") and call.request.method == "GET":
+        return await _follow(call, tail, service, body, last)
+    return web.Response(body=body, content_type=TYPE, headers={LAST: str(last)})
+
+
+async def _follow(
+    call: Call, tail: Tail, service: str | None, first: bytes, after: int
+) -> web.StreamResponse:
+    """Until the client goes, or the agent ends. Who reads too slowly misses lines, and holds nobody up."""
+    site = call.site
+    if site.followers >= FOLLOWERS:
+        raise Refusal(503, f"{FOLLOWERS} clients follow the log already", "Ask without ?follow, or later.")
+    site.followers += 1
+    answer = web.StreamResponse(headers={**COMMON, LAST: str(after), "Content-Type": TYPE})
+    try:
+        await answer.prepare(call.request)
+        if first:
+            await answer.write(first)
+        async for line in _until_closing(site, tail.follow(service=service, after=after)):
+            await answer.write(line + b"\n")
+        await answer.write_eof()
+    finally:
+        site.followers -= 1
+    return answer
+
+
+async def _until_closing(site: Site, lines: AsyncIterator[TailLine]) -> AsyncIterator[bytes]:
+    """The lines, until the agent ends."""
+    closing = asyncio.ensure_future(site.closing.wait())
+    try:
+        while True:
+            coming = asyncio.ensure_future(anext(lines))
+            try:
+                await asyncio.wait({coming, closing}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                if not coming.done():
+                    coming.cancel()
+                    await asyncio.gather(coming, return_exceptions=True)
+            if coming.cancelled():
+                return
+            yield coming.result().line
+    finally:
+        closing.cancel()
