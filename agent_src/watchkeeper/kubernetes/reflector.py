@@ -63,6 +63,7 @@ class Reflector:
         self._relist = False
         self._empty = 0
         self._opened_at = 0.0
+        self._untold = False
 
     async def list(self) -> dict[str, Object]:
         """The whole collection, anew.
@@ -73,7 +74,7 @@ class Reflector:
         await self.close()
         version = None if self._relist or self.version else "0"  # R1
         found, reached = await self._pages(version)
-        self._relist = False
+        self._relist = self._untold = False
         self.objects, self.version = found, reached
         return self.objects
 
@@ -105,8 +106,11 @@ class Reflector:
         while loop.time() < until:
             if self._relist:
                 return await self.list()  # R4
-            if await self._step(until - loop.time()) and not (self._lines and self._lines.waiting):
-                return self.objects
+            # What comes together is handed out together; a change waits for no further one.
+            self._untold = await self._step(until - loop.time()) or self._untold
+            if self._untold and not (self._lines and self._lines.waiting):
+                break
+        self._untold = False
         return self.objects  # R8
 
     async def close(self) -> None:

@@ -250,6 +250,16 @@ def test_any_stream_leaves_a_copy_that_holds(data: st.DataObject) -> None:
     asyncio.run(run())
 
 
+@pytest.mark.asyncio
+async def test_a_change_is_told_whatever_follows_it() -> None:
+    """An event that comes in one piece with a bookmark is handed out; the bookmark does not swallow it."""
+    data = json.dumps(EVENTS[0]).encode() + b"\n" + json.dumps(EVENTS[2]).encode() + b"\n"
+    copy = Reflector(Scripted([data]))  # type: ignore[arg-type]
+    async with asyncio.timeout(LIMIT):
+        assert set(await copy.changed()) == {"n.a"}
+    assert copy.version == "7"
+
+
 @given(st.lists(st.binary(max_size=20).map(lambda part: part.replace(b"\r", b"")), max_size=8))
 def test_lines_are_the_same_however_they_are_cut(parts: list[bytes]) -> None:
     """Whole lines in order; what has no end at the end is none."""
