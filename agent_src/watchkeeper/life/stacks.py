@@ -11,7 +11,10 @@ DEPTH = 50
 
 
 def where(task: asyncio.Task[Any]) -> list[str]:
-    """What a task waits in, outermost first: `file.py:12 in function`. Empty: it has ended, or has not begun."""
+    """What a task waits in, outermost first: `file.py:12 in function`. Empty: it has ended.
+
+    An asynchronous generator does not say what it waits for; the list ends there.
+    """
     steps: list[str] = []
     waiting: Any = task.get_coro()
     while waiting is not None and len(steps) < DEPTH:

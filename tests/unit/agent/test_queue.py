@@ -1,15 +1,17 @@
-"""The work queue against its rules, and against a model of them."""
+"""The work queue against its rules, one by one; test_queue_machine.py plays them together against a model."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+import sys
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from watchkeeper.queue import FailureDelays, ShutDownError, WorkQueue
+from watchkeeper.config.snapshot import Key, Kind
+from watchkeeper.delays import BucketDelay, FailureDelays, RetryDelays
+from watchkeeper.metrics import Metrics
+from watchkeeper.queue import ShutDownError, WorkQueue
+from watchkeeper.queue_metrics import QueueMetrics
 
 
 async def take(queue: WorkQueue[str]) -> list[str]:
@@ -134,54 +136,125 @@ async def test_a_cancelled_waiter_passes_its_key_on() -> None:
         await first
 
 
-class Model:
-    """The rules Q1 to Q3 with nothing but a list and a set: what waits, what is in hand, what was marked meanwhile."""
-
-    def __init__(self) -> None:
-        self.waiting: deque[int] = deque()
-        self.hand: set[int] = set()
-        self.marked: list[int] = []
-
-    def add(self, key: int) -> None:
-        if key in self.hand:
-            if key not in self.marked:
-                self.marked.append(key)
-        elif key not in self.waiting:
-            self.waiting.append(key)
-
-    def get(self) -> int:
-        key = self.waiting.popleft()
-        self.hand.add(key)
-        return key
-
-    def done(self, key: int) -> None:
-        self.hand.discard(key)
-        if key in self.marked:
-            self.marked.remove(key)
-            self.waiting.append(key)
+@pytest.mark.asyncio
+@pytest.mark.looptime
+async def test_many_failures_share_one_bucket() -> None:
+    """Q5: the burst is free, then one retry in 1/rate seconds, whichever keys fail; the longer delay counts."""
+    queue: WorkQueue[int] = WorkQueue(RetryDelays(base=0.001, cap=1, rate=10, burst=100))
+    loop = asyncio.get_running_loop()
+    begun = loop.time()
+    for key in range(130):
+        queue.add_rate_limited(key)
+    times = []
+    for _ in range(130):
+        queue.done(await queue.get())
+        times.append(round(loop.time() - begun, 6))
+    assert times[:100] == [0.001] * 100
+    assert times[100:103] == [0.1, 0.2, 0.3]
+    assert times[-1] == 3.0
 
 
-@given(st.lists(st.tuples(st.sampled_from(["add", "get", "done"]), st.integers(0, 4)), max_size=60))
-def test_the_queue_behaves_as_its_model(steps: list[tuple[str, int]]) -> None:
-    """Whatever is added, taken and done in whatever order: the same keys come out in the same order, none in two hands."""
+@pytest.mark.asyncio
+@pytest.mark.looptime
+async def test_the_bucket_fills_again() -> None:
+    """L2: up to the burst and no further; other numbers hold for what comes after them."""
+    bucket = BucketDelay(rate=10, burst=2)
+    assert [bucket.next(0), bucket.next(0), bucket.next(0)] == [0, 0, 0.1]
+    assert [bucket.next(100), bucket.next(100), bucket.next(100)] == [0, 0, pytest.approx(0.1)]
+    delays: RetryDelays[str] = RetryDelays()
+    delays.configure(base=1.0, cap=2.0, rate=0.1, burst=1)
+    assert [delays.next("a", 0), delays.next("a", 0), delays.next("b", 0)] == [1.0, 10.0, 20.0]
+
+
+@pytest.mark.asyncio
+async def test_a_key_that_comes_back_goes_behind_the_others() -> None:
+    """Q8: 10,000 keys, one of which is added anew whenever it is worked on, are all worked on in one round."""
+    queue: WorkQueue[int] = WorkQueue()
+    for key in range(10_000):
+        queue.add(key)
+    seen: list[int] = []
+    while len(set(seen)) < 10_000:
+        key = await queue.get()
+        seen.append(key)
+        queue.add(0)
+        queue.done(key)
+    assert len(seen) <= 10_001
+    assert seen[:3] == [0, 1, 2]
+
+
+def _calls(keys: int) -> int:
+    """How many functions are called, of Python and of C, until so many keys were added, worked on and tried again."""
+    count = 0
+
+    def note(_frame: object, event: str, _argument: object) -> None:
+        nonlocal count
+        count += event in ("call", "c_call")
 
     async def play() -> None:
         queue: WorkQueue[int] = WorkQueue()
-        model = Model()
-        for what, key in steps:
-            if what == "add":
-                queue.add(key)
-                model.add(key)
-            elif what == "get" and model.waiting:
-                in_hand = set(model.hand)
-                taken = await queue.get()
-                assert taken not in in_hand
-                assert taken == model.get()
-            elif what == "done" and key in model.hand:
-                queue.done(key)
-                model.done(key)
-            assert len(queue) == len(model.waiting)
-            assert queue.processing == len(model.hand)
+        for key in range(keys):
+            queue.add(key)
+        for _ in range(keys):
+            key = await queue.get()
+            queue.add_after(key, 100)
+            queue.done(key)
+        queue.shut_down()
 
     with asyncio.Runner() as runner:
-        runner.run(play())
+        runner.get_loop()
+        sys.setprofile(note)
+        try:
+            runner.run(play())
+        finally:
+            sys.setprofile(None)
+    return count
+
+
+def test_a_key_costs_the_same_among_ten_thousand() -> None:
+    """The work for one key does not grow with the number of keys."""
+    assert _calls(10_000) / 10_000 < 1.5 * _calls(100) / 100
+
+
+@pytest.mark.asyncio
+@pytest.mark.looptime
+async def test_a_queue_that_does_not_move_is_seen() -> None:
+    """`stalled` counts from the last key that was taken or given back, and only while keys wait."""
+    queue: WorkQueue[str] = WorkQueue()
+    await asyncio.sleep(50)
+    assert queue.stalled() == 0
+    queue.add("a")
+    queue.add("b")
+    await asyncio.sleep(5)
+    assert queue.stalled() == 5
+    key = await queue.get()
+    assert queue.stalled() == 0
+    await asyncio.sleep(7)
+    assert (queue.stalled(), queue.longest_running(), queue.unfinished()) == (7, 7, 7)
+    queue.done(key)
+    assert (queue.stalled(), queue.longest_running()) == (0, 0)
+
+
+@pytest.mark.asyncio
+@pytest.mark.looptime
+async def test_metrics_are_those_of_client_go() -> None:
+    """adds, depth, both durations, retries, unfinished work and the longest running processor."""
+    metrics = Metrics()
+    queue: WorkQueue[Key] = WorkQueue()
+    QueueMetrics(metrics, queue)
+    web = Key(Kind.SERVICE, "web")
+
+    def value(name: str) -> float | None:
+        return metrics.registry.get_sample_value(f"watchkeeper_workqueue_{name}")
+
+    queue.add(web)
+    queue.add(web)
+    await asyncio.sleep(2)
+    assert (value("adds_total"), value("depth")) == (1, 1)
+    await queue.get()
+    await asyncio.sleep(3)
+    assert (value("depth"), value("queue_duration_seconds_sum")) == (0, 2)
+    assert (value("unfinished_work_seconds"), value("longest_running_processor_seconds")) == (3, 3)
+    queue.add_after(web, 60)
+    queue.done(web)
+    assert (value("work_duration_seconds_sum"), value("retries_total")) == (3, 1)
+    assert (value("unfinished_work_seconds"), value("longest_running_processor_seconds")) == (0, 0)
