@@ -67,6 +67,9 @@ class FakeHttp:
             raise RequestError(f"{url}: the answer is longer than {body_limit} bytes")
         return reply
 
+    def attach(self, *_parts: Any) -> None:
+        """There are no breakers, no limits and no balancing here."""
+
     @contextlib.asynccontextmanager
     async def stream(self, method: str, url: str, **rest: Any) -> AsyncIterator[FakeStream]:
         reply = await self._reply(method, url, rest)

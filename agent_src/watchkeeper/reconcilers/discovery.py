@@ -20,8 +20,6 @@ from watchkeeper.registry.finders import finder
 from watchkeeper.registry.instances import Instance
 
 journal = get_logger("discovery")
-FIRST_RETRY = 0.5
-MAX_RETRY = 30.0
 SHOWN = 20
 """Instances that /status names; it says how many there are."""
 
@@ -86,7 +84,8 @@ class DiscoveryReconciler:
                 ask = finds.next
             except RegistryError as error:
                 self._fail(key, found, str(error))
-                delay = min(FIRST_RETRY * 2.0 ** min(found.failures - 1, 20), MAX_RETRY)
+                first, longest = found.spec.retry_initial, found.spec.retry_maximum
+                delay = min(first * 2.0 ** min(found.failures - 1, 20), longest)
                 await asyncio.sleep(delay * (0.9 + 0.2 * self._context.chance()))
                 ask = finds.fetch
 

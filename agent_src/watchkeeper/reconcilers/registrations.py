@@ -35,8 +35,8 @@ from watchkeeper.registry.registration import (
 journal = get_logger("registration")
 LOOK = 1.0
 """Seconds from one look at the service's readiness to the next; a change that is noted as an event is seen at once."""
-WITHDRAW_LIMIT = 3.0
-"""Seconds for all withdrawals together when the agent drains."""
+WITHDRAW_LIMIT = 3600.0
+"""Seconds. Each withdrawal has the limit that its registration sets, and all of them that of the drain."""
 
 
 class RegistrationReconciler:
@@ -201,7 +201,12 @@ class RegistrationReconciler:
 
     async def _withdraw_last(self, name: str, record: Record) -> None:
         """One attempt; what does not succeed is left to the registry's own time limits."""
-        outcome = await self._attempt(record, Do.WITHDRAW, False, "the agent ends")
+        try:
+            async with asyncio.timeout(record.spec.withdraw_timeout):
+                outcome = await self._attempt(record, Do.WITHDRAW, False, "the agent ends")
+        except TimeoutError:
+            failed(record, "no answer in time", _now(), self._context.chance())
+            outcome = "failure"
         self._attempts.labels(name, Do.WITHDRAW.value, outcome).inc()
         if outcome == "success":
             journal.info(f"registration {name} is withdrawn", registration=name, why="the agent ends")

@@ -5,8 +5,8 @@ Rules:
     R2  What is announced is renewed every period, and at once when the readiness has changed.
     R3  What the registry has forgotten is announced again at once.
     R4  What is no longer wanted, or may no longer be seen, is withdrawn.
-    R5  A failure is followed by another attempt after 0.5 s * 2^n (etcd's client: 500 ms), but never later than a renewal
-        would come: as soon as the registry is back, the entry is.
+    R5  A failure is followed by another attempt after retry_initial * 2^n, at most retry_maximum, and never later than a
+        renewal would come: as soon as the registry is back, the entry is.
     R6  Another definition with the same place in the registry takes the old one's place; one with another place begins
         when the old one is withdrawn.
     R7  An announcement that failed may have arrived: withdrawing follows it as if it had.
@@ -21,8 +21,6 @@ from dataclasses import dataclass
 from watchkeeper.config.schema.registrations import AnyRegistration
 from watchkeeper.registry.registrar import Registrar
 
-FIRST_RETRY = 0.5
-MAX_RETRY = 10.0
 RETRY_JITTER = 0.1
 EARLY = 0.001
 """Seconds. A timer may fire a tick before its time."""
@@ -137,9 +135,8 @@ def forgotten(record: Record, why: str, now: float) -> None:
 
 def failed(record: Record, why: str, now: float, chance: float) -> None:
     """R5. `chance` is from 0 to 1."""
-    delay = min(
-        FIRST_RETRY * 2.0 ** min(record.failures, 20), MAX_RETRY, max(FIRST_RETRY, record.registrar.period)
-    )
+    first, longest = record.spec.retry_initial, record.spec.retry_maximum
+    delay = min(first * 2.0 ** min(record.failures, 20), longest, max(first, record.registrar.period))
     record.next_at = now + delay * (1 + RETRY_JITTER * (2 * chance - 1))
     record.failures += 1
     record.last_error = why

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import struct
 from base64 import b64encode
@@ -26,6 +25,7 @@ from watchkeeper.config.schema.discovery import (
 from watchkeeper.config.snapshot import Key, Kind
 from watchkeeper.config.store import Store
 from watchkeeper.context import Context
+from watchkeeper.errors import ConfigInvalidError
 from watchkeeper.metrics import Metrics
 from watchkeeper.outbound.client import Client, RequestError
 from watchkeeper.reconcilers.discovery import DiscoveryReconciler
@@ -337,62 +337,58 @@ def message(
     return body
 
 
-def hosts(data: bytes) -> list[tuple[str, int, int]]:
-    found = srv.answer(data, 7, "_s._tcp.x")
-    assert found is not None
-    return [(each.host, each.port, each.weight) for each in srv.instances(found)]
+async def hosts(*udp: bytes) -> list[tuple[str, int, int]]:
+    return [(each.host, each.port, each.weight) for each in await ask(DnsServer(list(udp)))]
 
 
-def test_srv_answer() -> None:
+@pytest.mark.asyncio
+async def test_srv_answer() -> None:
     """The lowest priority; weight 0 becomes the smallest; compressed names; a lone dot is nobody."""
-    data = message(
-        (10, 5, 80, wire("a.x")),
-        (10, 0, 81, b"\x01b\xc0\x14"),
-        (20, 9, 82, wire("c.x")),
-        (0, 1, 1, wire(".")),
-    )
-    assert hosts(data) == [("a.x", 80, 5), ("b.x", 81, 1)]
-    assert hosts(message()) == []
-    assert hosts(message((1, 1, 1, wire("a")), kind=1)) == []
+    first, second = (10, 5, 80, wire("a.x")), (10, 0, 81, b"\x01b\xc0\x14")
+    assert await hosts(message(first, second, (20, 9, 82, wire("c.x")), (0, 1, 1, wire(".")))) == [
+        ("a.x", 80, 5),
+        ("b.x", 81, 1),
+    ]
+    assert await hosts(message()) == []
+    assert await hosts(message((1, 1, 1, wire("a")), kind=1)) == []
 
 
+@pytest.mark.asyncio
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (b"", "torn"),
-        (message((1, 1, 1, wire("a.b")))[:-3], "torn"),
-        (message((1, 1, 1, b"\xc0\xff")), "points forward"),
-        (message((1, 1, 1, b"\x80")), "unknown kind"),
-        (message(number=8), "another question"),
-        (message(flags=0x0100), "another question"),
-        (message(flags=0x8183), "there is no such name"),
-        (message(flags=0x8185), "it refuses"),
-        (message(flags=0x8189), "code 9"),
+        (message((1, 1, 1, wire("a.b")))[:-3], "ends too early"),
+        (message((1, 1, 1, b"\xc0\xff")), "ends too early"),
+        (message((1, 1, 1, b"\x80")), "unknown form"),
+        (message(flags=0x0100), "answers something else"),
+        (message(flags=0x8183), "NXDOMAIN"),
+        (message(flags=0x8189), "9"),
     ],
 )
-def test_srv_nonsense(data: bytes, said: str) -> None:
+async def test_srv_nonsense(data: bytes, said: str) -> None:
     """What is torn, forged or an error is one sentence."""
     with pytest.raises(RegistryError, match=said):
-        srv.answer(data, 7, "_s._tcp.x")
+        await hosts(data)
+
+
+PORTS = st.integers(0, 65_535)
 
 
 @given(
-    st.binary(max_size=80)
-    | st.tuples(st.just(message((1, 1, 1, wire("a.b")))), st.integers(0, 60), st.integers(0, 255)).map(
-        lambda each: each[0][: each[1]] + bytes([each[2]]) + each[0][each[1] + 1 :]
-    )
+    st.lists(st.tuples(PORTS, PORTS, PORTS, st.text(max_size=9)).map(lambda each: " ".join(map(str, each))))
 )
-def test_srv_any_answer(data: bytes) -> None:
-    """Whatever arrives: records, or a RegistryError; never a circle."""
-    with contextlib.suppress(RegistryError):
-        srv.answer(data, 7, "_s._tcp.x")
+def test_srv_any_records(records: list[str]) -> None:
+    """Whatever stands in the records: instances that can be connected to, each once, in order."""
+    found = srv.instances(tuple(records))
+    assert list(found) == sorted(set(found))
+    assert all(each.host and 0 < each.port < 65_536 and each.weight > 0 for each in found)
 
 
-@pytest.mark.parametrize("name", ["", ".", "a..b", "x" * 64, "a." * 130])
+@pytest.mark.parametrize("name", [".", "a..b", "x" * 64, "a." * 130, "a b", "h\u00f6st"])
 def test_srv_bad_names(name: str) -> None:
-    """A name that DNS cannot be asked for is not sent."""
-    with pytest.raises(RegistryError, match="no name"):
-        srv.question(name, 1)
+    """A name that DNS cannot be asked for is refused with the configuration."""
+    with pytest.raises(ConfigInvalidError, match="no name that DNS can be asked for"):
+        parse(json.dumps({"discovery": {"d": {"type": "dns", "name": name}}}).encode(), file="f.json")
 
 
 class DnsServer(asyncio.DatagramProtocol):
@@ -446,7 +442,7 @@ async def test_srv_over_udp(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(srv.secrets, "randbelow", lambda _limit: 7)
     server = DnsServer([message((1, 1, 666, wire("evil")), number=8), message((1, 1, 80, wire("a.x")))])
     assert [each.host for each in await ask(server)] == ["a.x"]
-    assert server.questions == [srv.question("_s._tcp.x", 7)]
+    assert wire("_s._tcp.x") + struct.pack("!2H", 33, 1) in server.questions[0]
 
 
 @pytest.mark.asyncio

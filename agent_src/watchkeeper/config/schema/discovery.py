@@ -6,15 +6,20 @@ from typing import Annotated
 
 from msgspec import Meta, field
 
-from watchkeeper.config.schema.common import Address, PositiveDuration, StrictStruct, Text
+from watchkeeper.config.schema.common import DURATION, Address, PositiveDuration, StrictStruct, Text
 from watchkeeper.config.schema.registrations import Port, Weight
 from watchkeeper.config.schema.registries import ConsulServer, EtcdServer
 
-Wait = Annotated[float, Meta(ge=1, le=600, extra={"unit": "seconds"})]
+Wait = Annotated[float, Meta(ge=1, le=600, extra=DURATION)]
 
 
 class Discovery(StrictStruct, frozen=True, kw_only=True, tag_field="type"):
     """What all kinds have in common. While a registry is down, what it said last goes on holding."""
+
+    retry_initial: PositiveDuration = 0.5
+    """From a failure to the next question; doubled each time."""
+    retry_maximum: PositiveDuration = 30.0
+    """At most."""
 
 
 class StaticInstance(StrictStruct, frozen=True, kw_only=True):

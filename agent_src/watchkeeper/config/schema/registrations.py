@@ -7,7 +7,7 @@ from typing import Annotated
 
 from msgspec import Meta, field
 
-from watchkeeper.config.schema.common import Duration, PositiveDuration, StrictStruct, Text
+from watchkeeper.config.schema.common import DURATION, Duration, PositiveDuration, StrictStruct, Text
 from watchkeeper.config.schema.registries import ConsulServer, EtcdServer
 
 __all__ = [
@@ -51,6 +51,12 @@ class Registration(StrictStruct, frozen=True, kw_only=True, tag_field="type"):
     """Whatever else others should know."""
     weight: Weight = 1
     """Its share beside other instances."""
+    retry_initial: PositiveDuration = 0.5
+    """From a failure to the next attempt (etcd's client); doubled each time."""
+    retry_maximum: PositiveDuration = 10.0
+    """At most; and never longer than from one renewal to the next."""
+    withdraw_timeout: PositiveDuration = 3.0
+    """What withdrawing may take when the agent ends; after that it is left to the registry's own time limits."""
 
     @property
     def announced_name(self) -> str:
@@ -98,9 +104,7 @@ class ConsulRegistration(Registration, frozen=True, kw_only=True, tag="consul"):
     """A check that Consul makes itself."""
     when_not_ready: NotReady = NotReady.CRITICAL
     """critical: the TTL check says so. deregister: it is taken out, and comes back when the service is ready."""
-    deregister_critical_after: (
-        Annotated[float, Meta(ge=60, le=31_536_000, extra={"unit": "seconds"})] | None
-    ) = None
+    deregister_critical_after: Annotated[float, Meta(ge=60, le=31_536_000, extra=DURATION)] | None = None
     """When Consul itself takes out a service whose check has been critical for so long; a minute at least (Consul)."""
     look_interval: PositiveDuration = 10.0
     """How often it is made sure that Consul still knows a service without a TTL check."""
@@ -111,7 +115,7 @@ class EtcdRegistration(Registration, frozen=True, kw_only=True, tag="etcd"):
 
     server: EtcdServer = field(default_factory=EtcdServer)
     prefix: Text = "/services"
-    ttl: Annotated[float, Meta(ge=2, le=86_400, extra={"unit": "seconds"})] = 15.0
+    ttl: Annotated[float, Meta(ge=2, le=86_400, extra=DURATION)] = 15.0
     """The lease, in whole seconds; it is kept alive every third of that (etcd's own client)."""
     when_not_ready: NotReady = NotReady.DEREGISTER
     """critical: the key stays and says "ready": false."""
