@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from watchkeeper.config.snapshot import Key
@@ -42,6 +42,12 @@ class Events:
         self._kept.append(event)
         for listener in self._listeners:
             listener(event)
+
+    def restore(self, events: Iterable[Event]) -> None:
+        """Those of an agent before this one, oldest first; before anything is noted. Nobody hears of them again."""
+        for event in events:
+            self._kept.append(event)
+            self._count = max(self._count, event.number)
 
     def subscribe(self, listener: Callable[[Event], None]) -> None:
         self._listeners.append(listener)

@@ -15,6 +15,7 @@ from watchkeeper.context import Context
 from watchkeeper.endpoints.exposition import Exposition
 from watchkeeper.endpoints.site import Site
 from watchkeeper.errors import AgentError, ExitCode
+from watchkeeper.event_log import begin as begin_event_log
 from watchkeeper.life.configuration import Configuration
 from watchkeeper.life.controls import Controls, Signals
 from watchkeeper.life.drain import Drain
@@ -126,6 +127,7 @@ class Agent:
         """Read the configuration, listen, and let the work begin."""
         source = FileSource(self._file, AgentSettings().reload_interval)
         self._store.prepare()
+        begin_event_log(self._context)
         link = self._manager_link
         configuration = Configuration(self._context, source, self._apply_settings, link)
         self._controls.attach(asyncio.get_running_loop(), stop=requests.ask, reload=configuration.ask)

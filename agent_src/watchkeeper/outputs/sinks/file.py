@@ -1,7 +1,8 @@
 """Lines to a file that is rotated by size and age, or by somebody else.
 
 Rules:
-    F1  A batch is written as a whole or not at all: what a full disk has cut off is taken back.
+    F1  A batch is written as a whole or not at all: what a full disk has cut off is taken back. A line that a crash has cut
+        off ends before the next one begins.
     F2  Before a batch that would make the file larger than `max_bytes`, and once the file is `max_age` old, the file
         becomes FILE.1, FILE.1 becomes FILE.2 and so on; those beyond `keep` go.
     F3  A file that somebody else has moved or removed is opened anew by its name (logrotate without copytruncate).
@@ -74,6 +75,17 @@ class FileSink:
         self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
         self._fd = os.open(self._path, FLAGS, self._mode)
         self._since = self._clock() - self._age()
+        if self._torn():
+            os.write(self._fd, b"\n")
+
+    def _torn(self) -> bool:
+        """Whether the file ends within a line."""
+        size = os.fstat(self._fd).st_size
+        if not size:
+            return False
+        with self._path.open("rb") as written:
+            written.seek(size - 1)
+            return written.read(1) != b"\n"
 
     def _moved(self) -> bool:
         """F3."""
