@@ -72,7 +72,7 @@ async def test_the_file_has_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             await end(context)
             context = agent(tmp_path)
     await end(context)
-    files = [place for place in tmp_path.glob(f"{event_log.NAME}*")]  # noqa: ASYNC240 - nothing else runs
+    files = list(tmp_path.glob(f"{event_log.NAME}*"))  # noqa: ASYNC240 - nothing else runs
     assert sorted(place.name for place in files) == ["events.ndjson", "events.ndjson.1"]
     assert all(place.stat().st_size <= 1000 for place in files)
     last = agent(tmp_path)
