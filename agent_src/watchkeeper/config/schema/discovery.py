@@ -26,14 +26,18 @@ class StaticInstance(StrictStruct, frozen=True, kw_only=True):
     """One place that offers the service."""
 
     host: Text
+    """A name or an address."""
     port: Port
+    """Where it listens there."""
     weight: Weight = 1
+    """Its share beside the others'; 0: it takes part only when nobody else is there."""
 
 
 class StaticDiscovery(Discovery, frozen=True, kw_only=True, tag="static"):
     """Instances that are written down here."""
 
     instances: tuple[StaticInstance, ...]
+    """All of them; they never change by themselves."""
 
 
 class ConsulDiscovery(Discovery, frozen=True, kw_only=True, tag="consul"):
@@ -42,6 +46,7 @@ class ConsulDiscovery(Discovery, frozen=True, kw_only=True, tag="consul"):
     service: Text
     """As Consul calls it."""
     server: ConsulServer = field(default_factory=ConsulServer)
+    """The Consul agent that is asked."""
     tags: tuple[Text, ...] = ()
     """An instance must have all of them."""
     passing: bool = True
@@ -58,6 +63,7 @@ class EtcdDiscovery(Discovery, frozen=True, kw_only=True, tag="etcd"):
     prefix: Text
     """Usually /services/NAME/, as registrations of the type etcd write them."""
     server: EtcdServer = field(default_factory=EtcdServer)
+    """The cluster that is asked."""
     wait: Wait = 300.0
     """After so long without a word the keys are read again, whatever the watch says."""
     churn_interval: PositiveDuration = 15.0
@@ -74,6 +80,7 @@ class DnsDiscovery(Discovery, frozen=True, kw_only=True, tag="dns"):
     interval: PositiveDuration = 30.0
     """From one question to the next."""
     timeout: PositiveDuration = 2.0
+    """For one answer."""
 
 
 AnyDiscovery = StaticDiscovery | ConsulDiscovery | EtcdDiscovery | DnsDiscovery

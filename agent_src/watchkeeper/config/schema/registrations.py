@@ -42,11 +42,13 @@ class Registration(StrictStruct, frozen=True, kw_only=True, tag_field="type"):
     address: Text
     """Where others reach it: a name or an address without a port."""
     port: Port
+    """Where it listens there."""
     name: Text | None = None
     """What the registry calls the service; None: as here."""
     id: Text | None = None
     """What the registry calls this instance of it; None: NAME-ADDRESS-PORT."""
     tags: tuple[Text, ...] = ()
+    """Words that others can choose by."""
     meta: dict[str, str] = field(default_factory=dict)
     """Whatever else others should know."""
     weight: Weight = 1
@@ -80,6 +82,7 @@ class HttpProbe(StrictStruct, frozen=True, kw_only=True, tag="http", tag_field="
     url: Text
     """As Consul reaches it."""
     interval: PositiveDuration = 10.0
+    """From one look of Consul's to the next."""
     timeout: PositiveDuration = 10.0
     """Consul's own default."""
 
@@ -90,6 +93,7 @@ class TcpProbe(StrictStruct, frozen=True, kw_only=True, tag="tcp", tag_field="ty
     address: Text | None = None
     """HOST:PORT as Consul reaches it; None: the announced one."""
     interval: PositiveDuration = 10.0
+    """From one look of Consul's to the next."""
     timeout: PositiveDuration = 10.0
     """Consul's own default."""
 
@@ -98,6 +102,7 @@ class ConsulRegistration(Registration, frozen=True, kw_only=True, tag="consul"):
     """With a Consul agent, which carries it into the catalogue."""
 
     server: ConsulServer = field(default_factory=ConsulServer)
+    """The Consul agent of this machine."""
     ttl: Duration = 15.0
     """A check that turns critical when this agent does not say every third of it that the service is ready; 0: none."""
     probe: HttpProbe | TcpProbe | None = None
@@ -114,7 +119,9 @@ class EtcdRegistration(Registration, frozen=True, kw_only=True, tag="etcd"):
     """As the key PREFIX/NAME/ID with a lease: it goes by itself when this agent is gone."""
 
     server: EtcdServer = field(default_factory=EtcdServer)
+    """The cluster."""
     prefix: Text = "/services"
+    """What the key begins with."""
     ttl: Annotated[float, Meta(ge=2, le=86_400, extra=DURATION)] = 15.0
     """The lease, in whole seconds; it is kept alive every third of that (etcd's own client)."""
     when_not_ready: NotReady = NotReady.DEREGISTER

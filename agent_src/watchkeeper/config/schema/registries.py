@@ -23,6 +23,7 @@ class ConsulServer(StrictStruct, frozen=True, kw_only=True):
     timeout: PositiveDuration = 5.0
     """For an answer that Consul does not hold back on purpose."""
     tls: TlsClient = field(default_factory=TlsClient)
+    """For https."""
 
 
 class EtcdServer(StrictStruct, frozen=True, kw_only=True):
@@ -33,6 +34,8 @@ class EtcdServer(StrictStruct, frozen=True, kw_only=True):
     user: Text | None = None
     """For clusters with authentication; needs password."""
     password: Secret | None = None
+    """The user's."""
     timeout: PositiveDuration = 5.0
     """For one answer of one member."""
     tls: TlsClient = field(default_factory=TlsClient)
+    """For https."""
