@@ -180,6 +180,12 @@ def watch_children_by_pidfd() -> None:
         asyncio.set_child_watcher(asyncio.PidfdChildWatcher())
 
 
+def stop_watching_child(pid: int) -> None:
+    """A child goes on without the agent: Python 3.11 complains of a loop that ends while it waits for somebody."""
+    if sys.platform != "win32" and sys.version_info < (3, 12):
+        asyncio.get_child_watcher().remove_child_handler(pid)
+
+
 def describe_exit(code: int) -> str:
     """How a process ended, in words; `code` is subprocess's: negative for a signal."""
     if code == NOT_SEEN:

@@ -218,7 +218,7 @@ class ServiceReconciler:
         running = cast("Running", record.process)
         self._recollection.left(record)
         self._driver(record).left(running)
-        running.close()
+        running.leave()
         record.process = None
         enter(record, State.STOPPED, decision.why, _now())
         journal.info(f"service {record.name} goes on without the agent", service=record.name, pid=running.pid)

@@ -4,7 +4,7 @@ Its end is reported the moment the event loop's child watcher learns of it, whoe
 grandchild that keeps them would otherwise hide the end of the child.
 
 A child that something has to be done to before its program runs (limits, a record of its number) is held at a gate: a
-shell that waits for a line, and then becomes the program. Nothing of the agent runs between fork and exec, which would
+shell that waits for a line, does what that says, and then becomes the program. Nothing of the agent runs between fork and exec, which would
 not be safe beside its threads. When the agent dies meanwhile, the shell reads the end of its pipe and goes.
 """
 
@@ -26,8 +26,9 @@ from watchkeeper import system
 
 Sink = Callable[[int, bytes], None]
 """Takes the number of the stream (1 or 2) and what was read; empty at its end."""
+Prepare = Callable[[int], str]
 SHELL = "/bin/sh"
-GATE = 'read -r _ || exit 125; exec "$@" </dev/null'
+GATE = 'read -r first || exit 125; eval "$first" || exit 125; exec "$@" </dev/null'
 SHELLS_OWN = ("PWD", "OLDPWD", "SHLVL")
 """Variables that shells set by themselves."""
 IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
@@ -124,11 +125,19 @@ class Child(asyncio.SubprocessProtocol):
             self._transport.close()
         system.forget_group(self.pid)
 
+    def leave(self) -> None:
+        """Let go of it while it runs. asyncio would end a process whose transport is closed, or collected."""
+        self._on_exit = None
+        system.stop_watching_child(self.pid)
+        transport = cast("Any", self._transport)
+        transport.get_extra_info("subprocess").returncode = 0  # nobody waits for it any more
+        transport._proc = None
+        transport.close()
+
     def abandon(self) -> None:
         """It must not run, and nobody is to hear of its end."""
-        self._on_exit = None
+        self._on_exit = Child.close  # not before: asyncio would wait for it in two places
         self.kill()
-        self.close()
 
     def _stray_pids(self) -> list[int]:
         return self._strays.pids() if self._strays is not None else []
@@ -143,7 +152,7 @@ async def spawn(
     on_exit: Callable[[Child], None],
     whole_environment: bool = False,
     options: Mapping[str, Any] | None = None,
-    prepare: Callable[[int], None] | None = None,
+    prepare: Prepare | None = None,
     stop_signal: int = signal.SIGTERM,
     strays: Strays | None = None,
 ) -> Child:
@@ -152,7 +161,8 @@ async def spawn(
     Args:
         environment: added to the agent's own, or with `whole_environment` all there is.
         options: more for subprocess.Popen: user, group, extra_groups, umask, stdout, stderr.
-        prepare: called with the number of the process before its program runs; an exception keeps it from running.
+        prepare: called with the number of the process before its program runs; an exception keeps it from running. What
+            it returns, the shell at the gate does itself first.
         stop_signal: what asks it to end.
 
     Raises:
@@ -181,8 +191,7 @@ async def spawn(
         words = _behind_gate(command, environment, working_directory)
         with _Gate() as gate:
             child = await _exec(make, words, settings | {"stdin": gate.reader})
-            _prepare(child, prepare)
-            gate.open()
+            gate.open(_prepare(child, prepare))
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         raise SpawnError(_reason(error, command[0], working_directory, options or {})) from None
     return child
@@ -193,9 +202,9 @@ async def _exec(make: Callable[[], Child], words: Sequence[str], settings: dict[
     return child
 
 
-def _prepare(child: Child, prepare: Callable[[int], None]) -> None:
+def _prepare(child: Child, prepare: Prepare) -> str:
     try:
-        prepare(child.pid)
+        return prepare(child.pid)
     except (OSError, ValueError) as error:
         child.abandon()
         raise SpawnError(str(error)) from None
@@ -208,10 +217,10 @@ class _Gate:
         self.reader, self._writer = os.pipe()
         return self
 
-    def open(self) -> None:
-        """Let the program run. Should the shell be gone, its end says so."""
+    def open(self, first: str) -> None:
+        """Let the program run, after a line for the shell. Should that be gone, its end says so."""
         with contextlib.suppress(BrokenPipeError):
-            os.write(self._writer, b"\n")
+            os.write(self._writer, first.encode() + b"\n")
 
     def __exit__(self, *_raised: object) -> None:
         os.close(self.reader)

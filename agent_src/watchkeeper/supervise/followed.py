@@ -100,6 +100,9 @@ class Followed:
             return True
         return (self.group == self.pid and system.group_alive(self.pid)) or bool(self._stray_pids())
 
+    def leave(self) -> None:
+        self.close()
+
     def close(self) -> None:
         """Look at it no more."""
         self._on_exit = None

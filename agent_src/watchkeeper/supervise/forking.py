@@ -77,6 +77,11 @@ class Forking:
             return True
         return (self._main is not None and self._main.group_alive()) or self._child.group_alive()
 
+    def leave(self) -> None:
+        if self._main is None:
+            self._child.leave()
+        self.close()
+
     def close(self) -> None:
         self._on_exit = None
         if self._task is not None:

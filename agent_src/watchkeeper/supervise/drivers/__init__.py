@@ -49,8 +49,11 @@ class Running(Protocol):
     def group_alive(self) -> bool:
         """Whether anything of it is left."""
 
+    def leave(self) -> None:
+        """Look at it no more, and let it run."""
+
     def close(self) -> None:
-        """Look at it no more; it is gone, or is left to itself."""
+        """It is gone."""
 
 
 @dataclass(frozen=True)

@@ -112,6 +112,9 @@ class Polled:
     def group_alive(self) -> bool:
         return self.exit_code is None
 
+    def leave(self) -> None:
+        self.close()
+
     def close(self) -> None:
         self._on_exit = None
         for task in self._tasks:

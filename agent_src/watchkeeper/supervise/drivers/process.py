@@ -125,18 +125,20 @@ class ProcessDriver:
         if output is not None:
             output.close()
 
-    def _prepare(self, pid: int, spec: ProcessService, remember: Callable[[int], None]) -> None:
+    def _prepare(self, pid: int, spec: ProcessService, remember: Callable[[int], None]) -> str:
         """Everything that has to be so before the first instruction of the program."""
         ends = spec.on_agent_death is OnAgentDeath.END
+        first = ""
         if sys.platform == "win32":
             from watchkeeper.supervise.windows_job import hold
 
             hold(pid, end_with_agent=ends)
         else:
-            limit(pid, spec)
+            first = limit(pid, spec)
             if ends:
                 self._warden.guard(pid, spec.stop_grace)
         remember(pid)
+        return first
 
     def _strays(self, name: str, spec: ProcessService, group: int = 0) -> MarkedStrays | None:
         if not spec.follow_orphans or not sys.platform.startswith("linux"):
