@@ -15,9 +15,36 @@ from watchkeeper.status import AgentStatus
 
 ORDER = ("ok", "unknown", "degraded", "failing")
 GOOD = frozenset(
-    {"running", "success", "ok", "finished", "up", "listening", "registered", "active", "inactive"}
+    {
+        "running",
+        "success",
+        "ok",
+        "finished",
+        "up",
+        "listening",
+        "registered",
+        "active",
+        "inactive",
+        "collecting",
+    }
+    | {"writing", "resolved", "closed", "watching", "found", "idle", "sending"}
 )
-BAD = frozenset({"failed", "failure", "backoff", "error", "down", "degraded", "lost", "firing", "unusable"})
+BAD = frozenset(
+    {
+        "failed",
+        "failing",
+        "failure",
+        "backoff",
+        "error",
+        "down",
+        "degraded",
+        "lost",
+        "firing",
+        "unusable",
+        "critical",
+    }
+    | {"retrying", "open"}
+)
 
 
 def components(status: AgentStatus) -> list[dict[str, Any]]:
