@@ -127,9 +127,10 @@ class ServiceReconciler:
             f"service {record.name} started", service=record.name, pid=running.pid, instance=record.instance
         )
         self._wake_checks(record.name)
-        # A child may have ended before its record was complete; one look right away misses nothing.
-        limit = wanted.start_timeout or None
-        return Result(0.0) if running.exit_code is not None else Result(limit)
+        # A child may have ended before its record was complete; one look right away misses nothing, and finds what there
+        # is to wait for.
+        timed = bool(wanted.start_timeout) or record.degraded
+        return Result(0.0) if timed or running.exit_code is not None else Result()
 
     def _forget_failures(self, record: Record, wanted: Service, key: Key) -> None:
         """S4 and S12: another definition, or an operator's word, begins anew."""
