@@ -69,6 +69,12 @@ def _faults(context: Context) -> Reconciler:
     return FaultReconciler(context)
 
 
+def _jobs(context: Context) -> Reconciler:
+    from watchkeeper.reconcilers.jobs import JobReconciler
+
+    return JobReconciler(context)
+
+
 RECONCILERS: dict[Kind, Callable[[Context], Reconciler]] = {
     Kind.SOURCE: _sources,
     Kind.OUTPUT: _outputs,
@@ -76,6 +82,7 @@ RECONCILERS: dict[Kind, Callable[[Context], Reconciler]] = {
     Kind.FAULTS: _faults,
     Kind.SERVICE: _services,
     Kind.CHECK: _checks,
+    Kind.JOB: _jobs,
     Kind.SERVICE_CHECK: _service_checks,
     Kind.COLLECTOR: _collectors,
     Kind.REGISTRATION: _registrations,
