@@ -22,27 +22,41 @@ def not_ready_because(store: Store, observed: Observed) -> list[str]:
     if not observed.started:
         return ["the agent is starting"]
     if store.snapshot.settings.ready_when is ReadyWhen.CHECKS:
-        return [f"readiness check {name} does not pass" for name in observed.failing_readiness()]
+        failing = [f"readiness check {name} does not pass" for name in observed.failing_readiness()]
+        return failing + _critical(store, observed)
     return []
+
+
+def _critical(store: Store, observed: Observed) -> list[str]:
+    """The services without which the machine is of no use. A job that has done its work is fine."""
+    reasons = []
+    for name, spec in store.snapshot.services.items():
+        record = observed.services.get(name)
+        state = State.STOPPED if record is None else record.state
+        if spec.critical and state not in (State.RUNNING, State.FINISHED):
+            reasons.append(f"critical service {name} is {state}")
+    return reasons
 
 
 def service_status(record: Record, store: Store, observed: Observed) -> ServiceStatus:
     """One service as it is now."""
     now = asyncio.get_running_loop().time()
-    waiting = record.state is State.BACKOFF
+    waiting = record.state in (State.BACKOFF, State.DEGRADED)
     return ServiceStatus(
         name=record.name,
         state=record.state.value,
         why=record.why,
         since=rfc3339(wall_clock() - (now - record.since)),
         ready=_service_ready(record, store, observed),
-        pid=cast("Child", record.process).pid if record.process else None,
+        pid=(cast("Child", record.process).pid or None) if record.process else None,
         instance=record.instance,
         restarts=record.restarts,
         failures_in_a_row=record.failures,
         last_exit=record.last_exit,
         last_error=record.last_error,
         next_try_in=round(max(0.0, record.next_start - now), 3) if waiting else None,
+        adopted=record.process is not None and cast("Child", record.process).adopted,
+        degraded=record.degraded,
     )
 
 

@@ -23,6 +23,10 @@ class ServiceStatus(Struct, kw_only=True):
     last_exit: str | None
     last_error: str | None
     next_try_in: float | None
+    adopted: bool = False
+    """Whether its process ran before this agent."""
+    degraded: bool = False
+    """Whether it has failed so often that it is tried seldom."""
 
 
 class CheckStatus(Struct, kw_only=True):

@@ -25,6 +25,7 @@ class FakeChild:
     """A process that ends when it is told to, unless it is deaf."""
 
     made: list[FakeChild]
+    adopted = False
 
     def __init__(self, on_exit: Callable[[Any], None], *, deaf: bool) -> None:
         self._on_exit = on_exit

@@ -14,6 +14,7 @@ from watchkeeper.config.model import AnyCheck
 from watchkeeper.config.snapshot import Key, Kind
 from watchkeeper.orders import Order
 from watchkeeper.reconcilers import services
+from watchkeeper.report import not_ready_because
 from watchkeeper.supervise.lifecycle import State
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.looptime]
@@ -299,3 +300,19 @@ async def test_an_exit_of_the_agent_is_asked_for_once(spawned: list[Any]) -> Non
     await asyncio.sleep(5)
     assert asked == ["the end of service a"]
     assert running(spawned) == []
+
+
+async def test_critical_services_count_in_readiness(spawned: list[Any]) -> None:
+    """With `ready_when: checks`; not the others, and not a critical job that has done its work."""
+    world = Scene()
+    world.observed.started = True
+    world.load(
+        "agent: {ready_when: checks}\nservices: {a: {command: [x, a], critical: true}, b: {command: [x, b]}, "
+        "c: {command: [x, c], critical: true, policy: on-failure}}"
+    )
+    await asyncio.sleep(0.1)
+    assert not_ready_because(world.store, world.observed) == []
+    for child in list(spawned):
+        child.end(0)
+    await asyncio.sleep(0.1)
+    assert not_ready_because(world.store, world.observed) == ["critical service a is backoff"]

@@ -64,7 +64,8 @@ class AgentSettings(StrictStruct, frozen=True, kw_only=True):
     request_timeout: Duration = 5.0
     """The part of it that requests in flight get once the services have stopped."""
     ready_when: ReadyWhen = ReadyWhen.AGENT
-    """agent: /readyz speaks for the agent alone. checks: it also fails while a readiness check fails."""
+    """agent: /readyz speaks for the agent alone. checks: it also fails while a readiness check fails or
+    a critical service does not run."""
     shutdown_delay: Duration = 0.0
     """Between the fall of /readyz and the stop of anything: so long load balancers may still send requests. Part of
     drain_timeout."""
