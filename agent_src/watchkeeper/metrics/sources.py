@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
 
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 
@@ -10,30 +14,71 @@ from watchkeeper import logs
 from watchkeeper.native import Process, processes
 
 
+class Usage(NamedTuple):
+    """What a process uses, in seconds, bytes and numbers."""
+
+    cpu_seconds: float
+    resident: float
+    virtual: float
+    started: float
+    threads: float
+    files: float
+
+
 class ProcessCollector:
-    """process_*, through psutil so that every platform has it; psutil is imported at the first scrape."""
+    """process_*: the names that every client library has for them."""
 
     def collect(self) -> Iterator[Metric]:
-        import psutil
-
-        process = psutil.Process()
-        with process.oneshot():
-            cpu = process.cpu_times()
-            memory = process.memory_info()
-            started = process.create_time()
-            threads = process.num_threads()
-            files = getattr(process, "num_fds" if hasattr(process, "num_fds") else "num_handles")()
+        usage = own_usage()
         yield CounterMetricFamily(
-            "process_cpu_seconds", "Processor time used, user and system.", value=cpu.user + cpu.system
+            "process_cpu_seconds", "Processor time used, user and system.", value=usage.cpu_seconds
         )
-        yield GaugeMetricFamily("process_resident_memory_bytes", "Resident memory.", value=memory.rss)
-        yield GaugeMetricFamily("process_virtual_memory_bytes", "Virtual memory.", value=memory.vms)
-        yield GaugeMetricFamily(
-            "process_start_time_seconds", "Start of the process, since the epoch.", value=started
-        )
-        yield GaugeMetricFamily("process_threads", "Threads.", value=threads)
-        yield GaugeMetricFamily(
-            "process_open_fds", "Open file descriptors; on Windows, handles.", value=files
+        for name, text, value in (
+            ("resident_memory_bytes", "Resident memory.", usage.resident),
+            ("virtual_memory_bytes", "Virtual memory.", usage.virtual),
+            ("start_time_seconds", "Start of the process, since the epoch.", usage.started),
+            ("threads", "Threads.", usage.threads),
+            ("open_fds", "Open file descriptors; on Windows, handles.", usage.files),
+        ):
+            yield GaugeMetricFamily(f"process_{name}", text, value=value)
+
+
+def own_usage() -> Usage:
+    """What the agent uses: from /proc on Linux, because psutil alone would take 3 MB of it; elsewhere through psutil."""
+    return _usage_from_proc() if sys.platform == "linux" else _usage_from_psutil()
+
+
+def _usage_from_proc() -> Usage:
+    """proc_pid_stat(5): the fields are counted from behind the name, which may contain anything."""
+    fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+    ticks = os.sysconf("SC_CLK_TCK")
+    # Without btime, as in a sandbox, at least the order of starts is right.
+    lines = Path("/proc/stat").read_text().splitlines()
+    booted = next((float(line.split()[1]) for line in lines if line.startswith("btime ")), 0.0)
+    return Usage(
+        cpu_seconds=(int(fields[11]) + int(fields[12])) / ticks,
+        resident=float(fields[21]) * os.sysconf("SC_PAGESIZE"),
+        virtual=float(fields[20]),
+        started=booted + int(fields[19]) / ticks,
+        threads=float(fields[17]),
+        files=float(len(os.listdir("/proc/self/fd")) - 1),  # noqa: PTH208 - less the one that it is listed with
+    )
+
+
+def _usage_from_psutil() -> Usage:
+    import psutil
+
+    process = psutil.Process()
+    with process.oneshot():
+        cpu, memory = process.cpu_times(), process.memory_info()
+        files = getattr(process, "num_fds" if hasattr(process, "num_fds") else "num_handles")()
+        return Usage(
+            cpu_seconds=cpu.user + cpu.system,
+            resident=memory.rss,
+            virtual=memory.vms,
+            started=process.create_time(),
+            threads=process.num_threads(),
+            files=files,
         )
 
 

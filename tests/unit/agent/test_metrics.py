@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator
 
@@ -15,7 +16,7 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 from prometheus_client.utils import floatToGoString
 
 from watchkeeper.errors import ErrorClass
-from watchkeeper.metrics import Metrics, render
+from watchkeeper.metrics import Metrics, render, sources
 from watchkeeper.metrics.families import Counter, Family, Gauge, Histogram, Limits, Summary
 from watchkeeper.metrics.render import Registry
 from watchkeeper.metrics.values import HORIZON, SummaryValue, number
@@ -235,6 +236,22 @@ def test_time_spent_in_a_block() -> None:
     with pytest.raises(OSError, match="x"), family.time():
         raise OSError("x")
     assert family.only.count == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc")
+def test_the_agent_s_own_process_beside_psutil() -> None:
+    """What /proc says of the agent is what psutil says: equal where it stands still, between two readings where it grows."""
+    before, found, after = (
+        sources._usage_from_psutil(),
+        sources._usage_from_proc(),
+        sources._usage_from_psutil(),
+    )
+    assert before.cpu_seconds - 0.1 <= found.cpu_seconds <= after.cpu_seconds + 0.1
+    assert found.started == pytest.approx(before.started, abs=1.0)
+    assert found.threads == before.threads
+    assert found.files in {before.files, before.files - 1}  # psutil counts the descriptor that it lists them with
+    assert found.resident == pytest.approx(after.resident, rel=0.1)
+    assert found.virtual == pytest.approx(after.virtual, rel=0.1)
 
 
 def test_rendering_is_fast_enough_for_the_loop() -> None:
