@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import faulthandler
 import os
 
 from watchkeeper import system
@@ -63,6 +65,8 @@ def run_agent(
         system.ignore_early_reload()
     system.watch_children_by_pidfd()
     raise_file_limit()
+    with contextlib.suppress(RuntimeError, AttributeError, ValueError):  # there is no standard error
+        faulthandler.enable()  # a watchdog's SIGABRT then says where every thread stood
     configure(log_level or "info")
     state = state_dir or os.environ.get("STATE_DIRECTORY") or None
     notifier = notifier or Notifier.taken_from(os.environ)
