@@ -170,10 +170,10 @@ async def connect(address: str, tls: Tls | None, limit: float) -> Connection:
 
 async def connect_to(addresses: list[SockAddress], tls: Tls | None, limit: float) -> Connection:
     """A connection to the first of these addresses that accepts one."""
+    context = None if tls is None else client_context(tls.settings, tls.protocols)
     sock = await _first(addresses, limit)
     if tls is None:
         return Connection(sock)
-    context = client_context(tls.settings, tls.protocols)
     try:
         reader, writer = await asyncio.open_connection(
             sock=sock, ssl=context, server_hostname=tls.settings.server_name or tls.name
