@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 from base64 import b64encode
 from collections.abc import Callable
 from typing import Any, cast
@@ -263,3 +265,35 @@ async def test_nonsense_is_an_error(body: bytes) -> None:
     _http, client = fake(lambda _asked: ok(body, X_Consul_Index="3"))
     with pytest.raises(SourceError, match="Consul's answer about keys is not what it should be"):
         await ConsulKeys(ConsulSource(key="a.yaml"), client).fetch()
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=12),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+PAIR = st.fixed_dictionaries(
+    {"Key": st.text(max_size=9) | JSON}, optional={"Value": JSON | st.just("eA=="), "Flags": JSON}
+)
+BODY = st.one_of(
+    st.binary(max_size=80),
+    JSON.map(lambda each: json.dumps(each).encode()),
+    st.lists(PAIR, max_size=4).map(lambda each: json.dumps(each).encode()),
+)
+
+
+@given(BODY, st.integers(100, 599), st.none() | st.text(max_size=6), st.integers(0, 90))
+def test_any_answer(body: bytes, status: int, index: str | None, cut: int) -> None:
+    """Whatever answers, wherever it is cut: documents, or a SourceError; and the next question can be asked."""
+
+    async def run() -> None:
+        headers = {} if index is None else {"X_Consul_Index": index}
+        _http, client = fake(lambda _asked: ok(body[: cut if cut < 60 else None], status, **headers))
+        source = ConsulKeys(ConsulSource(prefix="w", format=Format.YAML, churn_interval=0.001), client)
+        for ask in (source.fetch, source.watch):
+            with contextlib.suppress(SourceError):
+                found = await ask()
+                assert found.fragments
+                assert all(isinstance(each.content, bytes) for each in found.fragments)
+
+    asyncio.run(run())
