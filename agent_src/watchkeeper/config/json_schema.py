@@ -50,7 +50,7 @@ def described(cls: type, field: str = "") -> str:
 def default_of(field: inspect.Field) -> Any:
     """The default as it would be written, with units; msgspec.NODEFAULT: there is none."""
     if field.default_factory is not msgspec.NODEFAULT:
-        return msgspec.to_builtins(field.default_factory()) if not _is_struct(field) else {}
+        return _plain(field.default_factory()) if not _is_struct(field) else {}
     if field.default is msgspec.NODEFAULT:
         return msgspec.NODEFAULT
     return as_written(field.type, field.default)
@@ -65,7 +65,12 @@ def as_written(kind: inspect.Type, value: Any) -> Any:
             return format_duration(value) if value else 0
         if kind.extra == SIZE:
             return format_size(int(value)) if value else 0
-    return msgspec.to_builtins(value)
+    return _plain(value)
+
+
+def _plain(value: Any) -> Any:
+    """As JSON has it: a tuple is a list."""
+    return msgspec.json.decode(msgspec.json.encode(value))
 
 
 def _is_struct(field: inspect.Field) -> bool:
