@@ -14,6 +14,7 @@ BENCHES = (
     "extension",
     "matrix",  # takes the tree that the one before it has built
     "agent_logging",
+    "agent_restart",
     "release",
     "release_again",
     "release_client",
