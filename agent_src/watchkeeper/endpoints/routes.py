@@ -10,7 +10,7 @@ from urllib.parse import unquote
 from aiohttp import web
 
 from watchkeeper.config.schema.listeners import Access
-from watchkeeper.endpoints import control, debug, page, reading, scrape, tailing
+from watchkeeper.endpoints import control, page, reading, scrape, tailing
 from watchkeeper.endpoints.answers import Refusal
 from watchkeeper.endpoints.site import Call
 
@@ -36,6 +36,18 @@ class Route:
         return self.path
 
 
+def _debug(name: str) -> Handler:
+    """A page of debug.py, which is imported when the first of them is asked for."""
+
+    async def handler(call: Call) -> web.StreamResponse:
+        from watchkeeper.endpoints import debug
+
+        answer: web.StreamResponse = await getattr(debug, name)(call)
+        return answer
+
+    return handler
+
+
 READS = (
     Route("GET", "/livez", Access.UNTRUSTED, reading.livez, probe=True),
     Route("GET", "/readyz", Access.UNTRUSTED, reading.readyz, probe=True),
@@ -45,12 +57,12 @@ READS = (
     Route("GET", "/events", Access.READ, reading.events),
     Route("GET", "/logs", Access.READ, tailing.logs, endless=True),
     Route("GET", "/", Access.READ, page.page),
-    Route("GET", "/debug/pprof", Access.CONTROL, debug.index),
-    Route("GET", "/debug/pprof/profile", Access.CONTROL, debug.profile, endless=True),
-    Route("GET", "/debug/pprof/heap", Access.CONTROL, debug.heap),
-    Route("GET", "/debug/pprof/tasks", Access.CONTROL, debug.tasks),
-    Route("GET", "/debug/pprof/threads", Access.CONTROL, debug.threads),
-    Route("GET", "/debug/pprof/gc", Access.CONTROL, debug.gc),
+    Route("GET", "/debug/pprof", Access.CONTROL, _debug("index")),
+    Route("GET", "/debug/pprof/profile", Access.CONTROL, _debug("profile"), endless=True),
+    Route("GET", "/debug/pprof/heap", Access.CONTROL, _debug("heap")),
+    Route("GET", "/debug/pprof/tasks", Access.CONTROL, _debug("tasks")),
+    Route("GET", "/debug/pprof/threads", Access.CONTROL, _debug("threads")),
+    Route("GET", "/debug/pprof/gc", Access.CONTROL, _debug("gc")),
 )
 ORDERS = (
     Route("POST", "/control/start", Access.CONTROL, control.order, more=1),
@@ -59,6 +71,8 @@ ORDERS = (
     Route("POST", "/control/reload", Access.CONTROL, control.reload),
     Route("PUT", "/control/log-level", Access.CONTROL, control.log_level),
     Route("PUT", "/control/faults", Access.CONTROL, control.faults),
+    Route("POST", "/debug/pprof/heap/start", Access.CONTROL, _debug("heap_start")),
+    Route("POST", "/debug/pprof/heap/stop", Access.CONTROL, _debug("heap_stop")),
 )
 ROUTES = {route.path: route for route in (*READS, *ORDERS)}
 LONGEST = max(len(path.split("/")) for path in ROUTES)

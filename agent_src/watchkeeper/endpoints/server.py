@@ -167,8 +167,11 @@ def _check_certificate(peer: Peer, route: Route) -> None:
 
 
 def _check_role(peer: Peer, route: Route) -> None:
-    if peer.debug and route.path.startswith("/debug/"):
-        return
+    if route.path.startswith("/debug/"):
+        if not peer.local:
+            raise Refusal(403, f"{route.path} is for programs of this machine")
+        if peer.debug:
+            return
     if peer.role.includes(route.needs):
         return
     anonymous = peer.identity is None and peer.token is not None

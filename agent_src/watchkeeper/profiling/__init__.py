@@ -1,1 +1,1 @@
-"""What the agent's own process does: samples, heap, tasks, threads, collections."""
+"""What the process is doing: samples of its stacks, its memory, its tasks, threads and garbage. Nothing here runs unasked."""
