@@ -86,7 +86,7 @@ async def _datagram(spec: DnsCheck, address: SockAddress) -> Answer:
     message = question(number, spec.name, spec.record.value)
     with socket.socket(address[0], socket.SOCK_DGRAM) as sock:
         sock.setblocking(False)
-        await loop.sock_connect(sock, address[1])
+        sock.connect(address[1])
         wrong: MessageError | None = None
         while True:  # until the deadline, which is the caller's
             try:

@@ -83,6 +83,8 @@ async def _exchange(spec: GrpcCheck, connection: Connection, host: str) -> _Call
             data = await connection.receive()
             if not data:
                 raise UnreachableError("the connection ended before the answer did")
+            if data.startswith(b"HTTP/1"):
+                raise UnreachableError("it answers in HTTP/1")
             for event in wire.receive_data(data):
                 _take(wire, call, event)
     except h2.exceptions.H2Error as error:
