@@ -129,9 +129,7 @@ def read_bytes(path: str) -> bytes:
         with pathlib.Path(path).open("rb") as stream:
             content = stream.read(SIZE_LIMIT + 1)
     except FileNotFoundError:
-        raise ConfigUnreadableError(
-            f"there is no file {path}", "Name an existing file or folder."
-        ) from None
+        raise ConfigUnreadableError(f"there is no file {path}", "Name an existing file or folder.") from None
     except IsADirectoryError:
         raise ConfigUnreadableError(f"{path} is a directory", "Name the file inside it.") from None
     except PermissionError as error:
