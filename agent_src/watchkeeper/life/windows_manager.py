@@ -70,7 +70,7 @@ class Manager:
             made = self._advapi.CreateServiceW(
                 manager,
                 name,
-                DISPLAY,
+                DISPLAY if name == "watchkeeper" else f"{DISPLAY} ({name})",
                 api.SERVICE_ALL_ACCESS,
                 api.SERVICE_WIN32_OWN_PROCESS,
                 api.SERVICE_AUTO_START,
@@ -107,8 +107,7 @@ class Manager:
         """Stop it if it runs, and remove it."""
         with self._service(name) as service:
             if self._state(service).current_state != api.STOPPED:
-                self._control(service, api.CONTROL_STOP)
-                self._wait(service, api.STOPPED)
+                self._stop(service)
             self._need(self._advapi.DeleteService(service))
         return f"the service {name} is removed"
 
@@ -122,9 +121,15 @@ class Manager:
     def stop(self, name: str) -> str:
         """Stop it, and wait until it has."""
         with self._service(name) as service:
-            self._control(service, api.CONTROL_STOP)
-            self._wait(service, api.STOPPED)
+            self._stop(service)
         return f"the service {name} has stopped"
+
+    def _stop(self, service: Any) -> None:
+        """Windows passes no control on to a service that is starting."""
+        if self._state(service).current_state == api.START_PENDING:
+            self._wait(service, api.RUNNING)
+        self._control(service, api.CONTROL_STOP)
+        self._wait(service, api.STOPPED)
 
     def _control(self, service: Any, control: int) -> None:
         self._need(self._advapi.ControlService(service, control, ctypes.byref(api.ServiceStatus())))
