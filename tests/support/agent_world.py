@@ -60,15 +60,16 @@ class FakeChild:
 class World:
     """An agent's core with a clock of its own."""
 
-    def __init__(self, look: Script) -> None:
+    def __init__(self, look: Script, *, fresh: bool = False) -> None:
+        """`fresh`: the agent has just started, and spreads its first looks."""
         context = self.context = Context(Store(), Metrics(), chance=lambda: 0.5)
         self.store, self.observed, self.metrics = context.store, context.observed, context.metrics
         self.queue = context.queue
         self.looks: list[tuple[float, str]] = []
         self.look = look
         self.services = ServiceReconciler(context)
-        checks = CheckReconciler(context, self._look, fresh=False)
-        reconcilers: dict[Kind, Reconciler] = {Kind.SERVICE: self.services, Kind.CHECK: checks}
+        self.checks = CheckReconciler(context, self._look, fresh=fresh)
+        reconcilers: dict[Kind, Reconciler] = {Kind.SERVICE: self.services, Kind.CHECK: self.checks}
         self.worker = asyncio.create_task(work(self.queue, reconcilers, self.metrics, lambda _key: None))
 
     async def _look(self, spec: AnyCheck, _memory: Memory) -> Outcome:

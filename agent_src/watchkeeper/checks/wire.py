@@ -44,6 +44,8 @@ class Reader:
         self._head_only = head_only
         self._limit = limit
         self._buffer = bytearray()
+        self._searched = 0
+        """Up to where there is no end of the head: what drips in is not looked through again with each drop."""
         self._interim = 0
         self._left: int | None = None
         """Bytes until the end of the body, or of the chunk; None: until the connection ends."""
@@ -100,13 +102,15 @@ class Reader:
         while not self.status:
             if not b"HTTP/".startswith(bytes(self._buffer[:5])):
                 raise MalformedError(f"it does not answer in HTTP/1 but with {bytes(self._buffer[:20])!r}")
-            end = _END.search(self._buffer)
+            end = _END.search(self._buffer, self._searched)
             if end is None or end.start() > HEAD_LIMIT:
                 if len(self._buffer) > HEAD_LIMIT:
                     raise MalformedError(f"the head of the answer is longer than {HEAD_LIMIT >> 10} KiB")
+                self._searched = max(0, len(self._buffer) - 3)
                 return
             lines = bytes(self._buffer[: end.start()]).split(b"\n")
             del self._buffer[: end.end()]
+            self._searched = 0
             self._take_head(lines)
 
     def _take_head(self, lines: list[bytes]) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from watchkeeper.checks.gate import Gate, Verdict
 from watchkeeper.config.model import Role
+from watchkeeper.config.schema.checks import LONGEST_WINDOW
 
 SUCCESS, FAILURE, UNKNOWN = Verdict.SUCCESS, Verdict.FAILURE, Verdict.UNKNOWN
 OUTCOMES = {"+": True, "-": False, "?": None}
@@ -98,3 +101,78 @@ def test_what_does_not_run_is_not_ready(role: Role, verdict: Verdict) -> None:
     gate.observe(True)
     gate.not_running()
     assert (gate.verdict, gate.run) == (verdict, 0)
+
+
+@pytest.mark.parametrize(
+    ("threshold", "window", "outcomes", "verdicts"),
+    [
+        # 3 times within 5 cycles: not in a row, and the verdict turns back when the window has fewer.
+        (3, 5, "+-+-+-++", "SSSSSFSS"),
+        (3, 5, "+--++--+", "SSSSSFFS"),
+        (2, 2, "+--+-+--", "SSFSSSSF"),
+        (1, 4, "+-++++-", "SFFFFSF"),
+        # G3: an internal error is no outcome; it moves no window.
+        (2, 3, "+-???-", "SSSSSF"),
+    ],
+)
+def test_window(threshold: int, window: int, outcomes: str, verdicts: str) -> None:
+    """G8: monit's `X times within Y cycles`."""
+    gate = Gate(Role.READINESS, 1, threshold, window)
+    gate.begin(1)
+    assert play(gate, outcomes) == verdicts
+
+
+def test_a_hold_and_a_new_instance_empty_the_window() -> None:
+    """G8: what one process has failed is not held against the next."""
+    gate = Gate(Role.LIVENESS, 1, 2, 4)
+    gate.begin(1)
+    assert play(gate, "-+-") == "SSF"
+    gate.begin(2)
+    assert play(gate, "-+++") == "SSSS"
+    gate.begin(3)
+    play(gate, "-")
+    gate.not_running()
+    assert play(gate, "-") == "S"
+
+
+@pytest.mark.parametrize("role", [Role.LIVENESS, Role.STARTUP])
+def test_a_check_that_restarts_nothing_goes_on(role: Role) -> None:
+    """G9: its verdict follows the outcomes in both directions; a startup check still ends by passing."""
+    gate = Gate(role, 1, 2, holds=False)
+    gate.begin(1)
+    assert play(gate, "---")[-1] == "F"
+    assert (gate.on_hold, gate.finished) == (False, False)
+    assert play(gate, "+") == "S"
+    assert gate.finished is (role is Role.STARTUP)
+
+
+@given(
+    outcomes=st.lists(st.sampled_from([True, False, None]), max_size=200),
+    success=st.integers(1, 4),
+    failure=st.integers(1, 5),
+    extra=st.integers(-5, 60),
+)
+def test_against_a_list_of_outcomes(
+    outcomes: list[bool | None], success: int, failure: int, extra: int
+) -> None:
+    """G2, G3 and G8, worked out anew from all that came before at every step."""
+    window = min(failure + extra, LONGEST_WINDOW) if extra >= 0 else 0
+    gate = Gate(Role.READINESS, success, failure, window)
+    gate.begin(1)
+    verdict, seen = FAILURE, []
+    for outcome in outcomes:
+        changed = gate.observe(outcome)
+        before = verdict
+        if outcome is not None:
+            seen.append(outcome)
+            in_window = seen[-window:].count(False) >= failure if window else all_of(seen, failure, False)
+            if outcome is False and in_window:
+                verdict = FAILURE
+            if outcome is True and all_of(seen, success, True) and not (window and in_window):
+                verdict = SUCCESS
+        assert (gate.verdict, changed) == (verdict, verdict is not before)
+
+
+def all_of(seen: list[bool], count: int, value: bool) -> bool:
+    """Whether the last so many are all the same."""
+    return len(seen) >= count and all(each is value for each in seen[-count:])
