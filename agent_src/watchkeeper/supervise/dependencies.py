@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from watchkeeper.checks.gate import Verdict
-from watchkeeper.config.model import Role, Service, same_program
+from watchkeeper.config.model import ProcessService, Role, Service, same_program
 from watchkeeper.config.schema.services import OnAgentStop
 from watchkeeper.config.snapshot import Key, Kind, Snapshot
 from watchkeeper.context import Context
@@ -32,16 +32,20 @@ class Dependencies:
         name = record.name
         order = self._order(name) if wanted is not None else None
         requires, after = _links(wanted, "requires"), _links(wanted, "after")
-        spec = record.spec
         return Around(
             order=order,
             not_yet=self._not_yet(requires, after) if record.process is None else None,
             first=self._first(name) if record.process is not None else None,
             pulled=self._pulled(requires) if record.process is not None else None,
             started=self.started(record),
-            leave=self._observed.draining
-            and getattr(spec, "on_agent_stop", OnAgentStop.STOP) is OnAgentStop.LEAVE,
+            leave=self._left_alone(record.spec, wanted),
         )
+
+    def _left_alone(self, spec: Service | None, wanted: Service | None) -> bool:
+        """S19. A process that is not wanted any more is stopped: nobody else would know of it."""
+        if getattr(spec, "on_agent_stop", OnAgentStop.STOP) is not OnAgentStop.LEAVE:
+            return False
+        return self._observed.draining or (wanted is None and not isinstance(spec, ProcessService))
 
     def started(self, record: Record) -> bool:
         """Whether its start is over and its startup checks have passed."""

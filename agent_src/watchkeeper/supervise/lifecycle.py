@@ -27,7 +27,8 @@ Rules:
     S16 A service whose requirement is about to be stopped on purpose is stopped first, and waits by S14.
     S17 A condition is asked before each start. While it does not hold, nothing is started, and that is no failure.
     S18 What an agent that was killed has left running is taken over (`adopt`) or ended as in S7 before anything is started.
-    S19 When the agent ends, what is configured to be left alone is let go, and not stopped.
+    S19 When the agent ends, what is configured to be left alone is let go, and not stopped; so is a unit, a service of
+        Windows or a container that is not configured any more.
 """
 
 from __future__ import annotations
@@ -201,7 +202,7 @@ def decide(
     if process.exit_code is not None:
         return _ended(process)
     if around.leave:
-        return Decision(Do.LEAVE, "the agent stops and leaves it")  # S19
+        return Decision(Do.LEAVE, "the agent leaves it alone")  # S19
     if record.left_over:
         return Decision(Do.STOP, "an agent that was killed has left it behind", Cause.LEFTOVERS)  # S18
     return _running(record, process, wanted, failed_check, now, around)
