@@ -23,8 +23,10 @@ KINDS = (
     "faults",
     "collector",
     "registration",
+    "discovery",
     "alert",
     "job",
+    "servicecheck",
 )
 """config.snapshot.Kind, without what importing it costs; a test compares the two."""
 FIRST = ("state", "why", "since", "ready", "pid", "next_try_in", "last_error", "last_exit")

@@ -89,7 +89,7 @@ class RegistrationReconciler:
 
     def _act(self, key: Key, record: Record, decision: Decision, ready: bool, why: str) -> Result:
         if decision.do is not Do.NOTHING:
-            record.busy = True
+            record.doing = decision.do
             run = self._run(key, record, decision.do, ready, why)
             self._tasks[key.name] = asyncio.create_task(run, name=f"{decision.do} {key}")
         self._show(key, record, why)
@@ -101,7 +101,7 @@ class RegistrationReconciler:
         try:
             outcome = await self._attempt(record, do, ready, why)
         finally:
-            record.busy = False
+            record.doing = None
             self._context.add(key)
         self._attempts.labels(key.name, do.value, outcome).inc()
         if outcome == "forgotten":

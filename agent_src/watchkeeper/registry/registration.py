@@ -30,6 +30,7 @@ class State(enum.StrEnum):
     """What /status and watchkeeper_registration_state call it."""
 
     WAITING = "waiting"
+    REGISTERING = "registering"
     REGISTERED = "registered"
     CRITICAL = "critical"
     RETRYING = "retrying"
@@ -61,8 +62,8 @@ class Record:
     """In a row."""
     next_at: float = 0.0
     """When the next attempt or renewal is due, by the loop's clock."""
-    busy: bool = False
-    """Whether something is under way (R8)."""
+    doing: Do | None = None
+    """What is under way (R8)."""
     last_error: str | None = None
     losses: int = 0
     """How often the registry had forgotten it."""
@@ -86,7 +87,7 @@ def decide(
         place: where the wanted one stands in its registry.
         ready: whether its service is.
     """
-    if record.busy:
+    if record.doing is not None:
         return Decision(Do.NOTHING)  # R8
     if (
         wanted is not None
@@ -146,6 +147,8 @@ def state(record: Record) -> State:
     """In one word."""
     if record.failures:
         return State.RETRYING
+    if record.doing is Do.WITHDRAW:
+        return State.WITHDRAWING
     if record.told is None:
-        return State.WITHDRAWING if record.present else State.WAITING
+        return State.REGISTERING if record.present or record.doing is Do.ANNOUNCE else State.WAITING
     return State.REGISTERED if record.told else State.CRITICAL

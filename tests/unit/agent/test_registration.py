@@ -361,6 +361,29 @@ async def test_a_registry_that_hangs_holds_up_nobody(monkeypatch: pytest.MonkeyP
 
 
 @virtual
+async def test_states_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What /status says while it is made, lost, made again, critical and taken out; each change is an event."""
+    world = World(monkeypatch)
+    world.load(ONE)
+    await asyncio.sleep(1)
+    world.registry.entry = None
+    await asyncio.sleep(5)
+    world.ready = False
+    await asyncio.sleep(2)
+    world.load(ONE.replace("port: 1", "port: 1, when_not_ready: deregister"))
+    await asyncio.sleep(2)
+    assert [event.what for event in world.context.events.of(Key(Kind.REGISTRATION, "r"))] == [
+        "registering",
+        "registered",
+        "registering",
+        "registered",
+        "critical",
+        "withdrawing",
+        "waiting",
+    ]
+
+
+@virtual
 async def test_a_defect_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     """An exception that nobody expected is counted and tried again."""
     world = World(monkeypatch)
