@@ -75,9 +75,16 @@ def _jobs(context: Context) -> Reconciler:
     return JobReconciler(context)
 
 
+def _tracing(context: Context) -> Reconciler:
+    from watchkeeper.reconcilers.tracing import TracingReconciler
+
+    return TracingReconciler(context)
+
+
 RECONCILERS: dict[Kind, Callable[[Context], Reconciler]] = {
     Kind.SOURCE: _sources,
     Kind.OUTPUT: _outputs,
+    Kind.TRACING: _tracing,
     Kind.LISTENER: _listeners,
     Kind.FAULTS: _faults,
     Kind.SERVICE: _services,

@@ -22,6 +22,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from watchkeeper import tracing
 from watchkeeper.config.snapshot import Key, Kind
 from watchkeeper.errors import ErrorClass
 from watchkeeper.logs import get_logger
@@ -96,7 +97,10 @@ async def _one(
     timer = asyncio.timeout(limit)
     try:
         async with timer:
-            result = await reconcilers[key.kind].reconcile(key)
+            with tracing.span("reconcile") as span:
+                if span.recording:
+                    span.set("watchkeeper.key", str(key))
+                result = await reconcilers[key.kind].reconcile(key)
     except TerminalError as error:
         outcome = "terminal"
         _report(metrics, key, f"reconciling {key} failed for good: {error}", trace=False)

@@ -13,6 +13,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import Awaitable, Callable
 
 from watchkeeper.errors import ErrorClass
@@ -40,9 +41,11 @@ class Tasks:
         return sum(not task.done() for task in self._tasks.values())
 
     def start(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
-        """Run `run()`, again and again should it crash."""
+        """Run `run()`, again and again should it crash. It has neither the deadline nor the span of whoever starts it."""
         self.cancel(name)  # T4
-        task = self._tasks[name] = asyncio.create_task(self._guard(name, run), name=name)
+        task = self._tasks[name] = asyncio.create_task(
+            self._guard(name, run), name=name, context=contextvars.Context()
+        )
         task.add_done_callback(lambda _done: self._forget(name, task))
 
     def cancel(self, name: str) -> None:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from watchkeeper import redact
+from watchkeeper import redact, tracing
 from watchkeeper.config.copies import SOURCE
 from watchkeeper.config.decode import to_json
 from watchkeeper.config.fragments import Fragment, Layer
@@ -67,6 +67,14 @@ class Intake:
         Raises:
             ConfigInvalidError: it does not hold together with what sources have delivered.
         """
+        with tracing.span("reload") as span:
+            changed = await self._take(loaded, save=save)
+            if span.recording:
+                span.set("watchkeeper.changed_keys", len(changed))
+                span.set("watchkeeper.generation", self._store.snapshot.generation)
+        return changed
+
+    async def _take(self, loaded: Loaded, *, save: bool) -> list[Key]:
         async with self._lock:
             wanted = loaded.config.sources
             if self._base is None:

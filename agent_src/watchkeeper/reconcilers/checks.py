@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 
+from watchkeeper import tracing
 from watchkeeper.checks import Looker, Outcome, Word, look
 from watchkeeper.checks.gate import Gate, Verdict
 from watchkeeper.checks.threads import THREADS
@@ -128,7 +129,13 @@ class CheckReconciler:
         """One look; whatever comes of it, the key goes back to the queue."""
         instance = record.gate.instance
         try:
-            outcome = await self._look(record.spec, record.memory)
+            with tracing.span("check") as span:
+                outcome = await self._look(record.spec, record.memory)
+                if span.recording:
+                    span.set("watchkeeper.key", str(key))
+                    span.set("watchkeeper.outcome", outcome.word)
+                    if outcome.error_class is not None:
+                        span.fail(outcome.error_class, outcome.detail)
             # What was seen of an earlier instance says nothing about the present one.
             if record.gate.instance == instance:
                 record.outcome, record.unread = outcome, True
