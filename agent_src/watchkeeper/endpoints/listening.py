@@ -148,7 +148,7 @@ class Listening:
         assert self.tls is not None
         contexts, context = self.tls, self.tls.current
         protocol.introduce = lambda transport: self._peer(
-            address, identity=contexts.identity(transport.get_extra_info("ssl_object"))
+            address, identity=contexts.identity(transport.get_extra_info("ssl_object")), encrypted=True
         )
         protocol.outdated = lambda: contexts.current is not context
         await asyncio.get_running_loop().connect_accepted_socket(
@@ -169,6 +169,7 @@ class Listening:
         *,
         credentials: Credentials | None = None,
         identity: Identity | None = None,
+        encrypted: bool = False,
     ) -> Peer:
         return decide(
             self.listener,
@@ -177,6 +178,7 @@ class Listening:
             identity=identity,
             numbers=self._numbers,
             token=self._token,
+            encrypted=encrypted,
         )
 
 

@@ -57,7 +57,8 @@ class Peer:
     identity: Identity | None = None
     token: str | None = field(default=None, repr=False)
     """What would give him control."""
-    unix: bool = False
+    hosts: tuple[str, ...] | None = None
+    """Names by which he may ask, beside localhost and addresses; None: any."""
     debug: bool = False
     exempt: tuple[str, ...] | None = None
     """Where one has to show a certificate and he has not: the paths that he gets all the same."""
@@ -106,6 +107,7 @@ def decide(
     identity: Identity | None = None,
     numbers: Mapping[str, int] | None = None,
     token: str | None = None,
+    encrypted: bool = False,
 ) -> Peer:
     """What this client is on that listener.
 
@@ -116,6 +118,7 @@ def decide(
         identity: from a verified certificate.
         numbers: uid and gid of the users ("user:NAME") and groups ("group:NAME") that the rules name.
         token: the listener's.
+        encrypted: whether the connection is.
     """
     unix = listener.address.startswith("unix:") or credentials is not None
     local = unix or _is_loopback(address)
@@ -131,7 +134,7 @@ def decide(
         role,
         identity,
         token,
-        unix=unix,
+        hosts=listener.hosts if local and not unix and not encrypted else None,
         debug=listener.debug and local,
         exempt=listener.tls.exempt if listener.tls.mode is TlsMode.STRICT and identity is None else None,
     )

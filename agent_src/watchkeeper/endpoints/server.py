@@ -185,18 +185,20 @@ def _check_role(peer: Peer, route: Route) -> None:
 
 def _check_host(request: web.BaseRequest, peer: Peer) -> None:
     """A page of somebody else whose name was pointed here (DNS rebinding) asks under that name; people do not."""
-    host = request.headers.get("Host", "")
-    if not peer.local or peer.unix:
+    if peer.hosts is None or "*" in peer.hosts:
         return
+    host = request.headers.get("Host", "")
     name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
     name = name.strip("[]").rstrip(".").lower()
-    if name in ("", "localhost") or name.endswith(".localhost"):
+    if name in ("", "localhost", *peer.hosts) or name.endswith(".localhost"):
         return
     try:
         ipaddress.ip_address(name)
     except ValueError:
         raise Refusal(
-            421, f"this agent is not called {name[:100]!r}", "Use localhost or its address."
+            421,
+            f"this agent is not called {name[:100]!r}",
+            "Use localhost or its address, or a listener with `hosts`.",
         ) from None
 
 

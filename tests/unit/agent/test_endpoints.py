@@ -484,6 +484,21 @@ async def test_json_for_people_ends_with_a_line_break() -> None:
         assert json.loads(body)["pid"] == 7
 
 
+async def test_names_that_are_said_to_be_ours() -> None:
+    """A proxy on this machine keeps the name that it was asked by: a listener may know it."""
+    async with endpoints() as rig:
+        await rig.exposition.open("x", listener(hosts=["wk.example.org"]))
+        await rig.exposition.open("y", listener(hosts=["*"]))
+        for name, host, status in (
+            ("x", "wk.example.org", 200),
+            ("x", "WK.example.org:80", 200),
+            ("x", "evil.example", 421),
+            ("y", "evil.example", 200),
+        ):
+            found = await rig.get("/status", port=rig.port_of(name), headers={"Host": host})
+            assert found.status == status
+
+
 @pytest.fixture
 def information() -> Iterator[None]:
     """The agent's lines from INFO on."""

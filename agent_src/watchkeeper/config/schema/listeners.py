@@ -113,5 +113,8 @@ class Listener(StrictStruct, frozen=True, kw_only=True):
     socket_group: str | None = None
     token_file: str | None = None
     """A file with a word; who sends it as `Authorization: Bearer WORD` has control. It is made where it is missing."""
+    hosts: tuple[Text, ...] = ()
+    """Names by which programs of this machine may ask over plain TCP, beside localhost and addresses; ["*"]: any. Without
+    this a page of somebody else, whose name was pointed here, could read everything in its reader's browser."""
     debug: bool = False
     """Whether /debug/pprof/* is given to programs of this machine without the role control."""
