@@ -15,6 +15,7 @@ from watchkeeper.errors import AgentUnreachableError, NotThereError
 
 KINDS = (
     "service",
+    "servicecheck",
     "check",
     "source",
     "output",
