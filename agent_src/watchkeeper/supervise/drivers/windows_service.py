@@ -15,6 +15,9 @@ from watchkeeper.supervise.drivers.polled import FAILED, RemoteError, Seen
 
 _ctypes: Any = ctypes
 """What of it is only there on Windows."""
+PENDING = 0.1
+"""Seconds between looks at a service that is starting, for START_LIMIT of them."""
+START_LIMIT = 120.0
 SC_MANAGER_CONNECT = 0x0001
 QUERY, START, STOP = 0x0004, 0x0010, 0x0020
 SC_STATUS_PROCESS_INFO = 0
@@ -51,7 +54,13 @@ class ServiceOfWindows:
         self._service = spec.service
 
     async def start(self) -> None:
+        """Returns when it says that it runs, as `net start` does."""
         await asyncio.to_thread(self._with, START, self._start)
+        for _ in range(int(START_LIMIT / PENDING)):
+            status: Status = await asyncio.to_thread(self._with, QUERY, self._status)
+            if status.state != START_PENDING:
+                return
+            await asyncio.sleep(PENDING)
 
     async def stop(self) -> None:
         await asyncio.to_thread(self._with, STOP, self._stop)
