@@ -30,8 +30,8 @@ class Span:
     __slots__ = (
         "_ended",
         "_recorder",
-        "_started",
         "_token",
+        "anchor",
         "attributes",
         "context",
         "dropped",
@@ -54,7 +54,9 @@ class Span:
         context: SpanContext,
         parent_id: int,
         recorder: Callable[[Span], None] | None,
+        anchor: int | None = None,
     ) -> None:
+        """`anchor`: what the epoch's nanoseconds are ahead of the monotonic ones; None: what they are now."""
         self.name, self.kind, self.context, self.parent_id = name, kind, context, parent_id
         self.recording = recorder is not None
         self._recorder, self._ended = recorder, False
@@ -66,7 +68,8 @@ class Span:
         """What it failed of; None: it did not."""
         self.message = ""
         self.size = BASE_SIZE
-        self.start_ns, self._started = time.time_ns(), time.perf_counter_ns()
+        self.anchor = time.time_ns() - time.perf_counter_ns() if anchor is None else anchor
+        self.start_ns = self._now()
         self.end_ns = 0
 
     @property
@@ -124,8 +127,12 @@ class Span:
         self.end()
 
     def _now(self) -> int:
-        """Since the epoch; it never lies before the beginning, whatever became of the clock meanwhile."""
-        return self.start_ns + time.perf_counter_ns() - self._started
+        """Since the epoch.
+
+        The spans of one trace share an anchor: none ends before it began, or outside of its parent, whatever becomes of the
+        clock meanwhile.
+        """
+        return self.anchor + time.perf_counter_ns()
 
 
 class OwnTracer:
@@ -142,12 +149,14 @@ class OwnTracer:
 
     def start(self, name: str, kind: SpanKind, parent: SpanContext | None) -> Span:
         """A span that has begun."""
-        above = parent or getattr(CURRENT.get(), "context", None)
+        around = CURRENT.get()
+        above = parent or getattr(around, "context", None)
         trace_id = above.trace_id if above is not None else self._id(128)
         sampled = self._sampler(above, trace_id)
         context = SpanContext(trace_id, self._id(64), sampled, above.state if above is not None else "")
         recorder = self._recorder if sampled else None
-        return Span(name, kind, context, above.span_id if above is not None else 0, recorder)
+        parent_id, anchor = (above.span_id if above is not None else 0), getattr(around, "anchor", None)
+        return Span(name, kind, context, parent_id, recorder, anchor)
 
     def _id(self, bits: int) -> int:
         return self._bits(bits) or 1
