@@ -32,7 +32,7 @@ def decode(document: Document, target: type[T], references: References | None = 
     """The struct, or None when something is wrong; what is wrong is added to the document's problems."""
     decoder = Decoder(document, references or References())
     data = {} if document.data is None else document.data
-    value = decoder.value(inspect.type_info(target), data, ())
+    value = decoder.struct(_Sections(target), data, ())
     return None if value is INVALID or document.problems else cast("T", value)
 
 
@@ -42,6 +42,38 @@ def nearest(word: str, choices: Iterable[str]) -> str:
 
     found = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.6)
     return f'; did you mean "{found[0]}"?' if found else ""
+
+
+class _Sections:
+    """A struct whose fields are looked into when the document has them, and then once for all documents.
+
+    To look into the whole schema takes longer than to read a usual file; most of it is about sections that are not there.
+    """
+
+    tag_field = tag = None
+
+    def __init__(self, target: type) -> None:
+        self.cls = target
+        self.fields = [_Section(target, field) for field in msgspec.structs.fields(target)]
+
+
+class _Section:
+    """One field, as msgspec.inspect describes it."""
+
+    def __init__(self, target: type, field: Any) -> None:
+        self.name, self.encode_name, self.required = field.name, field.encode_name, field.required
+        self._target, self._field = target, field
+
+    @property
+    def type(self) -> inspect.Type:
+        """What the field takes."""
+        known = _looked_into.get((self._target, self.name))
+        if known is None:
+            known = _looked_into[self._target, self.name] = inspect.type_info(self._field.type)
+        return known
+
+
+_looked_into: dict[tuple[type, str], inspect.Type] = {}
 
 
 class Decoder:
@@ -65,7 +97,7 @@ class Decoder:
             return self.value(kind.type, data, path)
         return READERS[type(kind)](self, kind, data, path)
 
-    def struct(self, kind: inspect.StructType, data: Any, path: Path) -> Any:
+    def struct(self, kind: inspect.StructType | _Sections, data: Any, path: Path) -> Any:
         if not isinstance(data, dict):
             return self.problem(path, f"expected a mapping, found {kind_of(data)}")
         fields = {field.encode_name: field for field in kind.fields}
@@ -73,6 +105,8 @@ class Decoder:
         for name in data:
             if name not in known:
                 self.problem((*path, name), f"unknown key{nearest(name, known)}", key=True)
+        if kind.tag_field and data.get(kind.tag_field, kind.tag) != kind.tag:
+            self.problem((*path, kind.tag_field), f"{data[kind.tag_field]!r} is not {kind.tag}")
         values = {}
         for name, field in fields.items():
             if name in data:
