@@ -14,10 +14,9 @@ import time
 from collections import OrderedDict
 from typing import cast
 
-from aiohttp import web
-
+from watchkeeper import tracing
 from watchkeeper.config.schema.listeners import Access, ListenerLimits
-from watchkeeper.endpoints import answers
+from watchkeeper.endpoints import answers, web
 from watchkeeper.endpoints.answers import Refusal
 from watchkeeper.endpoints.connection import Connection, Places
 from watchkeeper.endpoints.peers import Peer
@@ -73,6 +72,17 @@ class Endpoints:
             await self._server.shutdown(limit)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        with tracing.served(request.method, request.headers.get) as span:
+            answer = await self._handle_in_trace(request)
+            if span.recording:
+                span.set("http.request.method", request.method)
+                span.set("url.path", request.path)
+                span.set("http.response.status_code", answer.status)
+                if answer.status >= 500:  # semantic conventions for HTTP: a server's span fails of 5xx alone
+                    span.fail(str(answer.status))
+            return answer
+
+    async def _handle_in_trace(self, request: web.BaseRequest) -> web.StreamResponse:
         connection = cast("Connection", request.protocol)
         connection.begin()
         started = time.perf_counter()
