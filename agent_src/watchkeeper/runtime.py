@@ -122,10 +122,20 @@ class Agent:
         self._exposition = self._context.exposition = Exposition(site, self._store.state_dir)
         requests = StopRequests()
         self._context.ask_stop = requests.ask
-        await self._start(requests)
+        await self._start_unless(requests)
         code = await self._stop(await requests.stop, requests)
         status = self._context.exit_status
         return code if status is None or code == ExitCode.ABORTED else status
+
+    async def _start_unless(self, requests: StopRequests) -> None:
+        """Start; whoever asks for a stop meanwhile does not wait for a file system that hangs."""
+        starting = asyncio.create_task(self._start(requests), name="start")
+        await asyncio.wait({starting, requests.stop}, return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():
+            starting.cancel()
+            await asyncio.wait({starting}, timeout=CLOSE_LIMIT)
+        if starting.done() and not starting.cancelled():
+            starting.result()
 
     async def _start(self, requests: StopRequests) -> None:
         """Read the configuration, listen, and let the work begin."""
