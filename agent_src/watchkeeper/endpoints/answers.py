@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
-from aiohttp import web
 
 from watchkeeper import redact
+from watchkeeper.endpoints import web
 
 COMMON = {
     "Server": "watchkeeper",

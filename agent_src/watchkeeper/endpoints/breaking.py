@@ -5,9 +5,8 @@ from __future__ import annotations
 import socket
 import struct
 
-from aiohttp import web
-
 from watchkeeper.config.schema.faults import Side
+from watchkeeper.endpoints import web
 from watchkeeper.endpoints.answers import Refusal
 from watchkeeper.endpoints.peers import Peer
 from watchkeeper.faults.decision import INJECTED, ChaosHeaderError, Subject, trace_id_of

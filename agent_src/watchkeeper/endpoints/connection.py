@@ -15,9 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import cast
 
-from aiohttp import web
-
 from watchkeeper.config.schema.listeners import ListenerLimits
+from watchkeeper.endpoints import web
 from watchkeeper.endpoints.answers import Refusal
 from watchkeeper.endpoints.peers import Peer
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from aiohttp import web
 
 from watchkeeper.config.decode import nearest
 from watchkeeper.config.snapshot import Key, Kind
+from watchkeeper.endpoints import web
 from watchkeeper.endpoints.answers import Refusal, json
 from watchkeeper.endpoints.site import Call
 from watchkeeper.logs import LEVELS, get_logger

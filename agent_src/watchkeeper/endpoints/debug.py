@@ -8,8 +8,7 @@ from __future__ import annotations
 import asyncio
 import threading
 
-from aiohttp import web
-
+from watchkeeper.endpoints import web
 from watchkeeper.endpoints.answers import Refusal, json, text
 from watchkeeper.endpoints.reading import number_of
 from watchkeeper.endpoints.site import Call

@@ -13,10 +13,9 @@ from datetime import datetime
 from html import escape
 from typing import Any
 
-from aiohttp import web
-
 from watchkeeper import redact
 from watchkeeper.durations import format_duration
+from watchkeeper.endpoints import web
 from watchkeeper.endpoints.health import BAD, GOOD, state_of
 from watchkeeper.endpoints.site import Call
 from watchkeeper.endpoints.style import POLICY, STYLE

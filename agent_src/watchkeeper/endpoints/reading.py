@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import msgspec
-from aiohttp import web
 
 from watchkeeper.config.decode import nearest
 from watchkeeper.config.schema.listeners import Access
 from watchkeeper.config.snapshot import Key, Kind
+from watchkeeper.endpoints import web
 from watchkeeper.endpoints.answers import Refusal, json, json_with_tag, text
 from watchkeeper.endpoints.health import components, worst
 from watchkeeper.endpoints.site import Call

@@ -7,10 +7,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from urllib.parse import unquote
 
-from aiohttp import web
-
 from watchkeeper.config.schema.listeners import Access
-from watchkeeper.endpoints import control, page, reading, scrape, tailing
+from watchkeeper.endpoints import control, page, reading, scrape, tailing, web
 from watchkeeper.endpoints.answers import Refusal
 from watchkeeper.endpoints.site import Call
 

@@ -14,8 +14,7 @@ import time
 import zlib
 from weakref import WeakKeyDictionary
 
-from aiohttp import web
-
+from watchkeeper.endpoints import web
 from watchkeeper.endpoints.site import Call
 from watchkeeper.metrics.render import OPENMETRICS, TEXT, Registry, pieces
 

@@ -6,9 +6,8 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from aiohttp import web
-
 from watchkeeper.context import Context
+from watchkeeper.endpoints import web
 from watchkeeper.endpoints.peers import Peer
 from watchkeeper.outputs.tail import Tail
 from watchkeeper.status import AgentStatus

@@ -9,8 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
-from aiohttp import web
-
+from watchkeeper.endpoints import web
 from watchkeeper.endpoints.answers import COMMON, Refusal
 from watchkeeper.endpoints.reading import number_of
 from watchkeeper.endpoints.site import Call, Site
