@@ -33,6 +33,7 @@ class Changes:
     def __init__(self, paths: Iterable[str], interval: float, *, telling: bool = True) -> None:
         self.interval = interval
         self._paths = frozenset(paths)
+        self._wanted = telling
         self._telling = telling and _installed()
         self._told, self._asked = asyncio.Event(), asyncio.Event()
         self._listener: asyncio.Task[None] | None = None
@@ -60,6 +61,9 @@ class Changes:
 
     def tell(self, *, wanted: bool) -> None:
         """Whether the system is asked to tell of changes, if it can."""
+        if wanted == self._wanted:
+            return  # it may have refused, and is asked again when its time comes
+        self._wanted = wanted
         self._telling = wanted and _installed()
         if not self._telling:
             self.close()
@@ -107,7 +111,7 @@ class Changes:
             asyncio.get_running_loop().call_later(REFUSED_PAUSE, self._try_again)
 
     def _try_again(self) -> None:
-        self._telling = True
+        self._telling = self._wanted
 
 
 def _folders(paths: Iterable[str]) -> set[str]:

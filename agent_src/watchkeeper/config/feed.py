@@ -56,7 +56,7 @@ class Feed:
         self._last_success: str | None = None
         self._measure()
         restored = key.name in context.intake.restored
-        context.show(key, "starting", "its copy is in force" if restored else "it has not answered yet")
+        self._show("starting", "its copy is in force" if restored else "it has not answered yet")
 
     def ask(self) -> None:
         """Look now (R4)."""

@@ -126,7 +126,7 @@ class Intake:
     async def _accept(self, base: Loaded, name: str, fragments: Fragments) -> None:
         delivered = {**self._delivered, name: fragments}
         whole = await asyncio.to_thread(combine, base, delivered)
-        for key in self._put(whole, base, delivered):
+        for key in self._put(whole, base, delivered, source=name):
             self._add(key)
         self.restored.discard(name)
         await self._save_source(name, base)
@@ -162,7 +162,7 @@ class Intake:
             delivered[name] = copy
         return delivered
 
-    def _put(self, whole: Loaded, base: Loaded, delivered: dict[str, Fragments]) -> list[Key]:
+    def _put(self, whole: Loaded, base: Loaded, delivered: dict[str, Fragments], **fields: str) -> list[Key]:
         """Everything was checked: it is in force now."""
         self._base, self._delivered, self.files = base, delivered, whole.files
         before = self._store.snapshot
@@ -176,7 +176,11 @@ class Intake:
         self._metrics.limits.series = now.config.metrics.series_limit
         message = "configuration in force" if new else "configuration unchanged"
         journal.info(
-            message, generation=now.generation, digest=now.digest[:12], changed=[str(key) for key in changed]
+            message,
+            generation=now.generation,
+            digest=now.digest[:12],
+            changed=[str(key) for key in changed],
+            **fields,
         )
         return changed
 
