@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import stat
 import struct
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.endpoints_world import ask, endpoints, listener
+from watchkeeper.config.load import parse
 from watchkeeper.config.schema.listeners import Access
 from watchkeeper.endpoints import sockets
 from watchkeeper.endpoints.exposition import control_socket
@@ -305,3 +307,11 @@ async def test_a_listener_takes_the_place_of_the_control_socket(tmp_path: Path) 
         await rig.exposition.open("mine", listener(f"unix:{path}", socket_mode="0666", role="read"))
         assert stat.S_IMODE(path.stat().st_mode) == 0o666
         assert (await ask("GET", "/status", unix=str(path))).status == 200
+
+
+@pytest.mark.parametrize("page", ["endpoints", "tls", "faults"])
+def test_the_examples_of_the_documentation(page: str) -> None:
+    """What docs/agent shows is a configuration that holds."""
+    text = (Path(__file__).resolve().parents[3] / "docs" / "agent" / f"{page}.md").read_text(encoding="utf-8")
+    [example] = re.findall(r"```yaml\n(.+?)```", text, re.DOTALL)
+    assert parse(example.encode(), file="f.yaml").config is not None
