@@ -148,6 +148,14 @@ class Metrics:
         if found is not None:
             self.registry.unregister(found)
 
+    def find(self, sample: str) -> Family[Any] | None:
+        """The family that a sample belongs to, by the sample's whole name; None: none of the agent's own."""
+        name = sample.removeprefix(f"{names.NAMESPACE}_")
+        if name == sample:
+            return None
+        possible = (name, *(name.removesuffix(suffix) for suffix in ("_bucket", "_sum", "_count")))
+        return next((self._families[each] for each in possible if each in self._families), None)
+
     def size(self, name: str) -> int:
         """How many series a family has."""
         return len(self._families.get(name, ()))

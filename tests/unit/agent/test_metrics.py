@@ -249,7 +249,10 @@ def test_the_agent_s_own_process_beside_psutil() -> None:
     assert before.cpu_seconds - 0.1 <= found.cpu_seconds <= after.cpu_seconds + 0.1
     assert found.started == pytest.approx(before.started, abs=1.0)
     assert found.threads == before.threads
-    assert found.files in {before.files, before.files - 1}  # psutil counts the descriptor that it lists them with
+    assert found.files in {
+        before.files,
+        before.files - 1,
+    }  # psutil counts the descriptor that it lists them with
     assert found.resident == pytest.approx(after.resident, rel=0.1)
     assert found.virtual == pytest.approx(after.virtual, rel=0.1)
 
