@@ -81,6 +81,12 @@ def _tracing(context: Context) -> Reconciler:
     return TracingReconciler(context)
 
 
+def _alerts(context: Context) -> Reconciler:
+    from watchkeeper.reconcilers.alerts import AlertReconciler
+
+    return AlertReconciler(context)
+
+
 RECONCILERS: dict[Kind, Callable[[Context], Reconciler]] = {
     Kind.SOURCE: _sources,
     Kind.OUTPUT: _outputs,
@@ -92,6 +98,7 @@ RECONCILERS: dict[Kind, Callable[[Context], Reconciler]] = {
     Kind.JOB: _jobs,
     Kind.SERVICE_CHECK: _service_checks,
     Kind.COLLECTOR: _collectors,
+    Kind.ALERT: _alerts,
     Kind.REGISTRATION: _registrations,
     Kind.DISCOVERY: _discovery,
 }

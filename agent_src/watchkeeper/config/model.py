@@ -10,7 +10,7 @@ from __future__ import annotations
 from msgspec import field
 
 from watchkeeper.config.schema.agent import AgentSettings, LogLevel, ReadyWhen
-from watchkeeper.config.schema.alerts import AlertRule
+from watchkeeper.config.schema.alerts import AlertingSettings, AlertRule
 from watchkeeper.config.schema.checks import AnyCheck, CheckSpec, ExecCheck, HttpCheck, Role, TcpCheck
 from watchkeeper.config.schema.collectors import Collectors, MetricsSettings
 from watchkeeper.config.schema.common import DURATION, Address, Name, StrictStruct, split_address
@@ -76,6 +76,7 @@ class Config(StrictStruct, frozen=True, kw_only=True):
     outbound: OutboundSettings = field(default_factory=OutboundSettings)
     tracing: TracingSettings = field(default_factory=TracingSettings)
     alerts: dict[Name, AlertRule] = field(default_factory=dict)
+    alerting: AlertingSettings = field(default_factory=AlertingSettings)
     faults: FaultSettings = field(default_factory=FaultSettings)
     jobs: dict[Name, JobSpec] = field(default_factory=dict)
 

@@ -119,7 +119,7 @@ SECTIONS: dict[Kind, Callable[[Config], Mapping[str, Any]]] = {
     Kind.COLLECTOR: lambda config: effective(config.collectors),
     Kind.REGISTRATION: lambda config: config.registrations,
     Kind.DISCOVERY: lambda config: config.discovery,
-    Kind.ALERT: lambda config: config.alerts,
+    Kind.ALERT: lambda config: {name: rule for name, rule in config.alerts.items() if rule.enabled},
     Kind.JOB: lambda config: config.jobs,
 }
 """From the sections of a configuration to what reconcilers want to know, by name. Equal values are no change."""

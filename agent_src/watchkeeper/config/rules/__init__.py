@@ -37,20 +37,41 @@ def no_rules(_path: Path, _value: object) -> Iterator[Finding]:
     return iter(())
 
 
-RULES: dict[type, Callable[[Path, Any], Iterator[Finding]]] = {
-    **agent.RULES,
-    **alerts.RULES,
-    **checks.RULES,
-    **collectors.RULES,
-    **discovery.RULES,
-    **faults.RULES,
-    **jobs.RULES,
-    **listeners.RULES,
-    **outbound.RULES,
-    **outputs.RULES,
-    **registrations.RULES,
-    **registries.RULES,
-    **services.RULES,
-    **sources.RULES,
-    **tracing.RULES,
-}
+Rule = Callable[[Path, Any], Iterator[Finding]]
+
+
+def _one_after_the_other(rules: list[Rule]) -> Rule:
+    """The findings of several modules about one struct, such as the whole configuration."""
+
+    def all_of_them(path: Path, value: Any) -> Iterator[Finding]:
+        for rule in rules:
+            yield from rule(path, value)
+
+    return rules[0] if len(rules) == 1 else all_of_them
+
+
+def _joined(*modules: dict[type, Rule]) -> dict[type, Rule]:
+    found: dict[type, list[Rule]] = {}
+    for module in modules:
+        for struct, rule in module.items():
+            found.setdefault(struct, []).append(rule)
+    return {struct: _one_after_the_other(rules) for struct, rules in found.items()}
+
+
+RULES: dict[type, Rule] = _joined(
+    agent.RULES,
+    alerts.RULES,
+    checks.RULES,
+    collectors.RULES,
+    discovery.RULES,
+    faults.RULES,
+    jobs.RULES,
+    listeners.RULES,
+    outbound.RULES,
+    outputs.RULES,
+    registrations.RULES,
+    registries.RULES,
+    services.RULES,
+    sources.RULES,
+    tracing.RULES,
+)
