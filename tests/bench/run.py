@@ -13,6 +13,7 @@ BENCHES = (
     "payload_delta",
     "extension",
     "matrix",  # takes the tree that the one before it has built
+    "agent_checks",
     "agent_logging",
     "agent_restart",
     "release",
