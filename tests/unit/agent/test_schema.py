@@ -219,7 +219,24 @@ def test_what_fits_the_types_is_accepted_by_both(no_rules: None, data: Any) -> N
     validator().validate(data)
 
 
-WRONG = [None, True, -1, 1.5, 10**20, "", "x", "5 apples", [], ["x"], {}, {"x": 1}, "no", "64KiB", "5s", "99999h"]
+WRONG = [
+    None,
+    True,
+    -1,
+    1.5,
+    10**20,
+    "",
+    "x",
+    "5 apples",
+    [],
+    ["x"],
+    {},
+    {"x": 1},
+    "no",
+    "64KiB",
+    "5s",
+    "99999h",
+]
 
 
 def spoil(data: Any, chance: random.Random) -> Any:
