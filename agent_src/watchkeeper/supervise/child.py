@@ -26,6 +26,7 @@ from watchkeeper import system
 
 Sink = Callable[[int, bytes], None]
 """Takes the number of the stream (1 or 2) and what was read; empty at its end."""
+ABANDON_LIMIT = 2.0
 Prepare = Callable[[int], str]
 SHELL = "/bin/sh"
 GATE = 'read -r first || exit 125; eval "$first" || exit 125; exec "$@" </dev/null'
@@ -134,10 +135,15 @@ class Child(asyncio.SubprocessProtocol):
         transport._proc = None
         transport.close()
 
-    def abandon(self) -> None:
-        """It must not run, and nobody is to hear of its end."""
-        self._on_exit = Child.close  # not before: asyncio would wait for it in two places
+    async def abandon(self) -> None:
+        """It must not run, and nobody is to hear of its end but asyncio, which would else wait for it in two places."""
+        over = asyncio.Event()
+        self.on_exit(lambda _child: over.set())
         self.kill()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(ABANDON_LIMIT):
+                await over.wait()
+        self.close()
 
     def _stray_pids(self) -> list[int]:
         return self._strays.pids() if self._strays is not None else []
@@ -186,12 +192,12 @@ async def spawn(
         if prepare is None or not system.gate_there(SHELL):
             child = await _exec(make, command, settings)
             if prepare is not None:
-                _prepare(child, prepare)
+                await _prepare(child, prepare)
             return child
         words = _behind_gate(command, environment, working_directory)
         with _Gate() as gate:
             child = await _exec(make, words, settings | {"stdin": gate.reader})
-            gate.open(_prepare(child, prepare))
+            gate.open(await _prepare(child, prepare))
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         raise SpawnError(_reason(error, command[0], working_directory, options or {})) from None
     return child
@@ -202,11 +208,11 @@ async def _exec(make: Callable[[], Child], words: Sequence[str], settings: dict[
     return child
 
 
-def _prepare(child: Child, prepare: Prepare) -> str:
+async def _prepare(child: Child, prepare: Prepare) -> str:
     try:
         return prepare(child.pid)
     except (OSError, ValueError) as error:
-        child.abandon()
+        await child.abandon()
         raise SpawnError(str(error)) from None
 
 

@@ -11,7 +11,6 @@ Rules:
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pathlib
 import threading
@@ -80,13 +79,19 @@ class LogFile:
 
     def _rotate(self) -> None:
         self.close()
-        names = [self.path, *(self.path.with_name(f"{self.path.name}.{n}") for n in range(1, self.keep + 1))]
-        with contextlib.suppress(FileNotFoundError):
-            names[-1].unlink()
-        for older, newer in zip(reversed(names[1:]), reversed(names[:-1]), strict=True):
-            with contextlib.suppress(FileNotFoundError):
-                newer.replace(older)
+        last = 0
+        while last < self.keep and self._earlier(last + 1).exists():
+            last += 1
+        if last == self.keep:
+            self._earlier(last).unlink(missing_ok=True)
+            last -= 1
+        for number in range(last, -1, -1):
+            self._earlier(number).replace(self._earlier(number + 1))
         self._open()
+
+    def _earlier(self, number: int) -> pathlib.Path:
+        """0: the file itself."""
+        return self.path.with_name(f"{self.path.name}.{number}") if number else self.path
 
 
 class LogFiles:

@@ -97,7 +97,9 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
         yield made
     finally:
         made.podman("rm", "--all", "--force", "--time", "0")
-        os.killpg(server.pid, signal.SIGTERM)
+        # The engine alone: the wrapper has to clean up behind it.
+        for child in Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split():
+            os.kill(int(child), signal.SIGTERM)
         server.wait(20)
 
 
