@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from support.agent_process import Agent
+from support.agent_process import ROOT, Agent
 
 SLEEPER = [sys.executable, "-c", "import time; time.sleep(600)"]
 DEAF = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(600)"
@@ -337,7 +337,7 @@ def test_circles_are_refused(world: World) -> None:
     )
     done = subprocess.run(
         [sys.executable, "-m", "watchkeeper", "check-config", str(file)],
-        capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": "agent_src"},
+        capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": str(ROOT / "agent_src")},
     )  # fmt: skip
     assert done.returncode == 3
     assert "services.c.requires[0]: circle: a -> b -> c -> a" in done.stderr
@@ -662,3 +662,50 @@ def test_a_child_that_closes_its_pipes_is_not_forgotten(world: World) -> None:
     code = "import os, time; os.close(1); os.close(2); time.sleep(0.3); os._exit(4)"
     agent = world.agent({"app": {"command": python(code), "backoff": {"initial": "60s"}}})
     assert agent.message("service app ended")["exit"] == "exit status 4"
+
+
+def order(world: World, *words: str) -> None:
+    """What an operator says, by the agent's control socket."""
+    done = subprocess.run(
+        [sys.executable, "-m", "watchkeeper", *words, "--state-dir", str(world.state)],
+        capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": str(ROOT / "agent_src")},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
+def test_an_operators_stop_outlives_the_agent(world: World) -> None:
+    """`unless-stopped` stays stopped over a killed agent and an orderly one; `always` is started again."""
+    services = {
+        "held": {"command": SLEEPER, "policy": "unless-stopped"},
+        "free": {"command": SLEEPER, "policy": "always"},
+    }
+    first = world.kept(services)
+    pids = [first.running(name)["pid"] for name in services]
+    for name in services:
+        order(world, "stop", name)
+        first.wait(lambda name=name: first.service(name)["state"] == "stopped", "the stop")
+    assert not any(alive(pid) for pid in pids)
+    kill_agent(first)
+    second = world.kept(services)
+    second.running("free")
+    assert (second.service("held")["state"], second.service("held")["why"]) == (
+        "stopped",
+        "an operator has stopped it",
+    )
+    assert second.end() == 0
+    third = world.kept(services)
+    third.running("free")
+    assert third.service("held")["state"] == "stopped"
+    order(world, "start", "held")
+    third.running("held")
+    assert third.end() == 0
+
+
+def test_restart_by_an_operator(world: World) -> None:
+    """A new process at once, and no failure."""
+    agent = world.kept({"app": {"command": SLEEPER, "backoff": {"initial": "60s"}}})
+    pid = agent.running()["pid"]
+    order(world, "restart", "app")
+    found = agent.running(after=pid)
+    assert (found["instance"], found["failures_in_a_row"]) == (2, 0)
+    assert not alive(pid)
