@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import faulthandler
 import os
+from typing import Any
 
 from watchkeeper import system
 from watchkeeper._version import __version__
@@ -25,7 +26,7 @@ from watchkeeper.life.exit import LIMIT, leave_within
 from watchkeeper.life.hooks import Rank
 from watchkeeper.life.manager_link import ManagerLink
 from watchkeeper.life.notify import Notifier
-from watchkeeper.life.resources import raise_file_limit
+from watchkeeper.life.resources import raise_file_limit, require_files
 from watchkeeper.life.signals import StopRequests
 from watchkeeper.logs import configure, flush, get_logger
 from watchkeeper.manager import Manager
@@ -65,6 +66,7 @@ def run_agent(
         system.ignore_early_reload()
     system.watch_children_by_pidfd()
     raise_file_limit()
+    require_files()
     with contextlib.suppress(RuntimeError, AttributeError, ValueError):  # there is no standard error
         faulthandler.enable()  # a watchdog's SIGABRT then says where every thread stood
     configure(log_level or "info")
@@ -130,12 +132,22 @@ class Agent:
     async def _start_unless(self, requests: StopRequests) -> None:
         """Start; whoever asks for a stop meanwhile does not wait for a file system that hangs."""
         starting = asyncio.create_task(self._start(requests), name="start")
-        await asyncio.wait({starting, requests.stop}, return_when=asyncio.FIRST_COMPLETED)
+        either: set[asyncio.Future[Any]] = {starting, requests.stop}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         if not starting.done():
             starting.cancel()
             await asyncio.wait({starting}, timeout=CLOSE_LIMIT)
-        if starting.done() and not starting.cancelled():
+        if starting.done() and not starting.cancelled() and starting.exception() is not None:
+            await self._abandon()
             starting.result()
+
+    async def _abandon(self) -> None:
+        """A start that failed leaves nothing behind: neither a listener nor a process."""
+        drain = Drain(self._context, self._exposition)
+        await self._exposition.stop(CLOSE_LIMIT)
+        await self._context.tasks.stop(CLOSE_LIMIT)
+        drain.kill_all()
+        await drain.reap()
 
     async def _start(self, requests: StopRequests) -> None:
         """Read the configuration, listen, and let the work begin."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 
 from watchkeeper.errors import AgentError, ResourcesError
 
 WANTED_FILES = 65_536
+LEAST_FILES = 8
+"""The loop's own (4), a listener, a configuration that is read, a module that is imported, and one more."""
 _SHORT = {
     errno.EMFILE: (
         "this process may open no more files",
@@ -57,3 +60,19 @@ def raise_file_limit(wanted: int = WANTED_FILES) -> int:
     except (ValueError, OSError):  # macOS: kern.maxfilesperproc is lower than the hard limit says
         return soft
     return goal
+
+
+def require_files(count: int = LEAST_FILES) -> None:
+    """See that so many more files can be opened: a loop that is half made when there are none left cannot be undone.
+
+    Raises:
+        AgentError: they cannot.
+    """
+    opened: list[int] = []
+    try:
+        opened.extend(os.open(os.devnull, os.O_RDONLY) for _ in range(count))
+    except OSError as error:
+        raise exhausted(error) from None
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
