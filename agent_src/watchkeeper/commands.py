@@ -139,6 +139,38 @@ def _running(commands: Any) -> None:
     )
     check_parser.set_defaults(command=check_config)
 
+    load_parser = commands.add_parser(
+        "load", help="ask a URL at a constant rate, and say how long its answers take"
+    )
+    load_parser.add_argument("url", metavar="URL", help="http, https or http+unix; of this machine")
+    load_parser.add_argument(
+        "--qps", type=float, default=10.0, metavar="RATE", help="requests a second; default: 10"
+    )
+    load_parser.add_argument("--duration", type=_seconds, default=10.0, metavar="TIME", help="default: 10s")
+    load_parser.add_argument(
+        "--concurrency",
+        type=int,
+        metavar="COUNT",
+        help="requests at once; default: the rate, from 10 to 1000",
+    )
+    load_parser.add_argument(
+        "--timeout", type=_seconds, default=5.0, metavar="TIME", help="of a request; default: 5s"
+    )
+    load_parser.add_argument("--method", default="GET", help="default: GET")
+    load_parser.add_argument(
+        "--header", action="append", default=[], metavar="'NAME: VALUE'", help="may be repeated"
+    )
+    load_parser.add_argument("--body", metavar="TEXT", help="or @FILE")
+    load_parser.add_argument(
+        "--ca-file", metavar="FILE", help="whom to believe, for https; default: the system's"
+    )
+    load_parser.add_argument("--insecure", action="store_true", help="believe any certificate")
+    load_parser.add_argument(
+        "--allow-remote", action="store_true", help="the URL may be another machine's, which has agreed to it"
+    )
+    load_parser.add_argument("--json", action="store_true", help="print one JSON object")
+    load_parser.set_defaults(command=load)
+
     schema_parser = commands.add_parser("schema", help="print the JSON Schema of the configuration")
     schema_parser.add_argument("--markdown", action="store_true", help="print a page for people instead")
     schema_parser.set_defaults(command=schema)
@@ -319,6 +351,25 @@ def check_config(options: argparse.Namespace) -> Answer:
     if report.errors:
         raise report.error()
     return Answer(report.text())
+
+
+def load(options: argparse.Namespace) -> Answer:
+    """Put a load on a URL; Ctrl-C prints what there is."""
+    from watchkeeper.load import command, report
+
+    plan = command.make_plan(options.qps, options.duration, options.concurrency, options.timeout)
+    request = command.make_request(
+        options.method,
+        options.url,
+        options.header,
+        options.body,
+        insecure=options.insecure,
+        ca_file=options.ca_file,
+        allow_remote=options.allow_remote,
+    )
+    result = command.run(plan, request)
+    found = _json(report.plain(result, options.url)) if options.json else report.text(result, options.url)
+    return Answer(found, ExitCode.ABORTED if result.interrupted else ExitCode.OK)
 
 
 def schema(options: argparse.Namespace) -> Answer:

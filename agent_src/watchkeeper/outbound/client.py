@@ -148,6 +148,17 @@ class Client:
         async with response:
             yield Stream(response, call)
 
+    async def prepare(self, url: str, tls: TlsClient = TlsClient()) -> None:  # noqa: B008 - frozen
+        """Import and make now what the first request to that URL would else be late for.
+
+        Raises:
+            RequestError: it is no URL, or its certificates cannot be used.
+        """
+        target = parse_target("GET", url)
+        self._session(target.socket)
+        if target.scheme == "https":
+            await self._context(tls, None)
+
     async def close(self) -> None:
         """Let go of all connections."""
         pool, self._pool = self._pool, None
