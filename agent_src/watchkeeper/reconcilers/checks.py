@@ -64,6 +64,7 @@ class CheckReconciler:
         if bound is None:
             return NOTHING
         if record is None:
+            THREADS.limit = self._store.snapshot.settings.check_threads
             record = self._observed.checks[key.name] = self._new(bound)
         instance, started_at = self._target(bound)
         if instance is not None and instance != record.gate.instance:

@@ -69,4 +69,6 @@ class AgentSettings(StrictStruct, frozen=True, kw_only=True):
     shutdown_delay: Duration = 0.0
     """Between the fall of /readyz and the stop of anything: so long load balancers may still send requests. Part of
     drain_timeout."""
+    check_threads: Annotated[int, Meta(ge=1, le=1024)] = 64
+    """Threads for what checks ask the system and may never hear of again: files, mounts, names, the list of processes."""
     queue: QueueSettings = field(default_factory=QueueSettings)
