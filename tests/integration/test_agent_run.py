@@ -434,14 +434,14 @@ def test_metrics_are_a_valid_exposition(start: Start) -> None:
 
 
 def test_log_lines_have_their_keys(start: Start) -> None:
-    """Every line is JSON with timestamp, level, logger and message; the time is RFC 3339 in UTC with milliseconds."""
+    """Every line is JSON with timestamp, level, service, logger and message; the time is RFC 3339 in UTC with milliseconds."""
     agent = start(one(SLEEPER))
     agent.running()
     for _ in range(5):
         agent.get("/livez")
     assert agent.end() == 0
     for line in agent.lines():
-        assert list(line)[:4] == ["timestamp", "level", "logger", "message"]
+        assert list(line)[:5] == ["timestamp", "level", "service", "logger", "message"]
         assert time.strptime(line["timestamp"][:19], "%Y-%m-%dT%H:%M:%S")
         assert line["timestamp"][19] == "."
         assert line["timestamp"].endswith("Z")
