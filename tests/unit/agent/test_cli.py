@@ -76,7 +76,7 @@ def test_check_config_imports_neither_asyncio_nor_aiohttp(example: str) -> None:
     """A configuration is checked in a deployment, often, and without running anything."""
     imported = modules_after("check-config", str(DEMO.with_name(example)))
     assert "watchkeeper.config.load" in imported
-    assert not imported & {"asyncio", "aiohttp", "prometheus_client", "psutil", "logging"}
+    assert not imported & {"asyncio", "aiohttp", "ssl", "prometheus_client", "psutil", "logging"}
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
@@ -125,9 +125,7 @@ def test_a_missing_file(capsys: pytest.CaptureFixture[str], tmp_path: Path, comm
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "agent_src")}
     done = subprocess.run(program, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == ExitCode.CONFIG_UNREADABLE
-    assert (
-        done.stderr == f"watchkeeper: there is no file {missing}\n  Name an existing file or folder.\n"
-    )
+    assert done.stderr == f"watchkeeper: there is no file {missing}\n  Name an existing file or folder.\n"
 
 
 @pytest.mark.parametrize("arguments", [[], ["rum"], ["run"], ["check-config"], ["status", "--nope"]])
