@@ -265,27 +265,25 @@ async def look(spec: AnyCheck, memory: Memory | None = None) -> Outcome:
 
 
 async def _tries(spec: AnyCheck, memory: Memory, deadline: float) -> Outcome:
-    """Looks until one says something, three times at most; all of them share the deadline (the loop's clock)."""
+    """Looks until one does not break off, three times at most; all of them share the deadline (the loop's clock).
+
+    What a probe answers is the outcome, also when that is "not known": only what it raises is tried again.
+    """
     probe = PROBES[type(spec)]()
     clock = asyncio.get_running_loop().time
     tries = 1
     while True:
-        outcome = await _try(probe, spec, memory)
-        if outcome.success is not None or tries == RETRIES or clock() >= deadline:
+        try:
+            return await probe(spec, memory)
+        except HangsError as error:
+            return Outcome(False, str(error), ErrorClass.CHECK_TIMEOUT, word=Word.UNREACHABLE)
+        except ProbeError as error:
+            outcome = unknown(str(error))
+        except Exception as error:  # noqa: BLE001 - a defect of a probe says nothing of its target
+            outcome = unknown(reason(error) if own_fault(error) else f"the check itself failed: {error!r}")
+        if tries == RETRIES or clock() >= deadline:
             return outcome
         tries += 1
-
-
-async def _try(probe: Probe, spec: AnyCheck, memory: Memory) -> Outcome:
-    """What the probe says, or what can be said when it raises."""
-    try:
-        return await probe(spec, memory)
-    except HangsError as error:
-        return Outcome(False, str(error), ErrorClass.CHECK_TIMEOUT, word=Word.UNREACHABLE)
-    except ProbeError as error:
-        return unknown(str(error))
-    except Exception as error:  # noqa: BLE001 - a defect of a probe says nothing of its target
-        return unknown(reason(error) if own_fault(error) else f"the check itself failed: {error!r}")
 
 
 def _retrieve(task: asyncio.Future[Outcome]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import subprocess
 import sys
@@ -59,7 +60,8 @@ async def probe(spec: ExecCheck, _memory: Memory) -> Outcome:
             **_identity(spec),
         )
     except (OSError, ValueError, subprocess.SubprocessError) as error:
-        if own_fault(error) or getattr(error, "errno", None) == _AGAIN:
+        # EAGAIN of fork: the user has too many processes, which is not the command's fault.
+        if own_fault(error) or getattr(error, "errno", None) == errno.EAGAIN:
             raise ProbeError(f"the command cannot be started: {getattr(error, 'strerror', error)}") from None
         return failed(_reason(error, spec))
     try:
@@ -69,10 +71,6 @@ async def probe(spec: ExecCheck, _memory: Memory) -> Outcome:
         system.kill_group(transport.get_pid())
         transport.close()
     return _judge(spec.exit_codes, transport.get_returncode() or 0, bytes(run.output))
-
-
-_AGAIN = 11
-"""EAGAIN of fork: the user has too many processes, which is not the command's fault."""
 
 
 def _identity(spec: ExecCheck) -> dict[str, Any]:

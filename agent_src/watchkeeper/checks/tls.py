@@ -12,8 +12,9 @@ from watchkeeper.checks import ProbeError
 from watchkeeper.config.schema.common import TlsClient
 
 _Files = tuple[tuple[int, int, int] | None, ...]
-_contexts: dict[tuple[TlsClient, tuple[str, ...]], tuple[_Files, ssl.SSLContext]] = {}
-LIMIT = 256
+_Key = tuple[bool, str | None, str | None, str | None, tuple[str, ...]]
+_contexts: dict[_Key, tuple[_Files, ssl.SSLContext]] = {}
+LIMIT = 64
 """Contexts that are kept. Configurations come and go; more than so many at a time are not expected."""
 
 
@@ -24,7 +25,9 @@ def client_context(tls: TlsClient, protocols: tuple[str, ...] = ()) -> ssl.SSLCo
         ProbeError: a file cannot be read, or holds something else.
     """
     files = tuple(_state(file) for file in (tls.ca_file, tls.cert_file, tls.key_file))
-    kept = _contexts.get((tls, protocols))
+    # Not the name: a context serves any number of them, and a thousand checks have a thousand.
+    key = (tls.verify, tls.ca_file, tls.cert_file, tls.key_file, protocols)
+    kept = _contexts.get(key)
     if kept is not None and kept[0] == files:
         return kept[1]
     try:
@@ -36,7 +39,7 @@ def client_context(tls: TlsClient, protocols: tuple[str, ...] = ()) -> ssl.SSLCo
         context.set_alpn_protocols(list(protocols))
     if len(_contexts) >= LIMIT:
         _contexts.clear()
-    _contexts[tls, protocols] = files, context
+    _contexts[key] = files, context
     return context
 
 

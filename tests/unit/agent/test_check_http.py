@@ -16,6 +16,7 @@ import pytest
 
 from support.certificates import Authority
 from watchkeeper.checks import Level, Outcome, Word, look
+from watchkeeper.checks.tls import client_context
 from watchkeeper.config.schema.checks import BasicAuth, HttpCheck, JsonRule, Redirects
 from watchkeeper.config.schema.common import TlsClient
 from watchkeeper.errors import ErrorClass
@@ -341,6 +342,17 @@ async def test_a_new_ca_file_is_taken_up(tmp_path: Path) -> None:
         replacement.write_bytes(authority.ca.read_bytes())
         replacement.replace(file)
         assert (await look(spec)).success
+
+
+async def test_one_context_serves_all_names(tmp_path: Path) -> None:
+    """A thousand checks with a thousand names do not load the certificates a thousand times."""
+    authority = Authority(tmp_path)
+    contexts = {
+        client_context(TlsClient(ca_file=str(authority.ca), server_name=f"host-{n}"), ("http/1.1",))
+        for n in range(20)
+    }
+    assert len(contexts) == 1
+    assert client_context(TlsClient(ca_file=str(authority.ca))) not in contexts
 
 
 async def drip(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -164,6 +164,15 @@ async def test_exit_codes(codes: ExitCodes, words: list[Word]) -> None:
 
 
 @pytest.mark.asyncio
+async def test_not_known_is_an_answer(tmp_path: Path) -> None:
+    """A plugin that says so is not run three times for it."""
+    runs = tmp_path / "runs"
+    code = f"import os; os.write(os.open({str(runs)!r}, os.O_CREAT | os.O_APPEND | os.O_WRONLY), b'x'); os._exit(3)"
+    assert (await command(code, exit_codes=ExitCodes.NAGIOS)).word is Word.ERROR
+    assert runs.read_text() == "x"
+
+
+@pytest.mark.asyncio
 async def test_exec_environment_and_output(tmp_path: Path) -> None:
     """Own variables, own directory, no input; output is cut, and what was written last is still there."""
     code = "import os, sys; print(os.environ['A'], os.environ['B'], os.getcwd(), len(sys.stdin.read()))"
