@@ -56,7 +56,9 @@ class Context:
         self.faults = Faults(self.metrics, self.chance)
         self.intake = Intake(self.store, self.metrics, self.add)
         if isinstance(self.http, Client):  # a test may have one of its own
-            self.http.attach(lambda: self.snapshot.config.outbound, self.metrics, self.directory.of)
+            self.http.attach(
+                lambda: self.snapshot.config.outbound, self.metrics, self.directory.of, self.faults
+            )
 
     @property
     def snapshot(self) -> Snapshot:

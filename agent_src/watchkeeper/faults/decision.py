@@ -101,6 +101,12 @@ def decide(settings: FaultSettings, subject: Subject, chance: float) -> Fault:
     return Fault(delay, fault.abort, fault.reset, cpu)  # F5
 
 
+def by_name(settings: FaultSettings, subject: Subject) -> bool:
+    """Whether the rule that decides about a request of the agent names its host: nothing less breaks a registration."""
+    rule = next((rule for rule in settings.rules if _means(rule, subject)), None)
+    return rule is not None and bool(rule.hosts)
+
+
 def never(path: str) -> bool:
     """F1."""
     return any(path == each or path.startswith(each + "/") for each in NEVER)

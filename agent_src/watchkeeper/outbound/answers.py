@@ -12,6 +12,8 @@ from watchkeeper.outbound.errors import Failure, RequestError
 if TYPE_CHECKING:
     import aiohttp
 
+    from watchkeeper.outbound.breaking import Injected
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -25,7 +27,7 @@ class Answer:
 class Stream:
     """An answer that is still coming."""
 
-    def __init__(self, response: aiohttp.ClientResponse, call: Call) -> None:
+    def __init__(self, response: aiohttp.ClientResponse | Injected, call: Call) -> None:
         self._response, self._call = response, call
         self.status = response.status
         self.headers: Mapping[str, str] = response.headers

@@ -47,6 +47,8 @@ class Call:
     tls: TlsClient
     until: float | None
     """The loop's clock; None: no limit."""
+    essential: bool = False
+    """A fault is put into it only where a rule names its host."""
 
 
 def parse_target(method: str, url: str) -> Target:

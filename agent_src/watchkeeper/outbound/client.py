@@ -39,7 +39,9 @@ from watchkeeper.registry.instances import Instance, Static
 if TYPE_CHECKING:
     import aiohttp
 
+    from watchkeeper.faults.state import Faults
     from watchkeeper.metrics import Metrics
+    from watchkeeper.outbound.breaking import Injected
     from watchkeeper.outbound.connections import Pool
     from watchkeeper.outbound.tls import Contexts
 
@@ -70,12 +72,19 @@ class Client:
         self._contexts: Contexts | None = None
         self._current: Callable[[], OutboundSettings] | None = None
         self._discover: Discover = nobody
+        self._faults: Faults | None = None
         self._measures = Measures(None)
         self._routes = Routes(self._route)
 
-    def attach(self, settings: Callable[[], OutboundSettings], metrics: Metrics, discover: Discover) -> None:
-        """Become part of an agent: its settings from now on, its metrics, and what its discovery finds."""
-        self._current, self._discover = settings, discover
+    def attach(
+        self,
+        settings: Callable[[], OutboundSettings],
+        metrics: Metrics,
+        discover: Discover,
+        faults: Faults | None = None,
+    ) -> None:
+        """Become part of an agent: its settings from now on, its metrics, what its discovery finds, and its faults."""
+        self._current, self._discover, self._faults = settings, discover, faults
         self._measures = Measures(metrics)
 
     async def request(
@@ -90,17 +99,19 @@ class Client:
         body_limit: int = BODY_LIMIT,
         repeatable: bool = False,
         key: str | None = None,
+        essential: bool = False,
     ) -> Answer:
         """One request and its whole answer, of whatever status. Redirects are not followed.
 
         Args:
             repeatable: the caller vouches that it does no harm to make it twice, whatever its method.
             key: what a balancer of the kind hash goes by; None: as configured.
+            essential: registrations and whatever else others act on: a fault that is put in on purpose has to name the host.
 
         Raises:
             RequestError: no connection, no answer in time, a torn or a too large one.
         """
-        route, call = self._prepare(method, url, headers, body, limits, tls)
+        route, call = self._prepare(method, url, headers, body, limits, tls, essential=essential)
         chosen_by = self._key(route, call, key)
         may_repeat = repeatable or (route.retry is not None and method in route.retry.methods)
         if route.budget is not None:
@@ -134,13 +145,14 @@ class Client:
         limits: Limits = Limits(),  # noqa: B008 - frozen
         tls: TlsClient = TlsClient(),  # noqa: B008 - frozen
         key: str | None = None,
+        essential: bool = False,
     ) -> AsyncIterator[Stream]:
         """A request whose answer is read piece by piece. It is made once; a breaker judges it by its first line.
 
         Raises:
             RequestError: as for `request`, while it is read as well.
         """
-        route, call = self._prepare(method, url, headers, body, limits, tls)
+        route, call = self._prepare(method, url, headers, body, limits, tls, essential=essential)
         instance, outcome = await self._begin(route, call, self._key(route, call, key), 0)
         with telling(outcome, call):
             response = await self._send(call, instance, outcome, total=_left(call.until))
@@ -173,6 +185,8 @@ class Client:
         body: bytes | None,
         limits: Limits,
         tls: TlsClient,
+        *,
+        essential: bool = False,
     ) -> tuple[Route, Call]:
         if self._current is not None:
             self.settings = self._current()
@@ -191,7 +205,7 @@ class Client:
             until = ends if until is None else min(ends, until)
         if tls == TlsClient() and route.spec is not None and route.spec.tls is not None:
             tls = route.spec.tls
-        return route, Call(method, target, dict(headers or {}), body, times, tls, until)
+        return route, Call(method, target, dict(headers or {}), body, times, tls, until, essential)
 
     def _key(self, route: Route, call: Call, key: str | None) -> str:
         """What a ring is asked for."""
@@ -258,8 +272,19 @@ class Client:
 
     async def _send(
         self, call: Call, instance: Instance | None, outcome: Outcome, *, total: float | None
+    ) -> aiohttp.ClientResponse | Injected:
+        """The answer, once its headers are there; with a fault, there may be another one."""
+        if self._faults is not None and self._faults.on:
+            from watchkeeper.outbound.breaking import break_it
+
+            injected = await break_it(self._faults, call, outcome.span)
+            if injected is not None:
+                return injected
+        return await self._really_send(call, instance, outcome, total)
+
+    async def _really_send(
+        self, call: Call, instance: Instance | None, outcome: Outcome, total: float | None
     ) -> aiohttp.ClientResponse:
-        """The answer, once its headers are there."""
         import aiohttp
         from yarl import URL
 

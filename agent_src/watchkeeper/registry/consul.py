@@ -72,6 +72,7 @@ class ConsulClient:
                 limits=Limits(connect=server.timeout, read=limit, total=limit),
                 tls=server.tls,
                 body_limit=ANSWER_LIMIT,
+                essential=True,
             )
         except RequestError as error:
             raise RegistryError(str(error)) from None

@@ -159,6 +159,7 @@ class EtcdClient:
                     body=body,
                     limits=limits,
                     tls=self.server.tls,
+                    essential=True,
                 ) as stream,
                 contextlib.aclosing(self._messages(stream, silence)) as messages,
             ):
@@ -219,6 +220,7 @@ class EtcdClient:
             limits=Limits(connect=timeout, read=timeout, total=timeout),
             tls=self.server.tls,
             body_limit=FRAME_LIMIT,
+            essential=True,
         )
 
     def _next_member(self) -> None:
