@@ -7,16 +7,23 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from watchkeeper.config.document import Path
+from watchkeeper.config.model import Config
 from watchkeeper.config.rules.common import Finding
 from watchkeeper.config.schema.outbound import Destination, OutboundSettings, Policy, RetrySettings
 
 HOST = re.compile(r"(\*\.)?([A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
 METHOD = re.compile(r"[A-Z]{1,20}")
+OTHER = "other"
 
 
 def _settings(path: Path, settings: OutboundSettings) -> Iterator[Finding]:
     owners: dict[str, str] = {}
     for name, destination in settings.destinations.items():
+        if name == OTHER:
+            yield (
+                (*path, "destinations", name),
+                "is what metrics call every host that is no destination; take another",
+            )
         for number, host in enumerate(destination.hosts):
             owner = owners.setdefault(host.lower(), name)
             if owner != name:
@@ -42,8 +49,18 @@ def _retry(path: Path, retry: RetrySettings) -> Iterator[Finding]:
             yield (*path, "methods", number), "a method is written in capital letters"
 
 
+def _across(_path: Path, config: Config) -> Iterator[Finding]:
+    """What a destination is balanced over has to be there."""
+    for name, destination in config.outbound.destinations.items():
+        balance = destination.balance
+        if balance is not None and balance.discovery not in config.discovery:
+            at = ("outbound", "destinations", name, "balance", "discovery")
+            yield at, f"there is no discovery {balance.discovery}; define it under discovery:"
+
+
 RULES: dict[type, Callable[[Path, Any], Iterator[Finding]]] = {
     OutboundSettings: _settings,
     Destination: _destination,
     RetrySettings: _retry,
+    Config: _across,
 }
