@@ -47,6 +47,8 @@ class Model:
         self.hand: dict[str, float] = {}
         self.marked: list[str] = []
         self.later: dict[str, float] = {}
+        self.due: dict[str, float] = {}
+        """When a key that waits was added by its time; of several at one moment any may be the first."""
         self.failures: dict[str, int] = {}
         self.tokens, self.filled_at = float(BURST), self.now
         self.shut = False
@@ -74,8 +76,13 @@ class Model:
         self.filled_at = self.now
         return max(min(BASE * 2**failures, CAP), -self.tokens / RATE)
 
+    def may_be_next(self, key: str) -> bool:
+        first = self.waiting[0]
+        return key == first or (key in self.due and self.due[key] == self.due.get(first))
+
     def take(self, key: str) -> None:
         self.waiting.remove(key)
+        self.due.pop(key, None)
         self.hand[key] = self.now
 
     def done(self, key: str) -> None:
@@ -88,6 +95,8 @@ class Model:
         while due := sorted((when, key) for key, when in self.later.items() if when <= until):
             self.now, key = due[0]
             del self.later[key]
+            if key not in self.waiting and key not in self.hand:
+                self.due[key] = self.now
             self.add(key)
         self.now = until
 
@@ -147,7 +156,7 @@ class QueueMachine(RuleBasedStateMachine):
             assert worker.done(), "a key waits, and so does a worker"
             key = worker.result()
             assert key not in self.model.hand, "a key in two hands"
-            assert key == self.model.waiting[0]
+            assert self.model.may_be_next(key)
             self.model.take(key)
         if self.model.shut:
             for worker in self.workers:
