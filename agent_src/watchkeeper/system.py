@@ -68,6 +68,21 @@ def signal_group(pid: int, number: int) -> bool:
     return terminate_group(pid) if sys.platform == "win32" else _signal_group(pid, number)
 
 
+def own_group() -> int:
+    """The process group of the agent."""
+    return 0 if sys.platform == "win32" else os.getpgrp()
+
+
+def group_of(pid: int) -> int:
+    """The process group of another process; 0: it has none, or is gone."""
+    if sys.platform == "win32":
+        return pid
+    try:
+        return os.getpgid(pid)
+    except OSError:
+        return 0
+
+
 def signal_each(pids: list[int], number: int) -> bool:
     """Send a signal to processes one by one; whether anybody was there."""
     found = False

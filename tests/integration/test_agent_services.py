@@ -459,6 +459,17 @@ def test_daemons_with_a_pid_file(world: World, tmp_path: Path) -> None:
     assert gone(second)
 
 
+def test_a_daemon_ends_with_its_agent(world: World, tmp_path: Path) -> None:
+    """The warden knows the group that it has made for itself."""
+    file = tmp_path / "daemon.pid"
+    daemon = f"setsid sh -c 'echo $$ > {file}; sleep 600' < /dev/null > /dev/null 2>&1 & sleep 0.1"
+    agent = world.agent({"app": {"command": ["sh", "-c", daemon], "pid_file": str(file)}})
+    pid = agent.running()["pid"]
+    world.seen.add(pid)
+    kill_agent(agent)
+    assert gone(pid)
+
+
 def test_a_pid_file_that_never_comes(world: World, tmp_path: Path) -> None:
     """P2."""
     agent = world.agent(

@@ -218,7 +218,7 @@ class ServiceReconciler:
         """S19."""
         running = cast("Running", record.process)
         self._recollection.left(record)
-        self._driver(record).left(running)
+        self._driver(record).left(record.name, running)
         running.leave()
         record.process = None
         enter(record, State.STOPPED, decision.why, _now())
@@ -229,7 +229,7 @@ class ServiceReconciler:
         """S8: the process is gone; what now?"""
         running, stop = cast("Running", record.process), record.stop
         running.close()
-        self._driver(record).gone(running)
+        self._driver(record).gone(record.name, running)
         now = _now()
         settle(record, wanted, now, self._chance())
         fields = {"service": record.name, "pid": running.pid, "exit": record.last_exit}

@@ -37,9 +37,11 @@ class Followed:
         """Follow a process whose identity the caller has made sure of.
 
         Args:
+            group: its process group; 0, or the agent's own: the process is signalled alone.
             started_at: the loop's clock.
         """
-        self.pid, self.group, self.started_at = pid, group, started_at
+        self.pid, self.started_at = pid, started_at
+        self.group = 0 if group == system.own_group() else group
         self.exit_code: int | None = None
         self.exited_at: float | None = None
         self._on_exit: Callable[[Followed], None] | None = on_exit
@@ -90,15 +92,14 @@ class Followed:
         return self._signal(system.KILL)
 
     def _signal(self, number: int) -> bool:
-        """To its group, where it leads one; the group of a process in the background may be somebody else's."""
-        alone = self.group != self.pid
-        found = system.signal_each([self.pid], number) if alone else system.signal_group(self.pid, number)
+        alone = self.group <= 1
+        found = system.signal_each([self.pid], number) if alone else system.signal_group(self.group, number)
         return system.signal_each(self._stray_pids(), number) or found
 
     def group_alive(self) -> bool:
         if self.exit_code is None:
             return True
-        return (self.group == self.pid and system.group_alive(self.pid)) or bool(self._stray_pids())
+        return (self.group > 1 and system.group_alive(self.group)) or bool(self._stray_pids())
 
     def leave(self) -> None:
         self.close()

@@ -9,7 +9,6 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-import os
 import pathlib
 import time
 from collections.abc import Callable
@@ -119,13 +118,14 @@ class Forking:
         return pid if pid > 1 and start_of(pid) is not None else None
 
     def _take(self, pid: int) -> None:
-        try:
-            group = os.getpgid(pid)
-        except (OSError, AttributeError):
-            group = 0
         number = system.signal_number(self._spec.stop)
         self._main = Followed(
-            pid, group, self.started_at, self._main_ended, stop_signal=number, strays=self._strays
+            pid,
+            system.group_of(pid),
+            self.started_at,
+            self._main_ended,
+            stop_signal=number,
+            strays=self._strays,
         )
         self._remember(pid)
         self.begun = True

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable
 from typing import Any
 
+from watchkeeper import system
 from watchkeeper.config.model import AnyService, Policy, ProcessService, Service
 from watchkeeper.config.schema.services import OnAgentDeath
 from watchkeeper.config.snapshot import Key
@@ -100,7 +100,7 @@ class Recollection:
 
     def begun(self, record: Record, pid: int) -> None:
         """A process of it is about to begin: let that be known before it does anything (M1)."""
-        group = os.getpgid(pid) if hasattr(os, "getpgid") else pid
+        group = system.group_of(pid)
         self._save(
             record.name,
             self._what(record, pid=pid, start=start_of(pid), group=group, started_at=_now()),

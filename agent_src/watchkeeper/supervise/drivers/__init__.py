@@ -85,10 +85,10 @@ class Driver(Protocol):
     ) -> Running | None:
         """What runs of it already, be it from an earlier agent; None: nothing."""
 
-    def gone(self, running: Running) -> None:
+    def gone(self, name: str, running: Running) -> None:
         """Nothing is left of it."""
 
-    def left(self, running: Running) -> None:
+    def left(self, name: str, running: Running) -> None:
         """The agent ends, and it goes on."""
 
 

@@ -211,8 +211,8 @@ class RemoteDriver:
             return None
         return Polled(name, remote, spec.period, on_exit, seen=seen) if seen.running else None
 
-    def gone(self, running: Running) -> None:
+    def gone(self, name: str, running: Running) -> None:
         """Nothing is kept of it."""
 
-    def left(self, running: Running) -> None:
+    def left(self, name: str, running: Running) -> None:
         """It was never the agent's."""

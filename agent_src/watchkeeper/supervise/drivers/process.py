@@ -40,6 +40,8 @@ class ProcessDriver:
         self._context, self._memory, self._spawn = context, memory, spawn
         self._warden, self._files = Warden(), LogFiles()
         self._outputs: dict[Any, Output] = {}
+        self._guarded: dict[str, set[int]] = {}
+        """The groups of each service that the warden knows."""
         self._folder = None if context.store.state_dir is None else context.store.state_dir / FOLDER
         self._without_memory: set[str] = set()
         context.hooks.add(Rank.EXPORT, "service files", self._close_files, FILES_LIMIT + 0.5)
@@ -63,7 +65,7 @@ class ProcessDriver:
                 on_output=output,
                 on_exit=start.on_exit,
                 options=options | ends,
-                prepare=lambda pid: self._prepare(pid, spec, start.remember),
+                prepare=lambda pid: self._prepare(pid, start),
                 stop_signal=system.signal_number(spec.stop),
                 strays=strays,
             )
@@ -84,7 +86,12 @@ class ProcessDriver:
             from watchkeeper.supervise.forking import Forking
 
             limit_ = spec.start_timeout or PID_FILE_WAIT
-            running = Forking(child, spec, limit_, start.on_exit, start.remember, strays, start.on_change)
+
+            def remember(pid: int) -> None:
+                self._guard(name, system.group_of(pid), spec)
+                start.remember(pid)
+
+            running = Forking(child, spec, limit_, start.on_exit, remember, strays, start.on_change)
         self._outputs[running] = output
         self._stop_by_command(running, name, spec)
         return running
@@ -108,36 +115,42 @@ class ProcessDriver:
         if spec is not None and led:
             await self._read_again(name, spec, running)
             self._stop_by_command(running, name, spec)
-            if spec.on_agent_death is OnAgentDeath.END:
-                self._warden.guard(remembered.group, spec.stop_grace)
+            self._guard(name, remembered.group, spec)
         return running
 
-    def gone(self, running: Running) -> None:
-        self._warden.release(running.pid)
+    def gone(self, name: str, running: Running) -> None:
+        self._release(name)
         self._close_output(running)
 
-    def left(self, running: Running) -> None:
-        self._warden.release(running.pid)
+    def left(self, name: str, running: Running) -> None:
+        self._release(name)
         self._close_output(running)
+
+    def _guard(self, name: str, group: int, spec: ProcessService) -> None:
+        if spec.on_agent_death is OnAgentDeath.END and group > 1 and group != system.own_group():
+            self._guarded.setdefault(name, set()).add(group)
+            self._warden.guard(group, spec.stop_grace)
+
+    def _release(self, name: str) -> None:
+        for group in self._guarded.pop(name, ()):
+            self._warden.release(group)
 
     def _close_output(self, running: Running) -> None:
         output = self._outputs.pop(running, None)
         if output is not None:
             output.close()
 
-    def _prepare(self, pid: int, spec: ProcessService, remember: Callable[[int], None]) -> str:
+    def _prepare(self, pid: int, start: Start) -> str:
         """Everything that has to be so before the first instruction of the program."""
-        ends = spec.on_agent_death is OnAgentDeath.END
-        first = ""
-        if sys.platform == "win32":
+        spec, first = start.spec, ""
+        if system.WINDOWS:
             from watchkeeper.supervise.windows_job import hold
 
-            hold(pid, end_with_agent=ends)
+            hold(pid, end_with_agent=spec.on_agent_death is OnAgentDeath.END)
         else:
             first = limit(pid, spec)
-            if ends:
-                self._warden.guard(pid, spec.stop_grace)
-        remember(pid)
+            self._guard(start.name, pid, spec)
+        start.remember(pid)
         return first
 
     def _strays(self, name: str, spec: ProcessService, group: int = 0) -> MarkedStrays | None:
