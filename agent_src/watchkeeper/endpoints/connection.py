@@ -5,7 +5,8 @@ Rules:
         connection. A client that drips bytes (slowloris) does not get more.
     C2  When all places are taken, the connection that has been idle for longest is closed for a new one; when all of them
         are busy, the new one is.
-    C3  What is no HTTP is answered with 400, counted, and not logged: whoever can connect could otherwise fill the log.
+    C3  An answer that its client does not read is given up when nothing of it has gone for `request_timeout`.
+    C4  What is no HTTP is answered with 400, counted, and not logged: whoever can connect could otherwise fill the log.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class Places:
     def enter(self, connection: Connection) -> bool:
         """Take a place (C2); False: there is none."""
         while len(self.taken) >= self.limits.connections:
-            idle = next((each for each in self.taken if not each.busy), None)
+            idle = next((each for each in self.taken if each.idle), None)
             if idle is None:
                 self.dropped("full")
                 return False
@@ -62,7 +63,17 @@ def _never() -> bool:
 class Connection(web.RequestHandler):
     """aiohttp's protocol, with a peer, a place and a limit for heads."""
 
-    __slots__ = ("_head_timer", "busy", "introduce", "listener", "outdated", "peer", "places")
+    __slots__ = (
+        "_head_timer",
+        "_unread",
+        "_unread_timer",
+        "busy",
+        "introduce",
+        "listener",
+        "outdated",
+        "peer",
+        "places",
+    )
 
     def __init__(self, server: web.Server, places: Places, peer: Peer, listener: str) -> None:
         super().__init__(
@@ -80,6 +91,13 @@ class Connection(web.RequestHandler):
         """Whether its next request should come over a new connection."""
         self.busy = False
         self._head_timer: asyncio.TimerHandle | None = None
+        self._unread_timer: asyncio.TimerHandle | None = None
+        self._unread = 0
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing would be lost with it: no request is there, and no answer is on its way."""
+        return not self.busy and not getattr(self, "_request_in_progress", False)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         peer = self.peer if self.introduce is None else self.introduce(transport)
@@ -110,6 +128,8 @@ class Connection(web.RequestHandler):
         """Its answer is on its way."""
         self.busy = False
         self.places.used(self)
+        self._unread = 0
+        self._expect_reading()
 
     def abort(self) -> None:
         """End it at once; what was not sent yet is lost."""
@@ -129,10 +149,28 @@ class Connection(web.RequestHandler):
             self.places.dropped("header timeout")
             self.abort()
 
+    def _expect_reading(self) -> None:
+        self._unread_timer = asyncio.get_running_loop().call_later(
+            self.places.limits.request_timeout, self._look_whether_it_is_read
+        )
+
+    def _look_whether_it_is_read(self) -> None:
+        """C3."""
+        self._unread_timer = None
+        if self.transport is None or self.busy:
+            return
+        before, self._unread = self._unread, self.transport.get_write_buffer_size()
+        if self._unread and before and self._unread >= before:
+            self.places.dropped("not read")
+            self.abort()
+        elif self._unread:
+            self._expect_reading()
+
     def _no_timer(self) -> None:
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
+        for timer in (self._head_timer, self._unread_timer):
+            if timer is not None:
+                timer.cancel()
+        self._head_timer = self._unread_timer = None
 
     def handle_error(
         self,
@@ -141,7 +179,7 @@ class Connection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """C3. What fails in a handler never gets here: server.py answers for it."""
+        """C4. What fails in a handler never gets here: server.py answers for it."""
         self.places.dropped("malformed")
         return Refusal(
             status, "this is no request that can be understood", "Speak HTTP/1.1.", close=True

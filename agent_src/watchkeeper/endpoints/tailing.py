@@ -19,6 +19,8 @@ LINES = 100
 """How many lines are told unless ?limit= says otherwise."""
 FOLLOWERS = 20
 """Clients that follow at the same time."""
+PATIENCE = 30.0
+"""Seconds that a client who follows may not read."""
 LAST = "X-Log-Last"
 TYPE = "application/x-ndjson"
 
@@ -50,13 +52,22 @@ async def _follow(
     try:
         await answer.prepare(call.request)
         if first:
-            await answer.write(first)
+            await _write(answer, first)
         async for line in _until_closing(site, tail.follow(service=service, after=after)):
-            await answer.write(line + b"\n")
+            await _write(answer, line + b"\n")
         await answer.write_eof()
     finally:
         site.followers -= 1
     return answer
+
+
+async def _write(answer: web.StreamResponse, content: bytes) -> None:
+    """Who does not read for PATIENCE has gone."""
+    try:
+        async with asyncio.timeout(PATIENCE):
+            await answer.write(content)
+    except TimeoutError:
+        raise ConnectionResetError("the log is not read") from None
 
 
 async def _until_closing(site: Site, lines: AsyncIterator[TailLine]) -> AsyncIterator[bytes]:

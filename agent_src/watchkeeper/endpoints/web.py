@@ -5,9 +5,12 @@
 
 from __future__ import annotations
 
-from aiohttp.web_protocol import RequestHandler
-from aiohttp.web_request import BaseRequest
-from aiohttp.web_response import Response, StreamResponse
-from aiohttp.web_server import Server
+from watchkeeper.lean import without_certificates
+
+with without_certificates():
+    from aiohttp.web_protocol import RequestHandler
+    from aiohttp.web_request import BaseRequest
+    from aiohttp.web_response import Response, StreamResponse
+    from aiohttp.web_server import Server
 
 __all__ = ["BaseRequest", "RequestHandler", "Response", "Server", "StreamResponse"]

@@ -333,6 +333,30 @@ async def rest_of(reader: asyncio.StreamReader) -> bytes:
         return b""
 
 
+async def test_an_answer_that_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """C3: a client that asks for much and reads nothing is given up; what waited for him is let go."""
+    from watchkeeper.endpoints import scrape
+
+    async def much(_registry: object, _openmetrics: bool) -> bytes:
+        return bytes(50_000_000)
+
+    monkeypatch.setattr(scrape, "_written", much)
+    async with endpoints() as rig:
+        await rig.exposition.open("x", listener(**SLOW))
+        _reader, writer = await connect(port=rig.port_of("x"))
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        writer.write(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        for _ in range(500):
+            if rig.series("http_connections_dropped_total", reason="not read"):
+                break
+            await asyncio.sleep(0.02)
+        writer.transport.abort()
+        assert rig.series("http_connections_dropped_total", reason="not read") == 1
+        listening = rig.exposition.listening("x")
+        assert listening is not None
+        assert not listening.places.taken
+
+
 async def test_the_longest_idle_makes_room() -> None:
     """At the limit of connections a new one is answered, and of those that are idle the oldest goes."""
     async with endpoints() as rig:
