@@ -57,7 +57,10 @@ def bind(listener: Listener) -> list[Bound]:
 
 
 def _tcp(address: str) -> list[Bound]:
-    host, port = split_address(address)
+    try:
+        host, port = split_address(address)
+    except ValueError as error:
+        raise ListenError(str(error), "Write --listen 127.0.0.1:9470 or [::1]:9470.") from None
     bound: list[Bound] = []
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)

@@ -236,6 +236,7 @@ def test_a_socket_that_somebody_has_replaced_stays(tmp_path: Path) -> None:
         ("unix:{tmp}/s", {"socket_owner": "nobody-has-this-name"}, "there is no user nobody-has-this-name"),
         ("unix:{tmp}/s", {"socket_group": "nor-this"}, "there is no group nor-this"),
         ("192.0.2.1:0", {}, "cannot listen on 192.0.2.1:0"),
+        ("nonsense", {}, "'nonsense' is not HOST:PORT"),
         ("systemd:web", {}, "systemd has handed over no socket called web"),
     ],
 )
@@ -297,6 +298,16 @@ async def test_a_control_socket_that_cannot_be_is_said(
     async with endpoints(tmp_path) as rig:
         assert (await rig.get("/livez")).status == 200
     assert "no control socket" in caplog.text
+
+
+@pytest.mark.asyncio
+async def test_an_agent_without_a_port(tmp_path: Path) -> None:
+    """agent.listen may be a Unix socket: then nothing listens on the network."""
+    path = tmp_path / "main"
+    loaded = parse(f"agent: {{listen: 'unix:{path}'}}".encode(), file="f.yaml")
+    async with endpoints(listen=loaded.config.agent.listen) as rig:
+        assert rig.exposition.address == f"unix:{path}"
+        assert (await ask("GET", "/status", unix=str(path))).status == 200
 
 
 @pytest.mark.asyncio

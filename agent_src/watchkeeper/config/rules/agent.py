@@ -11,7 +11,8 @@ from watchkeeper.config.schema.agent import AgentSettings, QueueSettings
 
 
 def _agent(path: Path, settings: AgentSettings) -> Iterator[Finding]:
-    yield from address_rule((*path, "listen"), settings.listen, lowest_port=0)
+    if not settings.listen.startswith("unix:/"):
+        yield from address_rule((*path, "listen"), settings.listen, lowest_port=0)
     if settings.shutdown_delay >= settings.drain_timeout:
         yield (*path, "shutdown_delay"), "it is part of drain_timeout and has to be shorter"
 

@@ -53,7 +53,7 @@ class AgentSettings(StrictStruct, frozen=True, kw_only=True):
     """The agent itself."""
 
     listen: Address = "127.0.0.1:9470"
-    """HOST:PORT of the endpoints; port 0 takes a free one. A change needs a restart of the agent."""
+    """HOST:PORT of the endpoints, or unix:PATH; port 0 takes a free one. A change needs a restart of the agent."""
     log_level: LogLevel = LogLevel.INFO
     reload_interval: PositiveDuration = 1.0
     """How often the configuration file is looked at for a change."""
