@@ -285,10 +285,9 @@ class Client:
     async def _really_send(
         self, call: Call, instance: Instance | None, outcome: Outcome, total: float | None
     ) -> aiohttp.ClientResponse:
+        from watchkeeper.outbound.connections import NEVER, Body  # isort: skip - it imports aiohttp without the certificates
         import aiohttp
         from yarl import URL
-
-        from watchkeeper.outbound.connections import NEVER, Body
 
         headers, url = dict(call.headers), URL(call.target.url)
         options: dict[str, Any] = {}

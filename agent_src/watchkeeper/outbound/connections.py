@@ -14,10 +14,12 @@ from collections.abc import Callable, Hashable
 from functools import partial
 from typing import Any
 
-import aiohttp
-from aiohttp.abc import AbstractStreamWriter
-
 from watchkeeper._version import __version__
+from watchkeeper.lean import without_certificates
+
+with without_certificates():
+    import aiohttp
+    from aiohttp.abc import AbstractStreamWriter
 
 PIECE = 64 * 1024
 NEVER = 1e9

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
@@ -709,6 +711,35 @@ async def test_what_is_forgotten() -> None:
         await client.request("GET", server.url)
         assert value("watchkeeper_outbound_requests_total", labels) is None
         assert value("watchkeeper_outbound_requests_total", labels | {"destination": "other"}) == 1
+        await client.close()
+
+
+@pytest.mark.skipif(not LINUX, reason="a limit of open files in the middle of a run is Linux's")
+async def test_no_files_left() -> None:
+    """With no descriptor left a request fails with a sentence; when there are some again, the next one is as ever."""
+    import resource
+
+    async with serve(good) as server:
+        client = Client()
+        assert (await client.request("GET", server.url)).status == 200
+        await client.close()
+        await client.prepare(server.url)
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        highest = max(int(name) for name in os.listdir("/proc/self/fd"))  # noqa: PTH208 - numbers, no paths
+        taken = []
+        resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 2, hard))
+        try:
+            with contextlib.suppress(OSError):
+                while True:
+                    taken.append(os.open(os.devnull, os.O_RDONLY))
+            with pytest.raises(RequestError, match="Too many open files") as caught:
+                await client.request("GET", server.url)
+        finally:
+            for each in taken:
+                os.close(each)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert caught.value.kind is Failure.CONNECT
+        assert (await client.request("GET", server.url)).status == 200
         await client.close()
 
 
