@@ -171,6 +171,10 @@ def _running(commands: Any) -> None:
     load_parser.add_argument("--json", action="store_true", help="print one JSON object")
     load_parser.set_defaults(command=load)
 
+    rules_parser = commands.add_parser("rules", help="print the alert rules as a rule file of Prometheus")
+    rules_parser.add_argument("file", metavar="PATH", help="the configuration: a file or a folder")
+    rules_parser.set_defaults(command=rules)
+
     schema_parser = commands.add_parser("schema", help="print the JSON Schema of the configuration")
     schema_parser.add_argument("--markdown", action="store_true", help="print a page for people instead")
     schema_parser.set_defaults(command=schema)
@@ -383,6 +387,13 @@ def schema(options: argparse.Namespace) -> Answer:
     from watchkeeper.config.json_schema import json_schema
 
     return Answer(msgspec.json.format(_json(json_schema()), indent=2))
+
+
+def rules(options: argparse.Namespace) -> Answer:
+    """Print the alert rules, for Prometheus. Secrets are not looked up: no rule has any."""
+    from watchkeeper.alerts.promrules import text_of_file
+
+    return Answer(text_of_file(options.file))
 
 
 def run(options: argparse.Namespace) -> Answer:
