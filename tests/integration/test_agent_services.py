@@ -207,6 +207,31 @@ def test_what_a_killed_agent_has_left_is_ended_before_the_next_start(world: Worl
     assert "left it behind" in second.message("is stopped")["message"]
 
 
+def test_what_is_left_of_a_group_is_ended_as_well(world: World) -> None:
+    """M2: agent, warden and the first process of the service are killed; who remains of the group is known by its mark."""
+    services = {"app": {"command": python("""
+        import subprocess, sys, time
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+        print("grandchild", child.pid)
+        time.sleep(600)
+    """)}}  # fmt: skip
+    first = world.kept(services)
+    grandchild = int(first.message("grandchild")["message"].split()[1])
+    pid = first.running()["pid"]
+    world.seen |= {pid, grandchild}
+    (warden,) = wardens(first)
+    first.send(signal.SIGSTOP)
+    os.kill(warden, signal.SIGKILL)
+    kill_agent(first)
+    os.kill(pid, signal.SIGKILL)
+    assert gone(pid)
+    assert alive(grandchild)
+    second = world.kept(services)
+    second.running(after=pid)
+    assert not alive(grandchild)
+    assert second.end() == 0
+
+
 def test_a_changed_definition_is_not_adopted(world: World) -> None:
     """What runs by another definition is stopped, and started by the present one."""
     first = world.kept({"app": {"command": SLEEPER, "on_agent_death": "adopt"}})
