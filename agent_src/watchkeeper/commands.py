@@ -91,7 +91,7 @@ def parser() -> Parser:
         description="Keeps services alive, checks them, and takes its configuration while it runs.",
         epilog="Exit codes: 0 done, 2 usage, 3 configuration wrong, 4 configuration unreadable, 5 address cannot be "
         "used, 6 no agent answers, 7 state directory cannot be used, 8 drain limit passed, 9 nothing of that name, "
-        "10 refused by the agent, 11 too little left for a start, 12 refused by the service manager, 130 aborted by "
+        "10 refused by the agent, 11 too little left for a start, 12 refused by the service manager, 13 a service with exit-agent failed, 130 aborted by "
         "a second signal, 1 a defect in the agent.",
     )
     top.add_argument("--version", action="version", version=f"watchkeeper {__version__}")
