@@ -78,6 +78,20 @@ def test_case(
     }
 
 
+def text_of_file(path: str) -> str:
+    """The rules of a configuration, as text.
+
+    Raises:
+        AgentError: the configuration cannot be read, or is wrong.
+    """
+    from watchkeeper.config.load import load_file
+    from watchkeeper.config.references import References
+
+    config = load_file(path, References(resolve=False)).config
+    rules = {name: spec for name, spec in config.alerts.items() if spec.enabled}
+    return yaml(rule_file(rules, config.alerting.interval)).rstrip("\n")
+
+
 def yaml(document: Any) -> str:
     """As text, in the order in which it was made."""
     import yaml as pyyaml
