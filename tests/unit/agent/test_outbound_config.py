@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from watchkeeper.config.load import parse
@@ -107,3 +110,30 @@ def test_problems(text: str, problem: str) -> None:
     with pytest.raises(ConfigInvalidError) as caught:
         parse(f"{discovery}outbound: {{destinations: {{{text}}}}}".encode(), file="f.yaml")
     assert problem in str(caught.value)
+
+
+@pytest.mark.parametrize("page", ["outbound", "tracing"])
+def test_the_examples_of_the_documentation(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What docs/agent shows is a configuration that holds."""
+    monkeypatch.setenv("OTLP_TOKEN", "secret")
+    text = (Path(__file__).resolve().parents[3] / "docs" / "agent" / f"{page}.md").read_text(encoding="utf-8")
+    [example] = re.findall(r"```yaml\n(.+?)```", text, re.DOTALL)
+    assert parse(example.encode(), file="f.yaml").config is not None
+
+
+@pytest.mark.parametrize("page", ["outbound", "tracing", "load"])
+def test_the_tests_that_the_documentation_names(page: str) -> None:
+    """Each test in the tables of docs/agent is there."""
+    root = Path(__file__).resolve().parents[3]
+    text = (root / "docs" / "agent" / f"{page}.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"\b(?:test_\w+|Test\w+)\b", text.partition("## Seeds")[2]))
+    files = [
+        *(root / "tests" / "unit" / "agent").glob("*.py"),
+        *(root / "tests" / "integration").glob("*.py"),
+    ]
+    there = {path.stem for path in files}
+    for path in files:
+        source = path.read_text(encoding="utf-8")
+        there |= set(re.findall(r"(?:def |class |^)(test_\w+|Test\w+)", source, re.MULTILINE))
+    assert len(named) > 5
+    assert named - there == set()
