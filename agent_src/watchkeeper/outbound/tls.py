@@ -14,6 +14,7 @@ import asyncio
 import os
 import ssl
 
+from watchkeeper.bounded import TtlLru
 from watchkeeper.config.schema.common import TlsClient
 from watchkeeper.errors import ErrorClass
 from watchkeeper.logs import get_logger
@@ -21,6 +22,8 @@ from watchkeeper.outbound.errors import Failure, RequestError
 
 journal = get_logger("outbound")
 
+MOST = 64
+"""Contexts that are remembered; those that reloads have left behind go after an hour."""
 Stamp = tuple[tuple[int, int, int], ...]
 
 
@@ -28,8 +31,8 @@ class Contexts:
     """One per agent."""
 
     def __init__(self) -> None:
-        self._made: dict[TlsClient, tuple[Stamp, ssl.SSLContext]] = {}
-        self._refused: dict[TlsClient, Stamp] = {}
+        self._made: TtlLru[TlsClient, tuple[Stamp, ssl.SSLContext]] = TtlLru(MOST)
+        self._refused: TtlLru[TlsClient, Stamp] = TtlLru(MOST)
         self._lock = asyncio.Lock()
 
     async def get(self, tls: TlsClient) -> ssl.SSLContext:
@@ -55,14 +58,14 @@ class Contexts:
             message = f"TLS files cannot be used: {_reason(error, tls)}"
             if found is None:
                 raise RequestError(message, Failure.INVALID) from error
-            self._refused[tls] = stamp
+            self._refused.set(tls, stamp)
             journal.error(
                 f"{message}; the earlier ones stay in force", error_class=ErrorClass.NETWORK_FAILURE
             )
             return found[1]
         if found is not None:
             journal.info("TLS files have changed and are in force", ca=tls.ca_file, certificate=tls.cert_file)
-        self._made[tls] = (stamp, context)
+        self._made.set(tls, (stamp, context))
         return context
 
 
