@@ -15,6 +15,7 @@ BENCHES = (
     "matrix",  # takes the tree that the one before it has built
     "agent_checks",
     "agent_logging",
+    "agent_metrics",
     "agent_restart",
     "release",
     "release_again",
