@@ -408,10 +408,15 @@ class DnsServer(asyncio.DatagramProtocol):
 
     async def start(self) -> int:
         loop = asyncio.get_running_loop()
-        await loop.create_datagram_endpoint(lambda: self, local_addr=("127.0.0.1", 0))
-        port: int = self.transport.get_extra_info("sockname")[1]
-        self.listener = await asyncio.start_server(self._tcp, "127.0.0.1", port)
-        return port
+        while True:
+            await loop.create_datagram_endpoint(lambda: self, local_addr=("127.0.0.1", 0))
+            port: int = self.transport.get_extra_info("sockname")[1]
+            try:
+                self.listener = await asyncio.start_server(self._tcp, "127.0.0.1", port)
+            except OSError:  # free for UDP and taken for TCP: another number
+                self.transport.close()
+            else:
+                return port
 
     async def _tcp(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         (length,) = struct.unpack("!H", await reader.readexactly(2))
