@@ -179,6 +179,11 @@ def _running(commands: Any) -> None:
     schema_parser.add_argument("--markdown", action="store_true", help="print a page for people instead")
     schema_parser.set_defaults(command=schema)
 
+    crd_parser = commands.add_parser(
+        "crd", help="print the definition of ServiceCheck for kubectl apply -f -"
+    )
+    crd_parser.set_defaults(command=crd)
+
 
 def _asking(commands: Any) -> None:
     """What reads from a running agent."""
@@ -387,6 +392,15 @@ def schema(options: argparse.Namespace) -> Answer:
     from watchkeeper.config.json_schema import json_schema
 
     return Answer(msgspec.json.format(_json(json_schema()), indent=2))
+
+
+def crd(_options: argparse.Namespace) -> Answer:
+    """Print the CustomResourceDefinition, as JSON."""
+    import msgspec
+
+    from watchkeeper.kubernetes.crd import manifest
+
+    return Answer(msgspec.json.format(_json(manifest()), indent=2))
 
 
 def rules(options: argparse.Namespace) -> Answer:

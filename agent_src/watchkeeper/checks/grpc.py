@@ -1,4 +1,4 @@
-"""The grpc check: grpc.health.v1.Health/Check, over HTTP/2 as the package h2 speaks it (extra `watchkeeper[grpc]`).
+"""The grpc check: grpc.health.v1.Health/Check, over HTTP/2 as the package h2 speaks it.
 
 The two messages of the protocol have one field each, and are written and read here without protobuf:
 HealthCheckRequest {string service = 1}, HealthCheckResponse {ServingStatus status = 1}
@@ -38,7 +38,7 @@ async def probe(spec: GrpcCheck, _memory: Memory) -> Outcome:
     try:
         import h2.connection  # noqa: F401 - whether it is there
     except ImportError:
-        raise ProbeError("the grpc check needs the package h2: install watchkeeper[grpc]") from None
+        raise ProbeError("the grpc check needs the package h2: pip install h2") from None
     host = "localhost" if spec.address.startswith("unix:") else split_address(spec.address)[0]
     try:
         connection = await connect(

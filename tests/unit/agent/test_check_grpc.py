@@ -110,13 +110,13 @@ async def test_a_server_of_another_kind() -> None:
 
 
 @pytest.mark.asyncio
-async def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_without_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is missing, and where it comes from; nothing is said of the target."""
     monkeypatch.setitem(sys.modules, "h2.connection", None)
     outcome = await ask("127.0.0.1:1")
     assert (outcome.success, outcome.detail) == (
         None,
-        "the grpc check needs the package h2: install watchkeeper[grpc]",
+        "the grpc check needs the package h2: pip install h2",
     )
 
 

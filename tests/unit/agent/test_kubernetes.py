@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.kubernetes_server import KubernetesServer
+from watchkeeper.cli import main
 from watchkeeper.config.schema.sources import KubernetesSource
 from watchkeeper.config.sources import SourceError
 from watchkeeper.config.sources.kubernetes import ServiceChecks
@@ -382,6 +383,14 @@ def test_the_definition_is_structural() -> None:
     assert (version["served"], version["storage"], version["subresources"]) == (True, True, {"status": {}})
     assert made["spec"]["scope"] == "Namespaced"
     assert json.loads(json.dumps(made)) == made
+
+
+def test_the_definition_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    """`watchkeeper crd`, for kubectl, which takes JSON; no cluster is asked."""
+    with pytest.raises(SystemExit) as ended:
+        main(["crd"])
+    assert not ended.value.code
+    assert json.loads(capsys.readouterr().out) == crd.manifest()
 
 
 @pytest.mark.parametrize(

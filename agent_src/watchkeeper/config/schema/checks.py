@@ -311,7 +311,7 @@ class IcmpCheck(CheckSpec, frozen=True, kw_only=True, tag="icmp"):
 
 
 class GrpcCheck(CheckSpec, frozen=True, kw_only=True, tag="grpc"):
-    """grpc.health.v1.Health/Check says SERVING. Needs the extra `watchkeeper[grpc]`."""
+    """grpc.health.v1.Health/Check says SERVING."""
 
     address: Address
     """HOST:PORT, [IPv6]:PORT, or unix:PATH."""
