@@ -17,8 +17,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from watchkeeper.delays import RetryDelays
 from watchkeeper.queue import ShutDownError, WorkQueue
 
-KEYS = st.sampled_from(["a", "b", "c", "d"])
-BASE, CAP, RATE, BURST = 1.0, 8.0, 0.5, 3
+KEYS = st.sampled_from(["a", "b", "c"])
+BASE, CAP, RATE, BURST = 0.5, 2.0, 0.5, 2
 DELAYS = st.sampled_from([-1.0, 0.0, 0.5, 1.0, 2.5, 7.0])
 
 
@@ -137,6 +137,8 @@ class QueueMachine(RuleBasedStateMachine):
         self.counts = self.queue.measures = Counts()
         self.workers: list[asyncio.Task[str]] = []
         self.drain: asyncio.Task[None] | None = None
+        self.forced = False
+        """Whether the queue was shut down after it had begun to drain."""
 
     def call(self, function: Any, *arguments: Any) -> Any:
         """One method of the queue, called within the loop; then whatever that lets happen."""
@@ -180,6 +182,36 @@ class QueueMachine(RuleBasedStateMachine):
             self.model.add_after(key, self.model.delay(key))
         self.call(self.queue.add_rate_limited, key)
 
+    @rule(key=KEYS, times=st.integers(2, 6))
+    def fail_often(self, key: str, times: int) -> None:
+        for _ in range(times):
+            self.fail(key)
+
+    @rule(key=KEYS, times=st.integers(2, 5))
+    def fail_now_and_then(self, key: str, times: int) -> None:
+        """So slowly that there is always a token: the delay is the key's own."""
+        for _ in range(times):
+            self.fail(key)
+            self.advance(20.0)
+
+    @rule(key=KEYS, delay=st.sampled_from([1.0, 2.5]))
+    def bring_forward(self, key: str, delay: float) -> None:
+        """Asked for later, then sooner; worked off as soon as it comes, so that a second coming shows."""
+        self.add_after(key, 7.0)
+        self.add_after(key, delay)
+        self.advance(delay)
+        self.work_off()
+        self.advance(7.0)
+
+    @precondition(lambda self: not self.workers)
+    @rule()
+    def work_off(self) -> None:
+        """Everything that waits is taken and given back."""
+        while self.model.waiting and not self.workers:
+            self.get()
+            for key in list(self.model.hand):
+                self.done(key)
+
     @rule(key=KEYS)
     def forget(self, key: str) -> None:
         self.model.failures.pop(key, None)
@@ -192,10 +224,12 @@ class QueueMachine(RuleBasedStateMachine):
         self.hand_out()
 
     @precondition(lambda self: self.workers)
-    @rule(which=st.integers(0, 2), key=KEYS)
-    def cancel_a_worker_as_a_key_comes(self, which: int, key: str) -> None:
+    @rule(key=KEYS, others=st.integers(0, 1))
+    def cancel_a_worker_as_a_key_comes(self, key: str, others: int) -> None:
         """The wake-up of a worker that is cancelled in the same moment goes to the next."""
-        worker = self.workers.pop(which % len(self.workers))
+        for _ in range(others):
+            self.get()
+        worker = self.workers.pop(0)
         self.model.add(key)
 
         def both() -> None:
@@ -228,17 +262,29 @@ class QueueMachine(RuleBasedStateMachine):
         self.model.shut = True
         self.model.later.clear()
         self.call(self.queue.shut_down)
-        if self.drain is not None:
-            assert self.drain.done(), "shut_down lets go of who drains"
+        self.forced = True
 
     @precondition(lambda self: self.drain is None and self.model.now > 1010)
     @rule()
     def begin_to_drain(self) -> None:
         self.model.shut = True
         self.model.later.clear()
+        self.forced = False
         self.drain = self.loop.create_task(self.queue.drain())
         self.hand_out()
-        assert self.drain.done() == (not self.model.busy)
+
+    @precondition(lambda self: self.drain is None and self.model.now > 1010 and not self.workers)
+    @rule()
+    def drain_with_work(self) -> None:
+        """One key in hand, others waiting: neither alone lets the drain return."""
+        for key in ("a", "b", "c"):
+            self.add(key)
+        if self.model.waiting:
+            self.get()
+        self.begin_to_drain()
+        self.same()
+        for key in list(self.model.hand):
+            self.done(key)
 
     @invariant()
     def same(self) -> None:
@@ -252,9 +298,11 @@ class QueueMachine(RuleBasedStateMachine):
         ages = [model.now - since for since in model.hand.values()]
         assert self.call(queue.longest_running) == max(ages, default=0)
         assert abs(self.call(queue.unfinished) - sum(ages)) < 1e-6
-        assert all(queue.delays.failures(key) == model.failures.get(key, 0) for key in "abcd")
-        if self.drain is not None and not model.busy:
-            assert self.drain.done(), "everything is done, and drain does not return"
+        assert all(queue.delays.failures(key) == model.failures.get(key, 0) for key in "abc")
+        if self.drain is not None:
+            assert self.drain.done() == (self.forced or not model.busy), (
+                "drain ends with the work, or when it is told to"
+            )
 
     def teardown(self) -> None:
         for task in [*self.workers, *([self.drain] if self.drain else [])]:
@@ -264,4 +312,4 @@ class QueueMachine(RuleBasedStateMachine):
 
 
 TestTheQueueIsItsModel = QueueMachine.TestCase
-TestTheQueueIsItsModel.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestTheQueueIsItsModel.settings = settings(max_examples=200, stateful_step_count=50, deadline=None)
