@@ -4,19 +4,16 @@ Rules:
     T1  One JSON file for each, in STATE_DIR/triage, readable by the agent's user alone; without a state directory there is
         none.
     T2  At most `triage_bundles` are kept, and two are at least `triage_interval` apart.
-    T3  Nothing in it is measured for longer than the loop can be held: stacks, counts, the heap's biggest lines when
-        tracemalloc runs already. It is written by a thread.
+    T3  What is taken at once does not hold the loop for long: stacks, counts, the heap's biggest lines when tracemalloc runs
+        already. Then a thread samples for PROFILE_SECONDS what the agent does, and writes the file.
     T4  A bundle that cannot be written is a line in the log and nothing else.
 """
 
 from __future__ import annotations
 
 import asyncio
-import gc
-import sys
 import threading
 import time
-import traceback
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +23,16 @@ from watchkeeper.context import Context
 from watchkeeper.errors import ErrorClass
 from watchkeeper.logs import get_logger
 from watchkeeper.metrics.render import render
+from watchkeeper.profiling import garbage, stacks
+from watchkeeper.profiling.formats import collapsed
+from watchkeeper.profiling.sampler import Sampler
 
 journal = get_logger("alert")
 
 FOLDER = "triage"
 TASKS = 500
-FRAMES = 30
+PROFILE_SECONDS = 1.0
+PROFILE_HZ = 100.0
 HEAP_LINES = 25
 
 
@@ -58,7 +59,7 @@ class Triage:
 
     async def _write(self, folder: Path, rule: str, bundle: dict[str, Any], keep: int) -> None:
         try:
-            file = await asyncio.to_thread(write, folder, rule, bundle, keep)
+            file = await asyncio.to_thread(_profile_and_write, folder, rule, bundle, keep)
         except OSError as error:
             self._context.metrics.error(ErrorClass.STATE_UNUSABLE)
             message = f"the triage bundle of {rule} could not be written: {error.strerror}"
@@ -75,13 +76,9 @@ def collect(context: Context, rule: str, alert: Alert) -> dict[str, Any]:
         "annotations": alert.annotations,
         "value": alert.value,
         "at": time.time(),
-        "tasks": _tasks(),
-        "threads": _threads(),
-        "garbage": {
-            "counts": gc.get_count(),
-            "thresholds": gc.get_threshold(),
-            "generations": gc.get_stats(),
-        },
+        "tasks": stacks.tasks()[:TASKS],
+        "threads": stacks.threads(),
+        "garbage": garbage.report(),
         "heap": _heap(),
         "queue": len(context.queue),
         "events": [
@@ -92,32 +89,6 @@ def collect(context: Context, rule: str, alert: Alert) -> dict[str, Any]:
     }
 
 
-def _tasks() -> list[dict[str, Any]]:
-    """Where every task waits, innermost frame last."""
-    return [
-        {
-            "name": task.get_name(),
-            "stack": [f"{frame.f_code.co_filename}:{frame.f_lineno} {frame.f_code.co_name}" for frame in task.get_stack(limit=FRAMES)],
-        }
-        for task in list(asyncio.all_tasks())[:TASKS]
-    ]  # fmt: skip
-
-
-def _threads() -> list[dict[str, Any]]:
-    """What every thread does."""
-    names = {thread.ident: thread.name for thread in threading.enumerate()}
-    return [
-        {
-            "name": names.get(ident, str(ident)),
-            "stack": [
-                f"{frame.filename}:{frame.lineno} {frame.name}"
-                for frame in traceback.extract_stack(frame_now, limit=FRAMES)
-            ],
-        }
-        for ident, frame_now in sys._current_frames().items()
-    ]
-
-
 def _heap() -> list[str] | None:
     """The lines that have allocated most; None: tracemalloc does not run, and to begin now would say nothing of the past."""
     import tracemalloc
@@ -125,6 +96,16 @@ def _heap() -> list[str] | None:
     if not tracemalloc.is_tracing():
         return None
     return [str(line) for line in tracemalloc.take_snapshot().statistics("lineno")[:HEAP_LINES]]
+
+
+def _profile_and_write(folder: Path, rule: str, bundle: dict[str, Any], keep: int) -> Path:
+    """In a thread.
+
+    Raises:
+        OSError: as `write`.
+    """
+    bundle["profile"] = collapsed(Sampler().run(PROFILE_SECONDS, PROFILE_HZ, threading.Event())).splitlines()
+    return write(folder, rule, bundle, keep)
 
 
 def write(folder: Path, rule: str, bundle: dict[str, Any], keep: int) -> Path:

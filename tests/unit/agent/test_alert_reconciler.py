@@ -296,8 +296,9 @@ async def test_an_anomaly_s_score_is_published() -> None:
     assert world.state == "firing"
 
 
-async def test_a_triage_bundle(tmp_path: Path) -> None:
+async def test_a_triage_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A firing alert leaves one in the state directory, for the agent's user alone; one a minute, and only so many."""
+    monkeypatch.setattr(triage, "PROFILE_SECONDS", 0.05)
     world = World(tmp_path)
     world.load(RULE % "triage: true" + ", alerting: {triage_bundles: 2, interval: 1s, triage_interval: 10s}")
     for step in range(40):
@@ -314,10 +315,15 @@ async def test_a_triage_bundle(tmp_path: Path) -> None:
     assert any("reconcile" in frame for task in bundle["tasks"] for frame in task["stack"])
     assert any(thread["name"] == "MainThread" for thread in bundle["threads"])
     assert "watchkeeper_alerts_state" in bundle["metrics"]
+    assert isinstance(bundle["profile"], list)
+    assert bundle["garbage"]["generations"]
 
 
-async def test_a_triage_bundle_that_cannot_be_written(tmp_path: Path) -> None:
+async def test_a_triage_bundle_that_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Costs a line in the log and nothing else."""
+    monkeypatch.setattr(triage, "PROFILE_SECONDS", 0.05)
     (tmp_path / triage.FOLDER).write_text("in the way")
     world = World(tmp_path)
     world.load(RULE % "triage: true")
