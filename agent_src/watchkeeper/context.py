@@ -23,6 +23,7 @@ from watchkeeper.tasks import Tasks
 
 if TYPE_CHECKING:
     from watchkeeper.endpoints.exposition import Exposition
+    from watchkeeper.supervise.warden import Warden
 
 
 @dataclass
@@ -48,6 +49,8 @@ class Context:
     chance: Callable[[], float] = random.random
     """A number from 0 to 1: jitter and splay; a test has its own."""
 
+    warden: Warden | None = None
+    """Who ends what the agent has started, should it be killed; supervise.warden.warden_of makes it."""
     reporters: dict[str, Any] = field(default_factory=dict)
     """Sources that want to hear what became of their documents, by their names."""
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from watchkeeper import system
 from watchkeeper.checks import Memory, Outcome, ProbeError, Word, failed, own_fault, passed, unknown, warned
+from watchkeeper.checks.guarded import guarded
 from watchkeeper.config.schema.checks import ExecCheck, ExitCodes
 from watchkeeper.system import describe_exit
 
@@ -64,12 +65,13 @@ async def probe(spec: ExecCheck, _memory: Memory) -> Outcome:
         if own_fault(error) or getattr(error, "errno", None) == errno.EAGAIN:
             raise ProbeError(f"the command cannot be started: {getattr(error, 'strerror', error)}") from None
         return failed(_reason(error, spec))
-    try:
-        await run.ended
-        await asyncio.wait({run.silent}, timeout=LAST_WORDS)
-    finally:
-        system.kill_group(transport.get_pid())
-        transport.close()
+    with guarded(transport.get_pid()):
+        try:
+            await run.ended
+            await asyncio.wait({run.silent}, timeout=LAST_WORDS)
+        finally:
+            system.kill_group(transport.get_pid())
+            transport.close()
     return _judge(spec.exit_codes, transport.get_returncode() or 0, bytes(run.output))
 
 

@@ -18,6 +18,7 @@ import asyncio
 from watchkeeper import tracing
 from watchkeeper.checks import Looker, Outcome, Word, look
 from watchkeeper.checks.gate import Gate, Verdict
+from watchkeeper.checks.guarded import KEEPER
 from watchkeeper.checks.threads import THREADS
 from watchkeeper.config.model import Role
 from watchkeeper.config.schema.checks import Action
@@ -27,6 +28,7 @@ from watchkeeper.logs import get_logger
 from watchkeeper.observed import STANDALONE, CheckRecord, wall_clock
 from watchkeeper.reconcile import Result
 from watchkeeper.supervise.lifecycle import EARLY
+from watchkeeper.supervise.warden import warden_of
 
 journal = get_logger("check")
 
@@ -129,6 +131,7 @@ class CheckReconciler:
     async def _run(self, key: Key, record: CheckRecord) -> None:
         """One look; whatever comes of it, the key goes back to the queue."""
         instance = record.gate.instance
+        KEEPER.set(lambda: warden_of(self._context))
         try:
             with tracing.span("check") as span:
                 outcome = await self._look(record.spec, record.memory)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
+from watchkeeper import system
 from watchkeeper.config.schema.jobs import JobSpec
 from watchkeeper.config.snapshot import Key, Kind
 from watchkeeper.context import Context
@@ -14,6 +15,7 @@ from watchkeeper.life.hooks import Rank
 from watchkeeper.logs import get_logger
 from watchkeeper.reconcile import Result
 from watchkeeper.supervise.child import Child, LineReader, SpawnError, spawn
+from watchkeeper.supervise.warden import warden_of
 from watchkeeper.system import describe_exit
 
 journal = get_logger("job")
@@ -100,6 +102,8 @@ class JobReconciler:
             job.schedule.ended()
             self._count(key, job, str(error), 0.0, ErrorClass.SERVICE_SPAWN_FAILED, "unstartable")
             return max(0.0, job.schedule.due - now)
+        if not system.WINDOWS:
+            warden_of(self._context).guard(job.child.pid, spec.grace)
         journal.debug(f"job {key.name} started", job=key.name, pid=job.child.pid)
         return min(spec.timeout, max(POLL, job.schedule.due - now))
 
@@ -129,6 +133,7 @@ class JobReconciler:
         good = child.exit_code in spec.success and not job.overdue
         why = "it took longer than its timeout" if job.overdue else describe_exit(child.exit_code)
         child.close()
+        warden_of(self._context).release(child.pid)
         job.child = None
         job.schedule.ended()
         self._count(

@@ -35,10 +35,13 @@ from watchkeeper.supervise.lifecycle import (
 )
 from watchkeeper.supervise.memory import Memory
 from watchkeeper.supervise.recollection import Recollection
+from watchkeeper.supervise.warden import warden_of
 from watchkeeper.system import describe_exit
 
 journal = get_logger("service")
 LOOK_SOON = 0.05
+SAVE_AGAIN = 2.0
+"""Seconds until what the disk did not take is written once more."""
 
 
 class ServiceReconciler:
@@ -80,6 +83,8 @@ class ServiceReconciler:
             decision = replace(decision, why="the agent is stopping")
         result = await self._act(record, wanted, decision)
         self._finish(key, record, wanted, before)
+        if key.name in self._recollection.unsaved:  # a later agent would believe the file that there is
+            return replace(result, requeue_after=_sooner(result.requeue_after, SAVE_AGAIN))
         return result
 
     async def _act(self, record: Record, wanted: AnyService | None, decision: Decision) -> Result:
@@ -90,6 +95,8 @@ class ServiceReconciler:
     def _nothing(self, record: Record, _wanted: AnyService | None, decision: Decision) -> Result:
         if record.stop is not None and record.stop.killed_at is not None:
             cast("Running", record.process).kill()  # what was started between two looks is ended as well
+        if record.running:
+            self._context.orders.done(Key(Kind.SERVICE, record.name), Order.START)  # S12: it runs
         if calm_down(record, _now()):  # S13
             journal.info(f"service {record.name} is stable again", service=record.name)
             enter(record, record.state, "it has run long enough", _now())
@@ -168,7 +175,7 @@ class ServiceReconciler:
     async def _asked(self, record: Record, wanted: AnyService) -> None:
         condition = record.condition
         try:
-            condition.holds, condition.why = await ask(wanted)
+            condition.holds, condition.why = await ask(wanted, warden_of(self._context))
         finally:
             condition.asking = False
             condition.ask_again = _now() + wanted.condition_period
@@ -273,7 +280,9 @@ class ServiceReconciler:
             record.spec = wanted
 
     def _end_agent(self, record: Record) -> None:
-        """S8, `exit-agent`."""
+        """S8, `exit-agent`; of several the first counts."""
+        if self._context.exit_status is not None:
+            return
         status = record.exit_agent
         self._context.exit_status = status
         journal.warning(
@@ -314,6 +323,10 @@ def _retry(record: Record, now: float) -> dict[str, object]:
     if record.final:
         return {"restart": "never"}
     return {"restart_in": round(record.next_start - now, 3), "retry_count": record.failures}
+
+
+def _sooner(one: float | None, other: float) -> float:
+    return other if one is None else min(one, other)
 
 
 def _now() -> float:

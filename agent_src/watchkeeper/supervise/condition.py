@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
+from watchkeeper import system
 from watchkeeper.config.schema.services import Service
 from watchkeeper.supervise.child import Child, SpawnError, spawn
+from watchkeeper.supervise.warden import Warden
 from watchkeeper.system import describe_exit
 
 LIMIT = 30.0
@@ -13,8 +15,12 @@ SAID = 200
 """Characters of its output that are kept for /status."""
 
 
-async def ask(spec: Service) -> tuple[bool, str]:
-    """Whether the condition holds, and why not. It has as long as its period, at most LIMIT seconds."""
+async def ask(spec: Service, keep_track: Warden | None = None) -> tuple[bool, str]:
+    """Whether the condition holds, and why not. It has as long as its period, at most LIMIT seconds.
+
+    Args:
+        keep_track: who ends it should the agent be killed.
+    """
     output = bytearray()
     ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -36,6 +42,8 @@ async def ask(spec: Service) -> tuple[bool, str]:
     except SpawnError as error:
         return False, f"its condition cannot be asked: {error}"
     limit = min(LIMIT, spec.condition_period)
+    if keep_track is not None and not system.WINDOWS:
+        keep_track.guard(child.pid, 0)
     try:
         async with asyncio.timeout(limit):
             await ended
@@ -45,6 +53,8 @@ async def ask(spec: Service) -> tuple[bool, str]:
     finally:
         child.kill()
         child.close()
+        if keep_track is not None:
+            keep_track.release(child.pid)
     if child.exit_code == 0:
         return True, ""
     said = output.decode("utf-8", "replace").strip()[:SAID]

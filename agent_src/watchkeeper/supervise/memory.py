@@ -49,6 +49,8 @@ class Remembered(msgspec.Struct, frozen=True, kw_only=True):
     degraded: bool = False
     next_start: float = 0.0
     final: bool = False
+    failed: bool = False
+    """Whether that was no good end."""
     last_exit: str | None = None
     last_error: str | None = None
     order: str | None = None

@@ -29,6 +29,8 @@ class Recollection:
     def __init__(self, context: Context, memory: Memory, drivers: Drivers) -> None:
         self._context, self._memory, self._drivers = context, memory, drivers
         self._left: set[str] = set()
+        self.unsaved: set[str] = set()
+        """Services whose files say something else than what is so, because the disk did not take it."""
         self._failing = False
 
     async def meet(self, key: Key, wanted: AnyService | None, exited: Exited) -> Record | None:
@@ -68,7 +70,8 @@ class Recollection:
             record.failed_at, record.degraded = list(remembered.failed_at), remembered.degraded
             record.final = remembered.final
         if remembered.final and same:
-            enter(record, State.FINISHED, "it ended before this agent was started", _now())
+            state = State.FAILED if remembered.failed else State.FINISHED
+            enter(record, state, "it ended before this agent was started", _now())
         stopped = remembered.order == Order.STOP
         if stopped and wanted is not None and wanted.policy is Policy.UNLESS_STOPPED:
             self._context.orders.give(key, Order.STOP)
@@ -140,6 +143,7 @@ class Recollection:
             degraded=record.degraded,
             next_start=record.next_start,
             final=record.final,
+            failed=record.state is State.FAILED,
             last_exit=record.last_exit,
             last_error=record.last_error,
             **more,
@@ -149,7 +153,9 @@ class Recollection:
         try:
             self._memory.save(name, what)
             self._failing = False
+            self.unsaved.discard(name)
         except OSError as error:
+            self.unsaved.add(name)
             self._context.metrics.error(ErrorClass.STATE_UNUSABLE)
             if not self._failing:
                 self._failing = True

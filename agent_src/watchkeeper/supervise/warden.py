@@ -9,6 +9,8 @@ Rules:
     W1  A group is known from before its first instruction until nothing of it is left.
     W2  A warden that has died is replaced, and told everything again.
     W3  An agent that ends in order has let go of every group, so that its warden has nothing to do.
+    W4  Commands of checks, conditions and jobs are known from just after their start: they have no gate, and a kill of the
+        agent in that moment leaves them alone.
 """
 
 from __future__ import annotations
@@ -18,10 +20,15 @@ import contextlib
 import math
 import os
 import subprocess
+from typing import TYPE_CHECKING
 
 from watchkeeper import system
+from watchkeeper.life.hooks import Rank
 from watchkeeper.logs import get_logger
 from watchkeeper.supervise.child import SHELL
+
+if TYPE_CHECKING:
+    from watchkeeper.context import Context
 
 journal = get_logger("warden")
 
@@ -137,6 +144,14 @@ class Warden:
         # One that has just died hears everything again from its successor.
         with contextlib.suppress(OSError):
             os.write(process.stdin.fileno(), line.encode() + b"\n")
+
+
+def warden_of(context: Context) -> Warden:
+    """The one of this agent; its shell is started with the first group, and its end is part of the agent's."""
+    if context.warden is None:
+        context.warden = Warden()
+        context.hooks.add(Rank.EXPORT, "warden", context.warden.close, 1.0)
+    return context.warden
 
 
 async def _end_of(process: subprocess.Popen[bytes]) -> None:

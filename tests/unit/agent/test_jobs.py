@@ -168,6 +168,7 @@ async def core() -> AsyncIterator[Core]:
     assert await made.context.hooks.run(asyncio.get_running_loop().time() + 30, frozenset({Rank.WORK})) == []
     made.context.queue.shut_down()
     await made.worker
+    await made.context.hooks.run(asyncio.get_running_loop().time() + 30)  # the warden's
 
 
 def python(code: str) -> list[str]:

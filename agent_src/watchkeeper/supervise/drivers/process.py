@@ -24,7 +24,7 @@ from watchkeeper.supervise.limits import limit
 from watchkeeper.supervise.logfile import LogFiles
 from watchkeeper.supervise.memory import FOLDER, Memory, Remembered, group_left, still_runs
 from watchkeeper.supervise.output import STREAMS, Output, discard, remove_pipes
-from watchkeeper.supervise.warden import Warden
+from watchkeeper.supervise.warden import warden_of
 
 journal = get_logger("service")
 FILES_LIMIT = 1.0
@@ -38,14 +38,13 @@ class ProcessDriver:
 
     def __init__(self, context: Context, memory: Memory, spawn: Spawn) -> None:
         self._context, self._memory, self._spawn = context, memory, spawn
-        self._warden, self._files = Warden(), LogFiles()
+        self._warden, self._files = warden_of(context), LogFiles()
         self._outputs: dict[Any, Output] = {}
         self._guarded: dict[str, set[int]] = {}
         """The groups of each service that the warden knows."""
         self._folder = None if context.store.state_dir is None else context.store.state_dir / FOLDER
         self._without_memory: set[str] = set()
         context.hooks.add(Rank.EXPORT, "service files", self._close_files, FILES_LIMIT + 0.5)
-        context.hooks.add(Rank.EXPORT, "warden", self._warden.close, 1.0)
 
     async def start(self, start: Start) -> Running:
         name, spec = start.name, start.spec
@@ -102,7 +101,8 @@ class ProcessDriver:
         if remembered is None or remembered.pid is None:
             return None
         led = still_runs(remembered)
-        if not led and not group_left(name, remembered):
+        strays = None if spec is None else self._strays(name, spec, remembered.group)
+        if not led and not group_left(name, remembered) and not (strays and strays.pids()):
             return None
         running = Followed(
             remembered.pid,
@@ -110,7 +110,7 @@ class ProcessDriver:
             remembered.started_at,
             on_exit,
             stop_signal=system.signal_number(spec.stop if spec else "term"),
-            strays=None if spec is None else self._strays(name, spec, remembered.group),
+            strays=strays,
         )
         if spec is not None and led:
             await self._read_again(name, spec, running)
