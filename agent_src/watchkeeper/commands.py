@@ -331,7 +331,7 @@ def _seconds(text: str) -> float:
     from watchkeeper.durations import parse_duration
 
     try:
-        seconds = parse_duration(text)
+        seconds = parse_duration(float(text) if text.replace(".", "", 1).isdecimal() else text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
     if seconds <= 0:

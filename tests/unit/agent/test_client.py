@@ -406,7 +406,7 @@ def test_orders(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
         return 200, SERVICE | {"instance": instance, "state": state, "pid": 100 + instance}
 
     server.replies["GET /status/service/web"] = service
-    assert run(capsys, "restart", "service/web", "--wait", "5s", "--url", server.url)[:2] == (
+    assert run(capsys, "restart", "service/web", "--wait", "5", "--url", server.url)[:2] == (
         0,
         "web: running, pid 102\n",
     )
