@@ -171,6 +171,13 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def soak(session: nox.Session) -> None:
+    """The agent among everything that goes wrong, from one seed: `-- --minutes 5 --seed 1`; 30 minutes otherwise."""
+    install(session, "dev", *CHECKOUT)
+    session.run("python", "tests/soak/run.py", *session.posargs)
+
+
+@nox.session(default=False)
 def locks(session: nox.Session) -> None:
     """Write locks/*.txt again from locks/*.in; `-- --upgrade` takes the newest releases."""
     session.install("--require-hashes", "-r", "locks/nox.txt")
