@@ -4,8 +4,10 @@ Rules:
     L1  Each connection gets the TLS context that is newest when it comes; a change of the files touches no other.
     L2  permissive looks at the first byte without taking it: 22 is a TLS handshake (RFC 8446, 5.1), anything else plain HTTP.
     L3  A handshake has its limit, the look at the first byte included; a connection that does not get through it costs
-        nobody anything but its place.
-    L4  When there are no descriptors left, nothing is accepted for a second; what is there already goes on.
+        nobody anything but its place. There are as many such places as there are for connections; when all are taken, the
+        oldest makes room.
+    L4  When there are no descriptors left, or nothing can be accepted for another reason, nothing is for a second; what is
+        there already goes on.
 """
 
 from __future__ import annotations
@@ -30,7 +32,6 @@ if TYPE_CHECKING:
 journal = get_logger("endpoints")
 
 HANDSHAKE = 22
-NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 PAUSE = 1.0
 LOOK = 0.01
 """Seconds between two looks where a loop cannot watch a socket (Windows)."""
@@ -52,7 +53,8 @@ class Listening:
         self.name, self.listener, self.tls = name, listener, tls
         self._endpoints, self._numbers, self._token = endpoints, numbers or {}, token
         self._bound: list[Bound] = []
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], None] = {}
+        """Connections that are not the server's yet, the oldest first."""
         self._accepting: list[asyncio.Task[None]] = []
         self.places = endpoints.places(listener.limits)
 
@@ -96,13 +98,23 @@ class Listening:
             try:
                 connection, address = await loop.sock_accept(listening)
             except OSError as error:
-                if error.errno in NO_ROOM:  # L4
+                if error.errno != errno.ECONNABORTED:  # L4; that one has only gone again
                     journal.warning(f"no connection can be accepted: {error.strerror}", listener=self.name)
                     await asyncio.sleep(PAUSE)
                 continue
+            if self.tls is not None:
+                self._make_room()
             task = loop.create_task(self._serve(connection, address))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._tasks[task] = None
+            task.add_done_callback(lambda done: self._tasks.pop(done, None))
+
+    def _make_room(self) -> None:
+        """L3."""
+        while len(self._tasks) >= self.listener.limits.connections:
+            oldest = next(iter(self._tasks))
+            del self._tasks[oldest]
+            oldest.cancel()
+            self.places.dropped("made room")
 
     async def _serve(self, connection: socket.socket, address: object) -> None:
         """From an accepted socket to a connection of the server; afterwards it is the loop's."""

@@ -198,20 +198,40 @@ def _unix_error(error: Exception, path: Path) -> ListenError:
 
 def _systemd(name: str) -> list[Bound]:
     """The sockets of that name among those that the process was started with (sd_listen_fds_with_names(3))."""
-    found = [
-        Bound(made, name_of(made))
-        for descriptor, its_name in handed_over().items()
-        if its_name == name
-        for made in [socket.socket(fileno=os.dup(descriptor))]
-    ]
-    for each in found:
-        each.socket.setblocking(False)
+    found: list[Bound] = []
+    try:
+        for descriptor, its_name in handed_over().items():
+            if its_name == name:
+                found.append(_handed(descriptor, name))
+    except ListenError:
+        for each in found:
+            each.close()
+        raise
     if not found:
         raise ListenError(
             f"systemd has handed over no socket called {name}",
             "Write FileDescriptorName= in the .socket unit, and start the agent through that unit.",
         )
     return found
+
+
+def _handed(descriptor: int, name: str) -> Bound:
+    """A copy of one of them. On what takes no connections every look for one fails at once, without an end."""
+    copy = os.dup(descriptor)
+    try:
+        made = socket.socket(fileno=copy)
+    except OSError:  # a FIFO, a file
+        os.close(copy)
+        made = None
+    if made is None or not made.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        if made is not None:
+            made.close()
+        raise ListenError(
+            f"what systemd has handed over as {name} takes no connections",
+            "Write ListenStream= in the .socket unit, and Accept=no.",
+        )
+    made.setblocking(False)
+    return Bound(made, name_of(made))
 
 
 def handed_over() -> dict[int, str]:

@@ -280,6 +280,24 @@ async def test_sockets_of_systemd(monkeypatch: pytest.MonkeyPatch) -> None:
     made.close()
 
 
+@pytest.mark.parametrize("kind", ["datagram", "pipe"])
+def test_what_takes_no_connections(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """ListenDatagram= and ListenFIFO= are said; taken as they are, they would hold up the loop for ever."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams:
+        datagrams.bind(("127.0.0.1", 0))
+        ends = os.pipe()
+        monkeypatch.setattr(
+            sockets, "FIRST_DESCRIPTOR", datagrams.fileno() if kind == "datagram" else ends[0]
+        )
+        monkeypatch.setenv("LISTEN_FDS", "1")
+        monkeypatch.setenv("LISTEN_FDNAMES", "web")
+        monkeypatch.setenv("LISTEN_PID", str(os.getpid()))
+        with pytest.raises(ListenError, match="takes no connections"):
+            bind(listener("systemd:web"))
+        for each in ends:
+            os.close(each)
+
+
 def test_where_the_control_socket_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """systemd's RUNTIME_DIRECTORY, else the state directory, else nowhere."""
     monkeypatch.delenv("RUNTIME_DIRECTORY", raising=False)

@@ -105,6 +105,20 @@ async def test_the_first_byte_may_come_late(authority: Authority) -> None:
         writer.close()
 
 
+@pytest.mark.parametrize("mode", ["strict", "permissive"])
+async def test_who_never_shakes_hands_takes_no_more_than_a_place(authority: Authority, mode: str) -> None:
+    """Connections without a handshake are held to the limit of connections, the oldest going first; others still come."""
+    async with endpoints() as rig:
+        settings = tls(authority, authority.issue("server"), mode=mode)
+        await rig.exposition.open("x", listener(tls=settings, limits={"connections": 3}))
+        silent = [await connect(port=rig.port_of("x")) for _ in range(10)]
+        for reader, _writer in silent[:7]:
+            assert await asyncio.wait_for(reader.read(), 2) == b""
+        assert await status_of(rig, "/livez", authority.client(authority.issue("a", uris=(WEB,)))) == 200
+        for _reader, writer in silent:
+            writer.close()
+
+
 async def test_allow_list(authority: Authority) -> None:
     """tls.spiffe says who may come at all; everybody else is told, and gets nothing."""
     async with endpoints() as rig:
