@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import threading
 from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -35,14 +36,16 @@ class Tail(LineHandler):
         super().__init__()
         self._kept: deque[TailLine] = deque(maxlen=capacity)
         self._numbers = itertools.count(1)
+        self._lock = threading.Lock()
         self._loop = asyncio.get_running_loop()
         self._waiting: set[asyncio.Future[None]] = set()
 
     def take(self, line: bytes, level: int) -> None:
         del level
-        number = next(self._numbers)
-        if len(line) <= LONGEST:
-            self._kept.append(TailLine(number, line))
+        with self._lock:  # in the order of their numbers
+            number = next(self._numbers)
+            if len(line) <= LONGEST:
+                self._kept.append(TailLine(number, line))
         if self._waiting and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._wake)
 
@@ -63,18 +66,16 @@ class Tail(LineHandler):
         """Lines as they come, for ever; `after` None: from now on. Who reads too slowly misses lines, by their numbers."""
         seen = (self._kept[-1].number if self._kept else 0) if after is None else after
         while True:
-            for each in self.last(service=service, after=seen):
-                seen = each.number
-                yield each
-            await self._more()
-
-    async def _more(self) -> None:
-        waiter: asyncio.Future[None] = self._loop.create_future()
-        self._waiting.add(waiter)
-        try:
-            await waiter
-        finally:
-            self._waiting.discard(waiter)
+            # Before the look: what comes during it, or while the reader is busy with what it found, wakes as well.
+            waiter: asyncio.Future[None] = self._loop.create_future()
+            self._waiting.add(waiter)
+            try:
+                for each in self.last(service=service, after=seen):
+                    seen = each.number
+                    yield each
+                await waiter
+            finally:
+                self._waiting.discard(waiter)
 
     def _wake(self) -> None:
         for waiter in self._waiting:

@@ -362,3 +362,17 @@ async def test_following_the_tail() -> None:
     thread.join()
     assert found == [b"0", b"1", b"2"]
     await lines.aclose()
+
+
+@pytest.mark.asyncio
+async def test_lines_that_come_while_a_follower_is_busy() -> None:
+    """What is logged while he writes an earlier line out is not left until the next one."""
+    tail = Tail()
+    for number in range(2):
+        tail.take(b"%d" % number, 20)
+    lines = tail.follow(after=0)
+    assert (await anext(lines)).line == b"0"
+    tail.take(b"2", 20)
+    assert (await anext(lines)).line == b"1"
+    assert (await asyncio.wait_for(anext(lines), 5)).line == b"2"
+    await lines.aclose()
