@@ -39,7 +39,8 @@ class FileSpool:
         if len(content) > self._limit:
             return len(lines)
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        number = int(self._segments[-1].name[:12]) + 1 if self._segments else 1
+        there = self._found()  # what an earlier object has put there late is not written over
+        number = int(there[-1].name[:12]) + 1 if there else 1
         place = self._folder / f"{number:012d}-{len(lines)}.ndjson"
         partial = self._folder / f".{place.name}"
         try:

@@ -155,6 +155,14 @@ class Writer:
                 queued=len(self._queue) + len(self._pending),
             )
 
+    def take_over(self, spool: Spool) -> None:
+        """From now on keep batches there, and send what is there already: of an earlier writer, which has ended."""
+        with self._lock:
+            self._foreign = spool.lines
+            self._spool = spool
+        self._filled.set()
+        self._hurry.set()
+
     def flush(self, timeout: float) -> bool:
         """Whether all lines so far, and those that come meanwhile, were written within `timeout` seconds."""
         self._hurry.set()

@@ -1,6 +1,7 @@
 """The reconciler of outputs: one handler and one thread for each, replaced when its definition changes.
 
 The new one takes lines before the old one stops taking them: at a change a line may be written twice, and none is missing.
+The spool is one folder for both; the new one gets it when the old one has ended, with all that it has left there.
 """
 
 from __future__ import annotations
@@ -94,8 +95,10 @@ class OutputReconciler:
             if wanted is not None:
                 self._make(key, wanted)
             await self._end(key, present[1])
+            self._spool(key.name)
         elif present is None and wanted is not None:
             self._make(key, wanted)
+            self._spool(key.name)
         return self._show(key)
 
     def _make(self, key: Key, spec: Output) -> None:
@@ -110,17 +113,17 @@ class OutputReconciler:
             capacity=spec.capacity,
             batch=spec.batch,
             interval=spec.flush_interval,
-            spool=self._spool(key.name, spec),
         )
         handler = OutputHandler(writer, logs.LEVELS[spec.level.value])
         self._made[key.name] = (spec, handler)
         logs.attach(handler)
 
-    def _spool(self, name: str, spec: Output) -> FileSpool | None:
+    def _spool(self, name: str) -> None:
+        """Its folder on disk, where it wants one."""
+        spec, handler = self._made.get(name, (None, None))
         folder = self._context.store.state_dir
-        if not isinstance(spec, PostedOutput) or not spec.spool or folder is None:
-            return None
-        return FileSpool(folder / "spool" / name, spec.spool)
+        if handler is not None and isinstance(spec, PostedOutput) and spec.spool and folder is not None:
+            handler.writer.take_over(FileSpool(folder / "spool" / name, spec.spool))
 
     async def _end(self, key: Key, handler: OutputHandler) -> None:
         """In a thread: what it writes to may be slow."""

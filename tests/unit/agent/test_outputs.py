@@ -14,11 +14,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from watchkeeper import logs, redact
+from watchkeeper.config.load import parse
+from watchkeeper.config.schema.outputs import LokiOutput
+from watchkeeper.config.snapshot import Key, Kind
+from watchkeeper.config.store import Store
+from watchkeeper.context import Context
+from watchkeeper.metrics import Metrics
 from watchkeeper.outputs import writer as writers
 from watchkeeper.outputs.handler import OutputHandler
 from watchkeeper.outputs.spool import FileSpool
 from watchkeeper.outputs.tail import CAPACITY, LONGEST, Tail
 from watchkeeper.outputs.writer import Counts, RefusedError, SinkError, Writer
+from watchkeeper.reconcilers import outputs
 
 
 class Recorder:
@@ -376,3 +383,34 @@ async def test_lines_that_come_while_a_follower_is_busy() -> None:
     assert (await anext(lines)).line == b"1"
     assert (await asyncio.wait_for(anext(lines), 5)).line == b"2"
     await lines.aclose()
+
+
+def test_a_segment_that_somebody_else_has_put_there_is_not_written_over(tmp_path: Path) -> None:
+    """Two objects on one folder, as while an output is replaced: each batch is still there."""
+    spools = [FileSpool(tmp_path, 1000) for _ in range(2)]
+    for number, spool in enumerate(spools):
+        spool.append([b"of %d" % number])
+    assert sorted(place.read_bytes() for place in tmp_path.iterdir()) == [b"of 0\n", b"of 1\n"]
+
+
+@pytest.mark.asyncio
+async def test_what_an_old_definition_has_left_on_disk_is_sent_by_the_new_one(
+    clean: logging.Logger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An output is away, and a reload says where it is now: all that waits goes there, in memory or on disk."""
+
+    def away(_call: int) -> None:
+        raise SinkError("away")
+
+    sinks = {"http://old": Recorder(away), "http://new": Recorder()}
+    monkeypatch.setitem(outputs.SINKS, LokiOutput, lambda spec: sinks[spec.url])
+    context = Context(Store(str(tmp_path)), Metrics())
+    reconciler, key = outputs.OutputReconciler(context), Key(Kind.OUTPUT, "x")
+    for url in sinks:
+        spec = {"type": "loki", "url": url, "spool": "1MiB", "flush_interval": "1h"}
+        context.store.apply(parse(json.dumps({"outputs": {"x": spec}}).encode(), file="f.yaml"))
+        await reconciler.reconcile(key)
+        clean.warning(url)
+    context.store.apply(parse(b"{}", file="f.yaml"))
+    await reconciler.reconcile(key)
+    assert [json.loads(line)["message"] for line in sinks["http://new"].lines] == list(sinks)
