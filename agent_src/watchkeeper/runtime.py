@@ -123,7 +123,7 @@ class Agent:
         site = Site(self._context, self.status, self._not_ready_because, set_level=configure)
         self._exposition = self._context.exposition = Exposition(site, self._store.state_dir)
         requests = StopRequests()
-        self._context.ask_stop = requests.ask
+        self._context.ask_stop = requests.begin
         await self._start_unless(requests)
         code = await self._stop(await requests.stop, requests)
         status = self._context.exit_status

@@ -13,6 +13,11 @@ class StopRequests:
         self.stop: asyncio.Future[str] = loop.create_future()
         self.abort: asyncio.Future[str] = loop.create_future()
 
+    def begin(self, cause: str) -> None:
+        """Ask for the first alone: what the agent itself wants is never an impatient person's second word."""
+        if not self.stop.done():
+            self.stop.set_result(cause)
+
     def ask(self, cause: str) -> None:
         """Belongs to the loop; another thread goes through call_soon_threadsafe."""
         if not self.stop.done():

@@ -29,9 +29,12 @@ Sink = Callable[[int, bytes], None]
 ABANDON_LIMIT = 2.0
 Prepare = Callable[[int], str]
 SHELL = "/bin/sh"
-GATE = 'read -r first || exit 125; eval "$first" || exit 125; exec "$@" </dev/null'
+GATE = 'read -r {0} || exit 125; eval "${0}" || exit 125; exec "$@" </dev/null'.format("WATCHKEEPER_GATE")
+"""The variable has a name of its own: one that the program is given as well would reach it with another value."""
 SHELLS_OWN = ("PWD", "OLDPWD", "SHLVL")
 """Variables that shells set by themselves."""
+SHELLS_MEANING = frozenset(("IFS", "OPTIND", "LINENO", "PPID", "PS1", "PS2", "PS4", "RANDOM", "SECONDS", "_"))
+"""Variables that shells change, or begin with a value of their own."""
 IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 EXHAUSTED = {
     errno.EMFILE: "the agent has no file descriptor left",
@@ -250,9 +253,16 @@ def _behind_gate(
         raise OSError(number, os.strerror(number))
     unset = [name for name in SHELLS_OWN if name not in environment]
     script = f"unset {' '.join(unset)}; {GATE}" if unset else GATE
-    # A shell drops variables whose names it could not write itself; env(1) puts them back.
-    odd = [f"{name}={value}" for name, value in environment.items() if not IDENTIFIER.match(name)]
-    return [SHELL, "-c", script, "sh", *(["env", *odd] if odd else []), *command]
+    # A shell drops variables whose names it could not write itself, and has some of its own; env(1) puts them back.
+    odd = [
+        f"{name}={value}"
+        for name, value in environment.items()
+        if name in SHELLS_MEANING or not IDENTIFIER.match(name)
+    ]
+    env = (
+        [shutil.which("env") or "/usr/bin/env", *odd] if odd else []
+    )  # the program's PATH may not lead there
+    return [SHELL, "-c", script, "sh", *env, *command]
 
 
 def _reason(error: Exception, program: str, working_directory: str | None, options: Mapping[str, Any]) -> str:

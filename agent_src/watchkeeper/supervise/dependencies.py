@@ -126,7 +126,17 @@ class Dependencies:
                 for link in {*spec.requires, *spec.after}:
                     self._behind.setdefault(link, []).append(other)
             self._of = snapshot
-        return self._behind.get(name, [])
+        return self._behind.get(name, []) + self._removed_behind(name)
+
+    def _removed_behind(self, name: str) -> list[str]:
+        """Services that still run and were behind it when they were configured."""
+        wanted = self._context.snapshot.services
+        return [
+            other
+            for other, record in self._observed.services.items()
+            if other not in wanted
+            and any(name in _links(record.spec, word) for word in ("requires", "after"))
+        ]
 
     def _spec(self, name: str) -> Any:
         """As it is configured; a service that is not any more, as it was."""

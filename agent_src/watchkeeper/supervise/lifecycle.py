@@ -221,8 +221,10 @@ def _running(
         return Decision(Do.NOTHING, around.first) if around.first else on_purpose  # S15
     if failed_check is not None:
         return Decision(Do.STOP, failed_check, Cause.CHECK)  # S5
-    limit = wanted.start_timeout if wanted and not around.started else 0.0
-    left = process.started_at + limit - now
+    # One that runs has started once, and one that was taken over did so before there was anybody to look.
+    starting = not around.started and record.state is not State.RUNNING
+    limit = wanted.start_timeout if wanted and starting else 0.0
+    left = max(process.started_at, record.since) + limit - now
     if limit and left <= EARLY:
         return Decision(Do.STOP, f"it has not started within {limit:g} s", Cause.CHECK)  # S5
     return Decision(Do.NOTHING, again=_sooner(left if limit else None, _until_stable(record, process, now)))

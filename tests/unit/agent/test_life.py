@@ -25,6 +25,7 @@ from watchkeeper.life.hooks import Hooks, Rank
 from watchkeeper.life.manager_link import ManagerLink
 from watchkeeper.life.notify import Notifier
 from watchkeeper.life.resources import exhausted, raise_file_limit
+from watchkeeper.life.signals import StopRequests
 from watchkeeper.life.stacks import where
 from watchkeeper.metrics import Metrics
 from watchkeeper.queue import WorkQueue
@@ -36,6 +37,19 @@ WEB = Key(Kind.SERVICE, "web")
 
 def clock() -> float:
     return asyncio.get_running_loop().time()
+
+
+@pytest.mark.asyncio
+async def test_only_a_second_word_from_outside_aborts() -> None:
+    """A service whose end ends the agent may end in the moment of a signal, and two may end at once."""
+    requests = StopRequests()
+    requests.ask("SIGTERM")
+    requests.begin("the end of service web")
+    requests.begin("the end of service db")
+    assert requests.stop.result() == "SIGTERM"
+    assert not requests.abort.done()
+    requests.ask("SIGINT")
+    assert requests.abort.result() == "SIGINT"
 
 
 # --- tasks

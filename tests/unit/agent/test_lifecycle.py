@@ -220,11 +220,21 @@ def test_what_does_not_concern_the_process_restarts_nothing() -> None:
 def test_start_timeout() -> None:
     """S5: counted from the start, and a failure; who has started is not measured any more."""
     record, _ = running(spec(start_timeout=30.0))
+    record.state = State.STARTING
     slow = Around(started=False)
     assert decide(record, record.spec, None, 10.0, slow) == Decision(Do.NOTHING, again=20.0)
     late = decide(record, record.spec, None, 30.0, slow)
     assert (late.do, late.cause, late.why) == (Do.STOP, Cause.CHECK, "it has not started within 30 s")
     assert decide(record, record.spec, None, 31.0).do is Do.NOTHING
+
+
+def test_start_timeout_of_what_was_taken_over() -> None:
+    """S5, S18: it ran long before this agent could see its startup checks pass; they have the whole time from now."""
+    record, _ = running(spec(start_timeout=30.0))
+    record.state, record.since = State.STARTING, 5000.0
+    slow = Around(started=False)
+    assert decide(record, record.spec, None, 5000.0, slow) == Decision(Do.NOTHING, again=30.0)
+    assert decide(record, record.spec, None, 5030.0, slow).do is Do.STOP
 
 
 def test_orders() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import errno
 import itertools
@@ -364,6 +365,35 @@ async def test_what_the_shell_at_the_gate_cannot_do_ends_it(tmp_path: Path) -> N
     made.close()
     assert made.exit_code == 125
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.asyncio
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no shell to wait in")
+async def test_the_gate_hands_every_variable_and_argument_on() -> None:
+    """Whatever they are called and whatever is in them; also those that mean something to the shell."""
+    variables = {
+        "first": "1", "PATH": "/nonexistent", "IFS": "x", "OPTIND": "3", "PS1": "p", "a-b": "dash", "x.y": "a\nb",
+        "QUOTES": "'\"$(id)`id`\\", "BYTES": "\udcff", "EMPTY": "", "RANDOM": "5", "HOME": "/h",
+    }  # fmt: skip
+    words = ["-x", "a b", "$(id)", "'", "\n", "", "*"]
+    said, over, ended = bytearray(), asyncio.Event(), asyncio.Event()
+    code = "import os, sys; sys.stdout.write(ascii([dict(os.environ), sys.argv[1:]]))"
+
+    def heard(fd: int, data: bytes) -> None:
+        said.extend(data)
+        if fd == 1 and not data:
+            over.set()
+
+    made = await spawn(
+        [sys.executable, "-c", code, *words], environment=variables, whole_environment=True,
+        working_directory=None, on_output=heard, on_exit=lambda _child: ended.set(), prepare=lambda _pid: "",
+    )  # fmt: skip
+    await asyncio.wait_for(over.wait(), 10)
+    await asyncio.wait_for(ended.wait(), 10)
+    made.close()
+    found, arguments = ast.literal_eval(said.decode())
+    assert arguments == words
+    assert {name: found.get(name) for name in variables} == variables
 
 
 def test_limits_by_the_shell(monkeypatch: pytest.MonkeyPatch) -> None:

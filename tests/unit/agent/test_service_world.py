@@ -302,6 +302,63 @@ async def test_an_exit_of_the_agent_is_asked_for_once(spawned: list[Any]) -> Non
     assert running(spawned) == []
 
 
+async def test_of_two_that_end_the_agent_the_first_counts(spawned: list[Any]) -> None:
+    """S8: a second word to the agent would be one of impatience, and kill everything."""
+    world = Scene()
+    asked: list[str] = []
+    world.context.ask_stop = asked.append
+    world.load(
+        "services: {a: {command: [x, a], policy: exit-agent}, b: {command: [x, b], policy: exit-agent}}"
+    )
+    await asyncio.sleep(1)
+    for name, status in (("b", 4), ("a", 3)):
+        next(child for child in spawned if child.name == name).end(status)
+    await asyncio.sleep(1)
+    assert asked == ["the end of service b"]
+    assert world.context.exit_status == 4
+
+
+async def test_an_order_to_start_what_runs_is_done_at_once(spawned: list[Any]) -> None:
+    """S12: kept, it would take the last word from a service that ends a week later."""
+    world = Scene()
+    world.load("services: {a: {command: [x, a], policy: no}}")
+    await asyncio.sleep(1)
+    world.order("a", Order.START)
+    await asyncio.sleep(1)
+    assert world.context.orders.of(Key(Kind.SERVICE, "a")) is None
+    spawned[0].end(1)
+    await asyncio.sleep(1)
+    world.context.add(Key(Kind.SERVICE, "a"))
+    await asyncio.sleep(1)
+    assert (world.state("a"), len(spawned)) == (State.FAILED, 1)
+
+
+async def test_what_runs_has_started(spawned: list[Any]) -> None:
+    """S5: a limit for the start, or a startup check, that a later configuration brings restarts nothing."""
+    world = Scene()
+    world.load("services: {a: {command: [x, a]}}")
+    await asyncio.sleep(100)
+    world.ready.add("a")
+    world.load(
+        "services: {a: {command: [x, a], start_timeout: 30, checks: {up: {type: tcp, role: startup, address: 'x:1'}}}}"
+    )
+    await asyncio.sleep(60)
+    assert len(spawned) == 1
+
+
+async def test_removed_together_is_stopped_in_order(spawned: list[Any]) -> None:
+    """S15: who required it is stopped before it also when neither is configured any more."""
+    world = Scene()
+    world.load(CHAIN)
+    world.ready.add("db")
+    await asyncio.sleep(3)
+    world.load("services: {}")
+    await asyncio.sleep(5)
+    assert running(spawned) == []
+    names = Named.ended
+    assert names.index("web") < names.index("app") < names.index("db")
+
+
 async def test_critical_services_count_in_readiness(spawned: list[Any]) -> None:
     """With `ready_when: checks`; not the others, and not a critical job that has done its work."""
     world = Scene()
