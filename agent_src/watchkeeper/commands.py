@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from watchkeeper._version import __version__
-from watchkeeper.errors import ExitCode
+from watchkeeper.errors import ErrorClass, ExitCode
 
 if TYPE_CHECKING:
     from watchkeeper.client.transport import Address
@@ -202,7 +202,11 @@ def _asking(commands: Any) -> None:
     explain_parser = _agents(
         commands.add_parser("explain", help="why something is in the state that it is in")
     )
-    explain_parser.add_argument("key", metavar="KEY", help="KIND/NAME, such as service/web, or a name alone")
+    explain_parser.add_argument(
+        "key",
+        metavar="KEY",
+        help="KIND/NAME, such as service/web, or a name alone; or an error_class of a log line",
+    )
     explain_parser.add_argument("--json", action="store_true", help="print one JSON object")
     explain_parser.set_defaults(command=explain)
 
@@ -444,9 +448,15 @@ def status(options: argparse.Namespace) -> Answer:
 
 
 def explain(options: argparse.Namespace) -> Answer:
-    """Print all that is known of one key."""
+    """Print all that is known of one key; or of an error class, for which no agent is asked."""
     from watchkeeper.client import asking
 
+    if options.key in ErrorClass.__members__:
+        from watchkeeper.runbook import entry
+
+        advice = entry(options.key)
+        plain = {"error_class": options.key, "domain": advice.domain.value, "action": advice.action}
+        return Answer(_json(plain) if options.json else f"{options.key} ({advice.domain}): {advice.action}")
     found = asking.details(_address(options), options.key)
     return Answer(_json(found) if options.json else asking.explain(found, _palette(options)))
 

@@ -1,4 +1,4 @@
-"""For each error class: where its cause usually lies, and what to do first. `watchkeeper explain` and the alerts say it.
+"""For each error class: where its cause usually lies, and what to do first. `watchkeeper explain CHECK_TIMEOUT` says it.
 
 The domains are a closed list as well: they decide who is called, the classes what for.
 """
