@@ -12,7 +12,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -22,19 +22,16 @@ ROOT = Path(__file__).resolve().parents[2]
 class Agent:
     """A running agent and what it has written."""
 
+    PROGRAM: ClassVar[tuple[str, ...]] = (sys.executable, "-W", "error", "-X", "dev", "-m", "watchkeeper")
+    """From the sources, with every warning an error."""
+
     def __init__(self, folder: Path, config: dict[str, Any], *options: str) -> None:
         self.folder = folder
         self.file = folder / "agent.yaml"
         self.write(config)
         self.log = folder / "agent.log"
         command = [
-            sys.executable,
-            "-W",
-            "error",
-            "-X",
-            "dev",
-            "-m",
-            "watchkeeper",
+            *self.PROGRAM,
             "run",
             "--config",
             str(self.file),
