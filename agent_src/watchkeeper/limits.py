@@ -9,7 +9,8 @@ Rules of the token bucket:
 
 Rules of the leaky bucket:
     L1  What it lets through is at least 1/rate seconds apart. The first one after a pause goes at once.
-    L2  At most `queue` wait for their turn; who comes then is refused at once.
+    L2  At most `queue` wait for their turn; who comes then is refused at once. So is who cannot wait as long as he would
+        have to, and takes no turn.
     L3  Turns are given in order of arrival. The turn of somebody who gave up passes unused: the flow stays even.
 
 The clock is the caller's. One that goes backwards brings nothing, and takes nothing.
@@ -109,9 +110,11 @@ class LeakyBucket:
             self._turns.popleft()
         return len(self._turns)
 
-    def reserve(self) -> float | None:
-        """Seconds until one's turn, which is taken now; None: too many wait."""
+    def reserve(self, limit: float | None = None) -> float | None:
+        """Seconds until one's turn, which is taken now; None: too many wait, or it is more than `limit` seconds away."""
         waiting, turn = self.waiting, max(self._next, self._now)
+        if limit is not None and turn - self._now > limit:
+            return None  # L2
         if turn > self._now:
             if waiting >= self.queue:
                 return None  # L2

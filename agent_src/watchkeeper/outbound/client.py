@@ -264,9 +264,8 @@ class Client:
             raise RequestError(f"{what(call)}: over the limit of {route.name}", Failure.LIMITED)
         if route.flow is None:
             return
-        turn = route.flow.reserve()
-        left = _left(call.until)
-        if turn is None or (left is not None and turn > left):
+        turn = route.flow.reserve(_left(call.until))
+        if turn is None:
             raise RequestError(f"{what(call)}: too many wait for {route.name}", Failure.LIMITED)
         await asyncio.sleep(turn)
 

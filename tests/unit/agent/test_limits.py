@@ -151,3 +151,15 @@ async def test_leaky_waiting() -> None:
     ended = await asyncio.gather(*tasks, return_exceptions=True)
     assert isinstance(ended[1], asyncio.CancelledError)
     assert [ended[0], *ended[2:]] == [(True, 0), (True, 0.5), (True, 0.75), (False, 0), (False, 0)]
+
+
+def test_who_cannot_wait_takes_no_turn() -> None:
+    """L2: at twice the rate, by callers who wait for one turn at most, as many get through as the rate allows."""
+    clock = Clock()
+    bucket = LeakyBucket(1, 100, clock)
+    passed = 0
+    for _ in range(200):
+        passed += bucket.reserve(1.0) is not None
+        clock.now += 0.5
+    assert passed == 101
+    assert bucket.waiting <= 1
