@@ -16,6 +16,8 @@ LARGEST_UDP = 1232
 """Bytes that a server may answer over UDP (EDNS, RFC 6891; the value is that of DNS flag day 2020)."""
 OPT = b"\0\0\x29" + LARGEST_UDP.to_bytes(2, "big") + b"\0\0\0\0\0\0"
 POINTERS = 64
+LONGEST_NAME = 255
+"""Bytes, with the length of each label (RFC 1035, 2.3.4)."""
 
 
 class MessageError(ValueError):
@@ -87,6 +89,7 @@ def _name(message: bytes, at: int) -> tuple[str, int]:
     labels: list[str] = []
     after: int | None = None
     pointers = 0
+    size = 1
     while True:
         length = message[at]
         if length & 0xC0 == 0xC0:
@@ -103,6 +106,9 @@ def _name(message: bytes, at: int) -> tuple[str, int]:
             return ".".join(labels), at if after is None else after
         if at + length > len(message):
             raise IndexError
+        size += 1 + length
+        if size > LONGEST_NAME:
+            raise MessageError("a name is longer than names are")
         labels.append(message[at : at + length].decode("latin-1"))
         at += length
 

@@ -87,6 +87,7 @@ def test_an_answer_behind_an_alias() -> None:
         (b"\0\1\x80\0\0\1\0\0\0\0\0\0\x3fa", "ends too early"),
         (b"\0\1\x80\0\0\1\0\0\0\0\0\0\xc0\x0c", "points in circles"),
         (b"\0\1\x80\0\0\1\0\0\0\0\0\0\x80", "unknown form"),
+        (b"\0\1\x80\0\0\1\0\0\0\0\0\0" + b"\1a" * 128 + b"\0\0\1\0\1", "longer than names are"),
         (b"\0\1\x80\0\0\0\0\1\0\0\0\0\0\0\1\0\1\0\0\0\0\0\3abc", "wrong length"),
         (b"\0\1\x80\0\0\0\0\1\0\0\0\0\0\0\1\0\1\0\0\0\0\0\xffabc", "ends too early"),
     ],
