@@ -97,7 +97,8 @@ def test_an_output_that_fails_is_told_of(agents: Any, tmp_path: Path) -> None:
     agent.message("output disk fails")
 
     def output() -> dict[str, Any]:
-        return next(each for each in agent.status()["objects"] if each["name"] == "disk")
+        keys = agent.status()["objects"]
+        return next(each for each in keys if (each["kind"], each["name"]) == ("output", "disk"))
 
     assert output()["state"] == "failing"
     assert str(log) in output()["why"]

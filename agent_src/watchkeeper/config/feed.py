@@ -103,8 +103,11 @@ class Feed:
         finally:
             asked.cancel()
             watch.cancel()
-            with contextlib.suppress(asyncio.CancelledError, SourceError):
-                await watch
+            await asyncio.wait(
+                (watch,)
+            )  # unlike `await watch` it cannot be mistaken for an end of this task itself
+            if not watch.cancelled():
+                watch.exception()  # asked for, so that nobody complains that it was not
         return await self._fetch(source)
 
     async def _hand_over(self, fetched: Fetched) -> None:

@@ -83,7 +83,13 @@ class Intake:
             else:
                 delivered = {name: each for name, each in self._delivered.items() if name in wanted}  # I4
             whole = await asyncio.to_thread(combine, loaded, delivered)
+            before = self._base.config.sources if self._base is not None else {}
             changed = self._put(whole, loaded, delivered)
+            self._refused = {
+                name: each
+                for name, each in self._refused.items()
+                if name in wanted and origin_of(wanted[name]) == origin_of(before[name])
+            }
             if save:
                 await self._keep(lambda: self._store.save(loaded))
             await asyncio.to_thread(self._store.copies.drop_sources_but, set(wanted))

@@ -471,6 +471,18 @@ async def test_a_fetch_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     assert list(world.checks) == ["one"]
 
 
+async def test_what_was_refused_goes_with_its_source() -> None:
+    """I4: another source of the same name, or another address, does not bring back what the earlier one had said."""
+    for between in ("{}", "sources: {a: {type: file, path: /elsewhere, sections: [jobs]}}"):
+        world = World()
+        await world.take(base("a", a="sections: [jobs]"))
+        with pytest.raises(AgentError):
+            await world.offer("a", tcp("one"))
+        await world.take(between)
+        await world.take("sources: {a: {type: file, path: /elsewhere}}")
+        assert world.checks == {}
+
+
 @pytest.mark.looptime
 async def test_feeds_begin_and_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """A source that is taken out is closed and forgotten; one whose precedence alone changes keeps its feed."""
@@ -513,3 +525,26 @@ async def test_a_defect_of_a_source_is_not_the_agents_end(monkeypatch: pytest.Mo
     await asyncio.sleep(60)
     assert (list(world.checks), source.closed) == (["one"], 3)
     assert world.record.state == "active"
+
+
+@pytest.mark.looptime
+async def test_a_feed_ends_whatever_it_is_about(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A watch that takes its time to end, after an order to look: a source that is taken out then is not asked again."""
+    world = Fed()
+
+    async def script(call: int) -> Any:
+        if call == 2:
+            try:
+                await forever()
+            finally:
+                await asyncio.sleep(1)
+        return tcp(f"c{call}")
+
+    source = await world.start(script, monkeypatch)
+    await asyncio.sleep(1)
+    world.intake.ask()
+    await asyncio.sleep(0.5)
+    for key in await world.take("{}"):
+        world.context.add(key)
+    await asyncio.sleep(100)
+    assert (source.calls, source.closed) == (2, 1)
