@@ -99,6 +99,7 @@ async def _datagram(spec: DnsCheck, address: SockAddress) -> Answer:
                             )
                         except MessageError as error:
                             wrong = error
+                            await asyncio.sleep(0)  # who sends faster than is read must not keep the loop
             except TimeoutError:
                 if wrong is not None:
                     raise wrong from None

@@ -7,6 +7,7 @@ HealthCheckRequest {string service = 1}, HealthCheckResponse {ServingStatus stat
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 from urllib.parse import unquote
 
@@ -87,6 +88,7 @@ async def _exchange(spec: GrpcCheck, connection: Connection, host: str) -> _Call
                 raise UnreachableError("it answers in HTTP/1")
             for event in wire.receive_data(data):
                 _take(wire, call, event)
+            await asyncio.sleep(0)  # who sends faster than is read must not keep the loop
     except h2.exceptions.H2Error as error:
         raise UnreachableError(f"it speaks no HTTP/2: {str(error) or type(error).__name__}") from None
     except UnicodeDecodeError:

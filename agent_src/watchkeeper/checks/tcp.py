@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 
 from watchkeeper.checks import Memory, Outcome, failed, own_fault, passed, reason, unreachable
@@ -39,6 +40,7 @@ async def _talk(spec: TcpCheck, connection: Connection) -> Outcome:
             return passed(f"{spec.address} answers as expected")
         if not data:
             break
+        await asyncio.sleep(0)  # who sends faster than is read must not keep the loop
     said = f"after {bytes(heard[:60])!r}" if heard else "and said nothing"
     ended = "it went on for too long" if len(heard) >= spec.read_limit else f"it hung up {said}"
     return failed(f"{spec.address}: {spec.expect!r} did not come; {ended}")

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+import msgspec
 import pytest
 import pytest_asyncio
 from aiohttp import web
 
 from watchkeeper import checks
 from watchkeeper.checks import Memory, Outcome, look
+from watchkeeper.checks.icmp import _Echoes
 from watchkeeper.config.model import HttpCheck, TcpCheck
+from watchkeeper.config.schema.checks import AnyCheck, DnsCheck, GrpcCheck, IcmpCheck
 from watchkeeper.errors import ErrorClass
 
 SPEC = TcpCheck(address="127.0.0.1:1", timeout=5.0)
@@ -194,3 +198,75 @@ async def test_a_cancelled_look_cancels_its_probe(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(asyncio.CancelledError):
         await task
     await asyncio.wait_for(ended.wait(), 1)
+
+
+PING = b"\0\0\x08\x06\0\0\0\0\0" + bytes(8)
+"""A frame of HTTP/2 that only asks for another one."""
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("spec", "piece"),
+    [
+        (TcpCheck(address="127.0.0.1:{}", expect="never", timeout=20.0), b"x"),
+        (GrpcCheck(address="127.0.0.1:{}", timeout=20.0), PING),
+        (DnsCheck(name="a.example", server="127.0.0.1:{}", timeout=60.0), b"nonsense"),
+    ],
+    ids=["tcp", "grpc", "dns"],
+)
+async def test_a_flood_leaves_the_loop_to_others(
+    monkeypatch: pytest.MonkeyPatch, spec: AnyCheck, piece: bytes
+) -> None:
+    """A server that has always sent something already: between two pieces everybody else has a turn."""
+    loop = asyncio.get_running_loop()
+    turns, pieces = 0, 0
+
+    def turn() -> None:
+        nonlocal turns
+        turns += 1
+        loop.call_soon(turn)
+
+    async def received(_sock: object, _size: int) -> bytes:
+        nonlocal pieces
+        pieces += 1
+        if pieces == 1:
+            turn()
+        if pieces > 100:
+            raise ConnectionResetError(104, "enough")
+        return piece
+
+    monkeypatch.setattr(loop, "sock_recv", received)
+    datagrams = isinstance(spec, DnsCheck)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM if datagrams else socket.SOCK_STREAM) as server:
+        server.bind(("127.0.0.1", 0))
+        if not datagrams:
+            server.listen()
+        where = {"server" if datagrams else "address": f"127.0.0.1:{server.getsockname()[1]}"}
+        outcome = await look(msgspec.structs.replace(spec, **where))
+    assert (outcome.success, pieces) == (False, 101)
+    assert turns >= 100
+
+
+@pytest.mark.asyncio
+async def test_a_flood_of_echoes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same for icmp, whose socket may hear every packet of the machine."""
+    loop = asyncio.get_running_loop()
+    turns, packets = [0], [0]
+
+    async def received(_sock: object, _size: int) -> bytes:
+        packets[0] += 1
+        if packets[0] > 100:
+            raise ConnectionResetError(104, "enough")
+        return b"nonsense"
+
+    def turn() -> None:
+        turns[0] += 1
+        loop.call_soon(turn)
+
+    monkeypatch.setattr(loop, "sock_recv", received)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        echoes = _Echoes(IcmpCheck(host="127.0.0.1"), (socket.AF_INET, ("127.0.0.1", 0)), sock)
+        turn()
+        with pytest.raises(ConnectionResetError):
+            await echoes._listen()
+    assert turns[0] >= 100
