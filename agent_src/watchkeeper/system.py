@@ -100,6 +100,23 @@ def signal_number(word: str) -> int:
     return int(getattr(signal, f"SIG{word.upper()}", KILL if word == "kill" else signal.SIGTERM))
 
 
+def claim(folder: str) -> bool:
+    """Keep a folder to this process as long as it lives; whether no other process has claimed it. Windows is not asked."""
+    if sys.platform == "win32":
+        return True
+    import fcntl
+
+    descriptor = os.open(folder, os.O_RDONLY)  # never closed: the end of the process is the end of the claim
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return False
+    except OSError:
+        return True  # a file system without locks
+    return True
+
+
 def gate_there(shell: str) -> bool:
     """Whether a child can be held back by a shell until it is prepared."""
     return sys.platform != "win32" and os.access(shell, os.X_OK)

@@ -232,6 +232,17 @@ def test_what_is_left_of_a_group_is_ended_as_well(world: World) -> None:
     assert second.end() == 0
 
 
+def test_a_second_agent_on_the_same_state_directory_touches_nothing(world: World) -> None:
+    """M2 says that a process is the one of the file; that its agent is dead is what the claim on the directory says."""
+    first = world.kept({"app": {"command": SLEEPER}})
+    pid = first.running()["pid"]
+    second = world.kept({"app": {"command": SLEEPER}})
+    assert second.process.wait(20) == 7
+    assert "another agent uses the state directory" in second.log.read_text()
+    assert first.service()["pid"] == pid
+    assert first.end() == 0
+
+
 def test_a_changed_definition_is_not_adopted(world: World) -> None:
     """What runs by another definition is stopped, and started by the present one."""
     first = world.kept({"app": {"command": SLEEPER, "on_agent_death": "adopt"}})

@@ -25,6 +25,8 @@ from watchkeeper.logs import get_logger
 
 journal = get_logger("config")
 
+CLAIM_LIMIT = 1.0
+"""Seconds. A child of an agent that was killed has what that one had open, until its own program begins."""
 Subscriber = Callable[[Snapshot, Snapshot], None]
 
 
@@ -60,10 +62,10 @@ class Store:
         self.last_error = error
 
     def prepare(self) -> None:
-        """Make sure that the state directory can be written.
+        """Make sure that the state directory can be written, and that no other agent uses it.
 
         Raises:
-            StateError: it cannot.
+            StateError: it cannot, or one does: each would take the services of the other for what a dead agent has left.
         """
         if self.state_dir is None:
             return
@@ -77,6 +79,20 @@ class Store:
                 f"the state directory {self.state_dir} cannot be written: {error.strerror}",
                 "Give --state-dir a directory that this user owns, or leave the option out.",
             ) from None
+        self._claim(self.state_dir)
+
+    @staticmethod
+    def _claim(state_dir: pathlib.Path) -> None:
+        from watchkeeper import system  # it imports asyncio, and check-config does not
+
+        deadline = time.monotonic() + CLAIM_LIMIT
+        while not system.claim(str(state_dir)):
+            if time.monotonic() > deadline:
+                raise StateError(
+                    f"another agent uses the state directory {state_dir}",
+                    "Stop that one first, or give this one a --state-dir of its own.",
+                )
+            time.sleep(0.05)
 
     def subscribe(self, subscriber: Subscriber) -> None:
         """Hear of every later change: the snapshot before, and the one now in force."""

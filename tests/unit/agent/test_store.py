@@ -7,10 +7,12 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
+from watchkeeper.config import store as store_module
 from watchkeeper.config.folder import Fingerprint, fingerprint
 from watchkeeper.config.load import Loaded, parse
 from watchkeeper.config.snapshot import Key, Kind, Snapshot, changed_keys, make_snapshot
@@ -92,6 +94,16 @@ def test_the_copy_on_disk(tmp_path: Path) -> None:
     found = Store(str(tmp_path / "state")).last_good()
     assert found is not None
     assert list(found.config.services) == ["b"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows is not asked")
+def test_two_agents_do_not_share_a_state_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each would end the other's services, as left by an agent that was killed."""
+    monkeypatch.setattr(store_module, "CLAIM_LIMIT", 0.1)
+    Store(str(tmp_path / "state")).prepare()
+    with pytest.raises(StateError, match="another agent uses the state directory"):
+        Store(str(tmp_path / "state")).prepare()
+    Store(str(tmp_path / "other")).prepare()
 
 
 def test_a_damaged_copy_is_none(tmp_path: Path) -> None:
