@@ -191,13 +191,19 @@ def test_the_liveness_prober(start: Start, tmp_path: Path) -> None:
         status=[200],
         role="liveness",
         failure_threshold=1,
-        initial_delay="2s",
     )
+    up = {
+        "type": "tcp",
+        "address": f"127.0.0.1:{port}",
+        "role": "startup",
+        "period": "100ms",
+        "failure_threshold": 600,
+    }
     service = {
         "command": [sys.executable, "-c", HUNG, str(port), str(sick)],
         "stop": "kill",
         "backoff": {"initial": "50ms", "jitter": 0},
-        "checks": {"alive": probe},
+        "checks": {"alive": probe, "up": up},
     }
     agent = start({"services": {"app": service}})
     before = agent.running()["pid"]

@@ -292,6 +292,7 @@ def test_registration_in_etcd(etcd: Etcd, start: Callable[..., Agent]) -> None:
     etcd.delete(KEY)
     agent.wait(lambda: lease_of(etcd) == second, "the key again, with the same lease")
     assert agent.message("registration app was lost and is made again")
+    agent.wait(lambda: instances() == ["127.0.0.1:8080"], "the instance again")
     etcd.stop()
     agent.wait(
         lambda: shown(agent, "registration", "app")["state"] == "retrying",
