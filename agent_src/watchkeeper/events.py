@@ -40,7 +40,7 @@ class Events:
         self._count += 1
         event = Event(self._count, time.time(), key, what, why)
         self._kept.append(event)
-        for listener in self._listeners:
+        for listener in tuple(self._listeners):
             listener(event)
 
     def restore(self, events: Iterable[Event]) -> None:
@@ -51,6 +51,11 @@ class Events:
 
     def subscribe(self, listener: Callable[[Event], None]) -> None:
         self._listeners.append(listener)
+
+    def unsubscribe(self, listener: Callable[[Event], None]) -> None:
+        """Hear of nothing any more."""
+        if listener in self._listeners:
+            self._listeners.remove(listener)
 
     def of(self, key: Key) -> list[Event]:
         """Those of one key that are still kept, oldest first."""

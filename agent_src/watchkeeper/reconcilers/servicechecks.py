@@ -6,7 +6,7 @@ Rules:
     K2  A status is written when state, generation or the reason of an invalid spec differ from what stands there; not for
         every new wording of the same failure.
     K3  While a finalizer is wanted, it stands in the object from the first time that the object is seen. It is taken out
-        once the object is being deleted and its check has ended here.
+        once the object is being deleted, or has become another node's, and its check has ended here.
     K4  The list of finalizers is changed only as it was read: with the resource version, and again after a conflict.
     K5  An object that is gone is no error.
 """
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from watchkeeper.config.snapshot import Key
 from watchkeeper.context import Context
 from watchkeeper.errors import ErrorClass
-from watchkeeper.kubernetes.api import GROUP, KubeError, Object
+from watchkeeper.kubernetes.api import KubeError, Object
 from watchkeeper.logs import get_logger
 from watchkeeper.observed import wall_clock
 from watchkeeper.reconcile import Result
@@ -47,18 +47,21 @@ class ServiceCheckReconciler:
         origin, _, name = key.name.partition("/")
         source: ServiceChecks | None = self._context.reporters.get(origin)
         item = source.objects.get(name) if source is not None else None
-        if source is None or item is None:
-            self._context.forget(key)  # K5
-            return Result()
+        left = source.left(name) if source is not None and item is None else None
         try:
-            return await self._write(key, source, name, item)
+            if source is not None and item is not None:
+                return await self._write(key, source, name, item)
+            if source is not None and left is not None:
+                return await self._let_go(key, source, name, left)
         except KubeError as error:
             return self._refused(key, error)
+        self._context.forget(key)  # K5
+        return Result()
 
     async def _write(self, key: Key, source: ServiceChecks, name: str, item: Object) -> Result:
-        own = f"{GROUP}/{source.node[:63]}"
         if item.metadata.deletion_timestamp is not None:
-            return await self._let_go(key, source, name, item, own)
+            return await self._let_go(key, source, name, item)
+        own = source.finalizer
         if source.spec.finalizer and own not in item.metadata.finalizers:
             await self._finalizers(source, item, (*item.metadata.finalizers, own))  # K3
             return Result(SOON)
@@ -71,15 +74,17 @@ class ServiceCheckReconciler:
         self._context.show(key, seen["state"], seen["why"], generation=item.metadata.generation)
         return Result(LOOK_INTERVAL)
 
-    async def _let_go(self, key: Key, source: ServiceChecks, name: str, item: Object, own: str) -> Result:
+    async def _let_go(self, key: Key, source: ServiceChecks, name: str, item: Object) -> Result:
         """K3: the check first, then the finalizer."""
+        gone = item.metadata.deletion_timestamp is not None
+        why = "it is being deleted" if gone else "it is another node's now"
         if name in self._context.observed.checks or name in self._context.snapshot.checks:
-            self._context.show(key, "ending", "it is being deleted, and its check has not ended yet")
+            self._context.show(key, "ending", f"{why}, and its check has not ended yet")
             return Result(SOON)
-        if own in item.metadata.finalizers:
-            left = tuple(each for each in item.metadata.finalizers if each != own)
+        if source.finalizer in item.metadata.finalizers:
+            left = tuple(each for each in item.metadata.finalizers if each != source.finalizer)
             await self._finalizers(source, item, left)
-        self._context.show(key, "ended", "it is being deleted, and nothing is left of it here")
+        self._context.show(key, "ended", f"{why}, and nothing is left of it here")
         return Result(LOOK_INTERVAL)
 
     async def _finalizers(self, source: ServiceChecks, item: Object, names: tuple[str, ...]) -> None:

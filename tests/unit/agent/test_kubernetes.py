@@ -16,11 +16,15 @@ from hypothesis import strategies as st
 from support.kubernetes_server import KubernetesServer
 from watchkeeper.cli import main
 from watchkeeper.config.schema.sources import KubernetesSource
+from watchkeeper.config.snapshot import Key, Kind
 from watchkeeper.config.sources import SourceError
 from watchkeeper.config.sources.kubernetes import ServiceChecks
+from watchkeeper.config.store import Store
+from watchkeeper.context import Context
 from watchkeeper.kubernetes import crd, reflector
 from watchkeeper.kubernetes.api import KubeClient, KubeError, Object
 from watchkeeper.kubernetes.reflector import Lines, Reflector
+from watchkeeper.metrics import Metrics
 from watchkeeper.outbound.client import Client
 
 WEB = {"type": "http", "url": "http://127.0.0.1:1/", "period": "500ms"}
@@ -317,6 +321,39 @@ async def test_an_object_that_is_being_deleted_is_no_check(cluster: KubernetesSe
     assert cluster.find("a") is not None
     assert "default.a" in source.objects
     await source.close()
+
+
+@pytest.mark.asyncio
+async def test_an_object_that_moves_to_another_node_is_reported(
+    cluster: KubernetesServer, http: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While it has this agent's finalizer somebody has to take that out; also when it moved while nobody looked."""
+    monkeypatch.setenv("NODE_NAME", "here")
+    cluster.apply("a", {**WEB, "nodeName": "there"})
+    context = Context(Store(), Metrics())
+    source = ServiceChecks(spec(cluster), http)
+    source.attach(context, "k")
+    await source.fetch()
+    assert source.left("default.a") is None
+    item = source._reflector.objects["default.a"]
+    await source.client.patch(item.metadata, {"metadata": {"finalizers": [source.finalizer]}})
+    await source.fetch()
+    assert source.left("default.a") is not None
+    assert await context.queue.get() == Key(Kind.SERVICE_CHECK, "k/default.a")
+    await source.close()
+
+
+@pytest.mark.asyncio
+async def test_a_source_that_is_closed_hears_of_nothing(cluster: KubernetesServer, http: Client) -> None:
+    """A source is made anew whenever its address or its token changes; nothing of the one before stays."""
+    context = Context(Store(), Metrics())
+    before = len(context.events._listeners)
+    for _ in range(3):
+        source = ServiceChecks(spec(cluster), http)
+        source.attach(context, "k")
+        await source.close()
+    assert len(context.events._listeners) == before
+    assert context.reporters == {}
 
 
 @pytest.mark.asyncio

@@ -29,11 +29,16 @@ class Source:
     asked: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     error: KubeError | None = None
     node: str = "here"
+    finalizer: str = OWN
+    others: dict[str, Object] = field(default_factory=dict)
     spec: Any = field(default_factory=lambda: SimpleNamespace(finalizer=True, status=True))
 
     @property
     def client(self) -> Source:
         return self
+
+    def left(self, name: str) -> Object | None:
+        return self.others.get(name)
 
     async def patch(self, _meta: Meta, change: dict[str, Any], *, subresource: str = "") -> None:
         self.asked.append((subresource, change))
@@ -117,6 +122,20 @@ async def test_an_object_is_let_go_after_its_check() -> None:
     del context.observed.checks["shop.web"]
     await reconciler.reconcile(KEY)
     assert source.asked == [("", {"metadata": {"finalizers": ("other/x",), "resourceVersion": "7"}})]
+
+
+async def test_an_object_that_moved_to_another_node_is_let_go() -> None:
+    """K3: its finalizer would otherwise hold it for ever, since nobody else takes that one out."""
+    context, source, reconciler = world(item())
+    source.others["shop.web"] = source.objects.pop("shop.web")
+    checked(context, "success")
+    assert (await reconciler.reconcile(KEY)).requeue_after == SOON
+    del context.observed.checks["shop.web"]
+    await reconciler.reconcile(KEY)
+    assert source.asked == [("", {"metadata": {"finalizers": (), "resourceVersion": "7"}})]
+    source.others.clear()
+    await reconciler.reconcile(KEY)
+    assert KEY not in context.observed.objects
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from watchkeeper.config.snapshot import Key, Kind
 from watchkeeper.config.sources import Fetched, Fragment, SourceError
 from watchkeeper.errors import AgentError, ConfigInvalidError
 from watchkeeper.events import Event
-from watchkeeper.kubernetes.api import KubeClient, KubeError, Object
+from watchkeeper.kubernetes.api import GROUP, KubeClient, KubeError, Object
 from watchkeeper.kubernetes.reflector import Reflector
 from watchkeeper.outbound.client import Client
 
@@ -69,6 +69,17 @@ class ServiceChecks:
         """Those that are this agent's business, by the name of their check."""
         return {name: each for name, each in self._reflector.objects.items() if self._mine(each)}
 
+    def left(self, name: str) -> Object | None:
+        """An object that is another node's now and still has this agent's finalizer."""
+        item = self._reflector.objects.get(name)
+        held = item is not None and not self._mine(item) and self.finalizer in item.metadata.finalizers
+        return item if held else None
+
+    @property
+    def finalizer(self) -> str:
+        """This agent's own."""
+        return f"{GROUP}/{self.node[:63]}"
+
     async def fetch(self) -> Fetched:
         try:
             await self._reflector.list()
@@ -85,7 +96,11 @@ class ServiceChecks:
 
     async def close(self) -> None:
         await self._reflector.close()
-        if self._context is not None and self._context.reporters.get(self._name) is self:
+        if self._context is None:
+            return
+        self._context.events.unsubscribe(self._hear)
+        self._heard = False
+        if self._context.reporters.get(self._name) is self:
             del self._context.reporters[self._name]
 
     def _mine(self, item: Object) -> bool:
@@ -101,6 +116,9 @@ class ServiceChecks:
             parsed[name] = before if before is not None and same else (item, self._read(name, item))
         for name in self._parsed.keys() | parsed.keys():
             if self._parsed.get(name) is not parsed.get(name):
+                self._report(name)
+        for name in self._reflector.objects.keys() - parsed.keys():
+            if self.left(name) is not None:
                 self._report(name)
         self._parsed = parsed
         self.wrong = {name: found for name, (_, found) in parsed.items() if isinstance(found, str)}
