@@ -74,6 +74,9 @@ class Outcome:
     word: Word = Word.ERROR
 
     def __post_init__(self) -> None:
+        if not self.detail.isascii():
+            # JSON may hold half of a character ("\\ud800"). What cannot be written would silence the log and /status.
+            object.__setattr__(self, "detail", self.detail.encode("utf-8", "backslashreplace").decode())
         if self.word is Word.ERROR and self.success is not None:
             object.__setattr__(self, "word", Word.OK if self.success else Word.FAILED)
 

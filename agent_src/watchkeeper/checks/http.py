@@ -64,7 +64,7 @@ def accepted(items: tuple[int | str, ...]) -> frozenset[int]:
 def request(spec: HttpCheck, url: SplitResult, *, credentials: bool) -> bytes:
     """The request; without credentials it has neither ours nor headers that usually carry some."""
     headers = {
-        "Host": url.netloc,
+        "Host": _authority(url),
         "User-Agent": f"watchkeeper/{__version__}",
         "Accept": "*/*",
         "Accept-Encoding": "identity",
@@ -83,12 +83,17 @@ def request(spec: HttpCheck, url: SplitResult, *, credentials: bool) -> bytes:
     if not credentials:
         kept_back = ("authorization", "cookie", "proxy-authorization", "host")
         headers = {name: value for name, value in headers.items() if name.lower() not in kept_back} | {
-            "Host": url.netloc
+            "Host": _authority(url)
         }
     target = (url.path or "/") + (f"?{url.query}" if url.query else "")
     target = _UNSAFE.sub(lambda found: "".join(f"%{byte:02X}" for byte in found[0].encode()), target)
     lines = [f"{spec.method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
     return ("\r\n".join(lines) + "\r\n\r\n").encode("utf-8")
+
+
+def _authority(url: SplitResult) -> str:
+    """Host and port as the network has them: a name in other letters is xn--... there."""
+    return url.netloc if url.netloc.isascii() else url.netloc.encode("idna").decode()
 
 
 async def probe(spec: HttpCheck, memory: Memory) -> Outcome:
@@ -127,8 +132,17 @@ async def _follow(plan: Plan, started: float) -> Outcome:
                 f"{spec.url}: it redirects to {location[:200]!r}, which is no address", Word.BAD_STATUS
             )
         url = target
-        data = request(spec, url, credentials=same)
+        data = request(spec, url, credentials=_trusted(plan.url, url))
     return failed(f"{spec.url}: more than {REDIRECT_LIMIT} redirects", Word.BAD_STATUS)
+
+
+def _trusted(first: SplitResult, target: SplitResult) -> bool:
+    """Whether credentials go along: to the same server, and never from https to http. Another port is somebody else."""
+    if first.hostname != target.hostname:
+        return False
+    ports = [each.port or PORTS[each.scheme] for each in (first, target)]
+    upgrade = (first.scheme, target.scheme, *ports) == ("http", "https", 80, 443)
+    return upgrade or (first.scheme == target.scheme and ports[0] == ports[1])
 
 
 def _target(url: SplitResult, location: str) -> SplitResult | None:

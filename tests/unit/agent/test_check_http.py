@@ -11,11 +11,14 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+import msgspec
 import pytest
 
 from support.certificates import Authority
 from watchkeeper.checks import Level, Outcome, Word, look
+from watchkeeper.checks.http import _trusted, request
 from watchkeeper.checks.tls import client_context
 from watchkeeper.config.schema.checks import BasicAuth, HttpCheck, JsonRule, Redirects
 from watchkeeper.config.schema.common import TlsClient
@@ -242,6 +245,50 @@ async def test_redirects(redirects: Redirects, same: bool, word: Word, requests:
     assert "t0ken" in asked[0]
     assert "X-A: b" in asked[-1]
     assert ("t0ken" in asked[-1]) is ("Cookie: c" in asked[-1]) is (same or requests == 1)
+
+
+@pytest.mark.parametrize(
+    ("first", "target", "kept"),
+    [
+        ("https://h/", "https://h:443/next", True),
+        ("http://h:80/", "https://h/next", True),
+        ("https://h/", "http://h/next", False),
+        ("https://h/", "http://h:443/next", False),
+        ("http://h:8080/", "http://h:9090/next", False),
+        ("http://h/", "https://h:8443/next", False),
+        ("http://h/", "http://i/next", False),
+    ],
+)
+async def test_where_credentials_go_along(first: str, target: str, kept: bool) -> None:
+    """To the same server, and to its encrypted side; never to another port, and never back to plain text."""
+    assert _trusted(urlsplit(first), urlsplit(target)) is kept
+
+
+async def test_credentials_stay_with_their_port() -> None:
+    """Another port of the host may be anybody's."""
+    asked: list[str] = []
+    async with serving(replying(lambda _request: answer(), asked)) as other:
+        away = answer(status="302 Found", Location=f"http://127.0.0.1:{other}/next")
+        outcome = await ask(away, bearer_token="t0ken", headers={"Cookie": "c"})
+    assert (outcome.word, len(asked)) == (Word.OK, 1)
+    assert "t0ken" not in asked[0]
+    assert "Cookie" not in asked[0]
+
+
+async def test_a_name_in_other_letters() -> None:
+    """On the network it is xn--..., with its port behind it."""
+    spec = HttpCheck(url="http://b\u00fccher.example:81/\u00e4")
+    lines = request(spec, urlsplit(spec.url), credentials=True).split(b"\r\n")
+    assert lines[0] == b"GET /%C3%A4 HTTP/1.1"
+    assert lines[1] == b"Host: xn--bcher-kva.example:81"
+
+
+async def test_half_a_character_in_json() -> None:
+    """What an answer says can be written to the log and to /status, whatever it is."""
+    rule = JsonRule(path="a", equals="y")
+    outcome = await ask(answer(b'{"a": "\\ud800x"}'), expect_json=(rule,))
+    assert (outcome.word, outcome.detail.endswith(r"its a is \ud800x")) == (Word.FAILED, True)
+    assert msgspec.json.encode(outcome.detail)
 
 
 @pytest.mark.parametrize(

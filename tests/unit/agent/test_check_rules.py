@@ -75,6 +75,7 @@ def test_every_kind_has_a_probe_and_rules() -> None:
         ("http", {"url": "http://h:x/"}, "url: 'http://h:x/' is no URL"),
         ("http", {"url": "http://u:p@h/"}, "url: a user and a password go into basic_auth"),
         ("http", {"url": "http://h/a b"}, "url: a URL has no spaces"),
+        ("http", {"url": "http://b\u00fc" + "x" * 70 + "/"}, "is no name"),
         ("http", {"headers": {"A\r\nB": "c"}}, "a header has a name without a colon"),
         ("http", {"headers": {"Authorization": "x"}, "bearer_token": "t"}, "are two ways to say who asks"),
         ("http", {"bearer_token": "a\nb"}, "bearer_token: a token is printable ASCII"),

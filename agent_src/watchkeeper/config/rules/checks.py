@@ -99,8 +99,21 @@ def _url(path: Path, check: HttpCheck) -> Iterator[Finding]:
         yield at, "a user and a password go into basic_auth, where they are not shown"
     elif any(letter.isspace() or not letter.isprintable() for letter in check.url):
         yield at, "a URL has no spaces or control characters; write %20"
+    elif not _known_to_dns(url.netloc):
+        yield (
+            at,
+            f"{url.hostname!r} is no name: its parts have 1 to 63 characters, written as xn--... where not ASCII",
+        )
     if url.scheme == "http" and (check.certificate_days, check.certificate_warn_days) != (None, None):
         yield at, "certificate_days and certificate_warn_days need an https URL"
+
+
+def _known_to_dns(authority: str) -> bool:
+    try:
+        authority.encode("idna")
+    except UnicodeError:
+        return authority.isascii()  # an address in brackets, or what only the resolver can judge
+    return True
 
 
 def _expectations(path: Path, check: HttpCheck) -> Iterator[Finding]:

@@ -122,7 +122,7 @@ class HttpCheck(CheckSpec, frozen=True, kw_only=True, tag="http"):
     unix_socket: Text | None = None
     """A socket to connect to instead of the URL's host and port (unix:PATH in other programs)."""
     redirects: Redirects = Redirects.SAME_HOST
-    """same-host is what the kubelet does; credentials are never sent to another host."""
+    """same-host is what the kubelet does; credentials are never sent to another host or port, or from https to http."""
     status: tuple[
         Annotated[int, Meta(ge=100, le=599)] | Annotated[str, Meta(pattern=r"^[1-5]\d\d-[1-5]\d\d$")], ...
     ] = ()
