@@ -120,4 +120,5 @@ def config_status(store: Store, file: str, needs_restart: list[str]) -> ConfigSt
         last_reload_error=None if error is None else str(error).splitlines()[0],
         problems=list(error.problems) if isinstance(error, ConfigInvalidError) else [],
         needs_restart=needs_restart,
+        refused_at=None if store.last_refusal is None else rfc3339(store.last_refusal),
     )

@@ -70,6 +70,8 @@ class ConfigStatus(Struct, kw_only=True):
     last_reload_error: str | None
     problems: list[str]
     needs_restart: list[str]
+    refused_at: str | None = None
+    """When one was refused last, be it in order again since."""
 
 
 class AgentStatus(Struct, kw_only=True):

@@ -65,8 +65,10 @@ def _done(what: str, before: dict[str, Any], now: dict[str, Any]) -> bool:
         return now["state"] in RESTING or (
             not now.get("pid") and now["state"] not in ("starting", "running", "stopping")
         )
-    fresh = what == "start" or now.get("instance") != before.get("instance")
-    return bool(fresh and now["state"] == "running")
+    fresh = now.get("instance") != before.get("instance")
+    if now["state"] == "finished":  # it had one thing to do, and may have done it between two looks
+        return fresh
+    return bool(now["state"] == "running" and (fresh or what == "start"))
 
 
 def _service(address: Address, name: str) -> dict[str, Any]:
@@ -94,7 +96,8 @@ def reload(address: Address, *, wait: float | None) -> str:
         if now["loaded_at"] != before["loaded_at"]:
             new = now["generation"] != before["generation"]
             return f"{'in force' if new else 'unchanged'}: generation {now['generation']}"
-        if now["last_reload_error"]:
+        # An agent that has not looked yet still shows what was wrong before.
+        if now["last_reload_error"] and now.get("refused_at") != before.get("refused_at"):
             problems = now["problems"] or [now["last_reload_error"]]
             raise ConfigInvalidError(now["file"], tuple(problems))
     raise AgentRefusesError(f"the agent has not looked at its configuration within {wait:g} s")

@@ -179,7 +179,7 @@ def _authorization(address: Address) -> dict[str, str]:
 
 def _judged(address: Address, answer: Answer) -> Answer:
     """The answer, if it is one that was asked for."""
-    if answer.status < 300 or answer.status == 503:
+    if answer.status < 300:
         return answer
     said = answer.json()
     if not isinstance(said, dict) or "error" not in said:

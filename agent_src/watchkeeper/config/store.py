@@ -37,7 +37,8 @@ class Store:
         self.snapshot = Snapshot()
         self.last_error: AgentError | None = None
         self.last_success: float | None = None
-        """Wall clock, seconds since the epoch."""
+        """Wall clock, seconds since the epoch; likewise `last_refusal`."""
+        self.last_refusal: float | None = None
         self.from_last_good = False
         """Whether what is in force came from the copy on disk."""
         self.state_dir = pathlib.Path(state_dir) if state_dir else None
@@ -59,7 +60,7 @@ class Store:
 
     def refuse(self, error: AgentError) -> None:
         """Note a configuration that could not be used; what is in force stays."""
-        self.last_error = error
+        self.last_error, self.last_refusal = error, time.time()
 
     def prepare(self) -> None:
         """Make sure that the state directory can be written, and that no other agent uses it.

@@ -435,7 +435,15 @@ def test_an_order_that_comes_to_nothing(server: Server, capsys: pytest.CaptureFi
     [
         ({"loaded_at": "later", "generation": 4}, 0, "in force: generation 4"),
         ({"loaded_at": "later"}, 0, "unchanged: generation 3"),
-        ({"last_reload_error": "f.yaml has 1 problem:", "problems": ["f.yaml:1:1: x"]}, 3, "f.yaml:1:1: x"),
+        (
+            {
+                "last_reload_error": "f.yaml has 1 problem:",
+                "problems": ["f.yaml:1:1: x"],
+                "refused_at": "now",
+            },
+            3,
+            "f.yaml:1:1: x",
+        ),
         ({}, 10, "has not looked at its configuration within"),
     ],
 )
@@ -453,6 +461,44 @@ def test_reload(
     assert ended == code
     assert said in out + err
     assert run(capsys, "reload", "--no-wait", "--url", server.url)[0] == 0
+
+
+def test_a_reload_is_not_judged_by_what_was_wrong_before(
+    server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The agent says the old refusal until it has looked at what somebody has corrected."""
+    server.replies["POST /control/reload"] = (202, {})
+    wrong = {
+        "last_reload_error": "f.yaml has 1 problem:",
+        "problems": ["f.yaml:1:1: x"],
+        "refused_at": "then",
+    }
+    right = {"loaded_at": "later", "generation": 4, "refused_at": "then"}
+    config = STATUS["config"]
+    server.replies["GET /status"] = lambda count: (
+        200,
+        STATUS | {"config": config | (wrong if count < 5 else right)},  # type: ignore[operator]
+    )
+    assert run(capsys, "reload", "--url", server.url)[:2] == (0, "in force: generation 4\n")
+
+
+def test_a_draining_agent_takes_no_orders(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its 503 is a refusal, and not an order that was accepted."""
+    server.replies["POST /control/stop/web"] = (503, {"error": "the agent is draining"})
+    assert run(capsys, "stop", "web", "--url", server.url) == (10, "", "watchkeeper: the agent is draining\n")
+
+
+def test_waiting_for_work_that_ends(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    """A job that has finished before anybody looked has been started all the same; the last run does not count."""
+    server.replies["POST /control/start/web"] = (202, {})
+    runs = iter([(1, "finished"), (1, "finished"), (2, "finished")])
+
+    def service(_count: int) -> Reply:
+        instance, state = next(runs)
+        return 200, SERVICE | {"instance": instance, "state": state, "pid": None}
+
+    server.replies["GET /status/service/web"] = service
+    assert run(capsys, "start", "web", "--wait", "5", "--url", server.url)[:2] == (0, "web: finished\n")
 
 
 def test_log_level(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
