@@ -29,6 +29,7 @@ SUFFIXES = (".json", ".toml", ".yaml", ".yml")
 UNSETTLED_NS = 2_000_000_000
 
 Print = tuple[int, ...]
+"""When the content and when anything of the file was last changed, in nanoseconds; inode; size."""
 Fingerprint = tuple[tuple[str, Print | None], ...]
 
 

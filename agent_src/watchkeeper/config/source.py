@@ -8,6 +8,7 @@ missing at the next look as well. The files that secrets are in are looked at in
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Protocol
 
 from watchkeeper.config.changes import Changes
@@ -39,6 +40,8 @@ class FileSource:
         self._seen_others: Fingerprint | None = None
         self._digest = ""
         self._missing = 0
+        self._read_at = 0
+        """Wall clock, nanoseconds: as times of files are."""
 
     @property
     def interval(self) -> float:
@@ -87,7 +90,11 @@ class FileSource:
             return False
         current = await asyncio.to_thread(_prints, self.others)
         before, self._seen_others = self._seen_others, current
-        return before not in (None, current)
+        if (
+            before is None
+        ):  # the first look at them: one that was written since they were read was read too early
+            return any(found is not None and found[1] > self._read_at for _file, found in current)
+        return before != current
 
     def _differs(self, current: Fingerprint | None) -> bool:
         self._missing = self._missing + 1 if current is None else 0
@@ -96,6 +103,7 @@ class FileSource:
         return current != self._seen and self._missing != 1
 
     def _load(self) -> Loaded | AgentError:
+        self._read_at = time.time_ns()
         try:
             fragments: tuple[Fragment, ...] = read_path(self.path)
         except ConfigUnreadableError as error:

@@ -62,7 +62,7 @@ async def events(call: Call) -> web.Response:
     log = call.site.context.events
     asked = call.request.query.get("key")
     found = list(log) if asked is None else log.of(key_of(asked))
-    after, limit = number_of(call, "after", 0), number_of(call, "limit", EVENTS)
+    after, limit = number_of(call, "after", 0, 999_999_999), number_of(call, "limit", EVENTS)
     newest = [each for each in found if each.number > after][-limit:] if limit else []
     return json({"events": [_event(each) for each in newest]})
 

@@ -223,7 +223,7 @@ def _refusal(answer: Answer, url: str) -> KubeError:
     return KubeError(
         f"{place}: status {answer.status}{': ' + detail if detail else ''}",
         answer.status,
-        float(again) if again.isdigit() else 0.0,
+        float(again) if again.isascii() and again.isdigit() else 0.0,
     )
 
 

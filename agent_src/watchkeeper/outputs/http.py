@@ -88,7 +88,7 @@ def retry_after(value: str | None) -> float:
     """Seconds that a server asks for: a number, or a date (RFC 9110 section 10.2.3); 0: it asks for none."""
     if not value:
         return 0.0
-    if value.strip().isdigit():
+    if value.isascii() and value.strip().isdigit():
         return min(float(value), LONGEST_PAUSE)
     with contextlib.suppress(ValueError, TypeError, OverflowError):
         return min(

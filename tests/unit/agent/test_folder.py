@@ -308,6 +308,24 @@ async def test_a_secret_file_is_looked_at(tmp_path: Path, quick: None) -> None:
     assert again.config != found.config
 
 
+@pytest.mark.asyncio
+async def test_a_secret_that_changes_before_the_first_look(tmp_path: Path, quick: None) -> None:
+    """Between reading and the first look at its file: that one is no less a change than a later one."""
+    secret, place = tmp_path / "token", tmp_path / "a.yaml"
+    secret.write_text("first-secret")
+    place.write_text(f"checks: {{c: {{type: http, url: 'http://h/', bearer_token: '${{file:{secret}}}'}}}}")
+    source = FileSource(str(place), 0.01)
+    found = await source.load()
+    assert isinstance(found, Loaded)
+    await asyncio.sleep(0.05)  # more than a tick of the file system's clock
+    secret.write_text("second-secret")
+    source.look_after(found.files)
+    async with asyncio.timeout(5):
+        again = await source.next()
+    assert isinstance(again, Loaded)
+    assert again.config != found.config
+
+
 @pytest.mark.parametrize("jump", [-3600.0, 3600.0, 4e9])
 @pytest.mark.asyncio
 async def test_a_clock_that_jumps(

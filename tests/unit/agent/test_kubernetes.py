@@ -22,10 +22,10 @@ from watchkeeper.config.sources.kubernetes import ServiceChecks
 from watchkeeper.config.store import Store
 from watchkeeper.context import Context
 from watchkeeper.kubernetes import crd, reflector
-from watchkeeper.kubernetes.api import KubeClient, KubeError, Object
+from watchkeeper.kubernetes.api import KubeClient, KubeError, Object, _refusal
 from watchkeeper.kubernetes.reflector import Lines, Reflector
 from watchkeeper.metrics import Metrics
-from watchkeeper.outbound.client import Client
+from watchkeeper.outbound.client import Answer, Client
 
 WEB = {"type": "http", "url": "http://127.0.0.1:1/", "period": "500ms"}
 TCP = {"type": "tcp", "address": "127.0.0.1:1"}
@@ -166,6 +166,12 @@ async def test_refusals_say_when_to_come_again(cluster: KubernetesServer, http: 
         await source.fetch()
     assert set(source.objects) == {"default.a"}
     await source.close()
+
+
+def test_a_time_to_come_again_that_is_no_number() -> None:
+    """Whatever stands there, the refusal is one; a superscript is a digit for Python, and no number."""
+    for said, seconds in (("3", 3.0), ("\u00b2", 0.0), ("soon", 0.0), ("", 0.0)):
+        assert _refusal(Answer(429, {"Retry-After": said}, b""), "u").retry_after == seconds
 
 
 @pytest.mark.asyncio

@@ -391,7 +391,7 @@ def test_answers_that_say_never(collector: Collector) -> None:
 
 @pytest.mark.parametrize(
     ("value", "seconds"),
-    [(None, 0), ("", 0), ("12", 12), ("-3", 0), ("soon", 0), ("99999", LONGEST_PAUSE),
+    [(None, 0), ("", 0), ("12", 12), ("-3", 0), ("soon", 0), ("\xb2", 0), ("99999", LONGEST_PAUSE),
      ("Wed, 21 Oct 2015 07:28:00 GMT", 0), ("Wed, 21 Oct 2099 07:28:00 GMT", LONGEST_PAUSE)],
 )  # fmt: skip
 def test_retry_after(value: str | None, seconds: float) -> None:
