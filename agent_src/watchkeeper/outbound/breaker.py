@@ -120,6 +120,11 @@ class Breaker:
         return self._look()
 
     @property
+    def seen(self) -> State:
+        """When somebody last looked: open may mean half-open by now."""
+        return self._state
+
+    @property
     def generation(self) -> int:
         self._look()
         return self._generation

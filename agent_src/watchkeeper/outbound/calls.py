@@ -80,9 +80,10 @@ def what(call: Call) -> str:
 
 def shown(url: str) -> str:
     """A URL without the password and the query, which may hold secrets."""
-    scheme, separator, rest = url.partition("://")
+    plain = url.partition("?")[0]
+    scheme, separator, rest = plain.partition("://") if "://" in plain else ("", "", plain)
     authority, slash, path = rest.partition("/")
-    return f"{scheme}{separator}{authority.rpartition('@')[2]}{slash}{path.partition('?')[0]}"
+    return f"{scheme}{separator}{authority.rpartition('@')[2]}{slash}{path}"
 
 
 def as_request_error(error: Exception, call: Call) -> RequestError:
@@ -116,5 +117,6 @@ def reason_of(error: Exception) -> str:
     """One line."""
     if isinstance(error, TimeoutError):
         return "no answer in time"
-    text = getattr(error, "strerror", None) or str(error)
+    # aiohttp's own sentence about a malformed answer ends with the whole URL, which may hold secrets.
+    text = getattr(error, "strerror", None) or getattr(error, "message", None) or str(error)
     return " ".join(str(text).split()) or type(error).__name__

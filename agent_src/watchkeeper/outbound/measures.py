@@ -59,6 +59,11 @@ class Measures:
             self._changes.labels(destination, to.value).inc()
             self._open.labels(destination).set(open_now)
 
+    def no_breakers(self, destination: str) -> None:
+        """All that it had are forgotten, with what they knew."""
+        if self._metrics is not None:
+            self._open.labels(destination).set(0)
+
     def forget(self, destination: str) -> None:
         """It is no longer configured."""
         if self._metrics is not None:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import email.utils
 import math
 from collections.abc import Callable, Mapping
+from datetime import UTC
 
 from watchkeeper.config.schema.outbound import RetrySettings
 
@@ -57,7 +58,9 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
     if text.isascii() and text.isdigit():
         return float(text[:10])
     try:
-        at = email.utils.parsedate_to_datetime(text).timestamp() if text else math.nan
+        date = email.utils.parsedate_to_datetime(text) if text else None
+        # The oldest of the three forms of a date names no zone: it is UTC (RFC 9110 section 5.6.7).
+        at = math.nan if date is None else date.replace(tzinfo=date.tzinfo or UTC).timestamp()
     except (TypeError, ValueError, OverflowError):
         return None
     return None if math.isnan(at) else max(0.0, at - now)

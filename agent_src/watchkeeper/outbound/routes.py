@@ -121,7 +121,8 @@ class Route:
         )
 
     def _changed(self, name: str, before: State, after: State) -> None:
-        open_now = sum(breaker.state is not State.CLOSED for breaker in self.breakers.values())
+        # As they were last seen: were each asked for its state now, one change would ring the next, hundreds deep.
+        open_now = sum(breaker.seen is not State.CLOSED for breaker in self.breakers.values())
         self.measures.breaker(self.name, after, open_now)
         write = journal.info if after is State.CLOSED else journal.warning
         write(f"the breaker of {name} is now {after}", destination=self.name, before=before.value)
@@ -148,7 +149,7 @@ class Routes:
         """HOST:PORT before HOST before the longest suffix; else the route of all others."""
         if settings is not self._settings:
             self._take(settings)
-        host = host.lower()
+        host = f"[{host.lower()}]" if ":" in host else host.lower()
         found = self._by_host.get(f"{host}:{port}") or self._by_host.get(host)
         if found is None:
             found = next((route for suffix, route in self._suffixes if host.endswith(suffix)), None)
@@ -163,8 +164,11 @@ class Routes:
             old = before.get(name)
             kept = old is not None and (old.spec, old.breaker_spec) == (spec, breaker)
             self._by_name[name] = old if old is not None and kept else self._make(name, spec, breaker)
-        for name in before.keys() - self._by_name.keys():
-            before[name].measures.forget(name)
+        for name, old in before.items():
+            if name not in self._by_name:
+                old.measures.forget(name)
+            elif self._by_name[name] is not old:
+                old.measures.no_breakers(name)
         hosts = [
             (host.lower(), self._by_name[name])
             for name, spec in settings.destinations.items()

@@ -7,6 +7,7 @@ import contextlib
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from watchkeeper.config.schema.common import TlsClient
 from watchkeeper.config.schema.outbound import (
     Balancing,
     BreakerSettings,
+    ConsecutiveFailures,
     Destination,
     EvenFlow,
     OutboundSettings,
@@ -31,7 +33,10 @@ from watchkeeper.config.schema.outbound import (
 )
 from watchkeeper.metrics import Metrics
 from watchkeeper.outbound import deadline
+from watchkeeper.outbound.breaker import Result
+from watchkeeper.outbound.calls import parse_target
 from watchkeeper.outbound.client import Client, Failure, Limits, RequestError
+from watchkeeper.outbound.retry import retry_after
 from watchkeeper.registry.instances import Instance, Static
 
 pytestmark = pytest.mark.asyncio
@@ -191,6 +196,26 @@ async def test_secrets_are_not_shown() -> None:
         await client.request("GET", "http://me:hidden@127.0.0.1:1/path?token=hidden")
     assert "hidden" not in str(caught.value)
     assert "/path" in str(caught.value)
+    await client.close()
+
+
+async def test_secrets_beside_a_malformed_answer() -> None:
+    """aiohttp's sentence about it has the whole URL; ours has not. Nor has one about a URL without a path, or a scheme."""
+
+    async def garbled(reader: Reader, writer: Writer) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nno header\0\r\n\r\n")
+        await writer.drain()
+
+    client = Client()
+    async with raw(garbled) as server:
+        with pytest.raises(RequestError, match="Invalid header") as caught:
+            await client.request("GET", f"http://{server}/path?token=hidden")
+    assert "hidden" not in str(caught.value)
+    for url in ("http://127.0.0.1:1?token=hidden", "me:hidden@127.0.0.1:1/path?token=hidden"):
+        with pytest.raises(RequestError) as caught:
+            await client.request("GET", url)
+        assert "hidden" not in str(caught.value)
     await client.close()
 
 
@@ -502,6 +527,65 @@ async def test_a_reload_keeps_what_is_known() -> None:
         await client.close()
 
 
+async def test_breakers_that_time_is_up_for_together() -> None:
+    """Hundreds of them are half-open at once; one that is asked does not ring all others."""
+    clock = Clock()
+    client = Client(clock=clock)
+    spec = BreakerSettings(trip=ConsecutiveFailures(more_than=0))
+    wanted = settings(hosts=("h",), breaker=spec)
+    route = client._routes.find(wanted, "h", 80)
+    for number in range(600):
+        breaker = route.breaker(f"i{number}")
+        assert breaker is not None
+        breaker.done(breaker.allow(), Result.FAILURE)
+    clock.now += 6
+    breaker = route.breaker("i5")
+    assert breaker is not None
+    assert breaker.would_pass
+
+
+async def test_open_breakers_of_another_definition() -> None:
+    """A destination that is defined anew has none, and the metric says so."""
+    async with serve(busy) as server:
+        metrics, clock = Metrics(), Clock()
+        client, wanted = Client(clock=clock), settings(hosts=("127.0.0.1",), retry=None)
+        client.attach(lambda: wanted, metrics, lambda _name: Static())
+
+        def opened() -> float | None:
+            return metrics.registry.get_sample_value(
+                "watchkeeper_outbound_breakers_open", {"destination": "d"}
+            )
+
+        for _ in range(4):
+            await client.request("GET", server.url)
+        assert opened() == 1
+        wanted = settings(hosts=("127.0.0.1",), retry=None, total_timeout=4.0)
+        await client.request("GET", server.url)
+        assert opened() == 0
+        await client.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("http://[::1]:8080/", "port"),
+        ("http://[::1]/", "host"),
+        ("http://[::2]/", "other"),
+        ("http://[FE80::A]/", "host"),
+    ],
+)
+async def test_destinations_by_ipv6_address(url: str, name: str) -> None:
+    """They are written in brackets, as in a URL."""
+    wanted = OutboundSettings(
+        destinations={
+            "port": Destination(hosts=("[::1]:8080",)),
+            "host": Destination(hosts=("[::1]", "[fe80::a]")),
+        }
+    )
+    target = parse_target("GET", url)
+    assert Client()._routes.find(wanted, target.host, target.port).name == name
+
+
 async def test_breakers_of_all_others() -> None:
     """`outbound.breaker`: each host and port has its own."""
     async with serve(busy) as one, serve(good) as other:
@@ -573,6 +657,18 @@ async def test_retry_after(after: str, asked: int) -> None:
         answer = await client.request("GET", server.url)
         assert (answer.status, len(server.asked)) == (200 if asked == 2 else 429, asked)
         await client.close()
+
+
+@pytest.mark.parametrize("zone", ["UTC", "EST5", "JST-9"])
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no tzset")
+async def test_the_oldest_form_of_a_date(monkeypatch: pytest.MonkeyPatch, zone: str) -> None:
+    """It names no zone, and is UTC wherever the agent runs (RFC 9110 section 5.6.7 has this very moment)."""
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", zone)
+        time.tzset()
+        for text in ("Sun Nov  6 08:49:37 1994", "Sun, 06 Nov 1994 08:49:37 GMT"):
+            assert retry_after({"Retry-After": text}, 784_111_777.0 - 5) == 5
+    time.tzset()
 
 
 async def test_a_repetition_fits_into_the_deadline() -> None:
