@@ -405,6 +405,7 @@ def test_retry_after(value: str | None, seconds: float) -> None:
         ("{type: syslog, address: localhost}", "address"),
         ("{type: syslog, transport: udp, address: nowhere}", "address"),
         ("{type: otlp, url: ftp://x/}", "url"),
+        ('{type: loki, url: "https://user:hunter2secret@x/"}', "url"),
         ('{type: otlp, url: "http://x/", headers: {"a:b": c}}', "headers"),
         ('{type: loki, url: "http://x/", labels: {service: x}}', "labels.service"),
         ("{type: file, path: x, mode: rw}", "mode"),
@@ -417,3 +418,4 @@ def test_outputs_that_make_no_sense(output: str, path: str) -> None:
         parse(f"outputs: {{x: {output}}}".encode(), file="a.yaml")
     [problem] = caught.value.problems
     assert f"outputs.x.{path}" in problem
+    assert "hunter2" not in problem

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
-from urllib.parse import urlsplit
 
 from watchkeeper.config.document import Path
 from watchkeeper.config.rules.common import Finding, address_rule
+from watchkeeper.config.rules.registries import url_rule
 from watchkeeper.config.schema.outputs import LokiOutput, OtlpOutput, PostedOutput, SyslogOutput, Transport
 
 _LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
@@ -23,13 +23,7 @@ def _syslog(path: Path, output: SyslogOutput) -> Iterator[Finding]:
 
 
 def _posted(path: Path, output: PostedOutput) -> Iterator[Finding]:
-    try:
-        url = urlsplit(output.url)
-        known = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
-    except ValueError:
-        known = False
-    if not known:
-        yield (*path, "url"), f"{output.url!r} is not http://HOST/... or https://HOST/..."
+    yield from url_rule((*path, "url"), output.url, with_path=True)
     for name, value in output.headers.items():
         if not name or any(letter in name + value for letter in "\r\n") or ":" in name:
             yield (*path, "headers", name), "a header has a name without a colon, and no line break"
