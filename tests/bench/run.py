@@ -14,6 +14,7 @@ BENCHES = (
     "extension",
     "matrix",  # takes the tree that the one before it has built
     "agent_checks",
+    "agent_footprint",
     "agent_logging",
     "agent_metrics",
     "agent_restart",
