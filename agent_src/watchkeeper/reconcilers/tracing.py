@@ -17,6 +17,7 @@ from watchkeeper.context import Context
 from watchkeeper.errors import ErrorClass
 from watchkeeper.life.hooks import Hook, Rank
 from watchkeeper.logs import get_logger
+from watchkeeper.outbound.calls import shown
 from watchkeeper.reconcile import Result
 from watchkeeper.tracing import exporters
 from watchkeeper.tracing.batch import Batch, Tally
@@ -129,7 +130,7 @@ class TracingReconciler:
             return Result()
         details: dict[str, Any] = {"exporter": settings.exporter.value, "sampler": settings.sampler.value}
         if settings.exporter is Exporter.OTLP:
-            details["endpoint"] = settings.endpoint
+            details["endpoint"] = shown(settings.endpoint)
         if self._batch is not None:
             tally = self._batch.tally
             details |= {"waiting": len(self._batch), "exported": tally.exported, "dropped": tally.dropped}

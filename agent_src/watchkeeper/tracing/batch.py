@@ -4,7 +4,8 @@ Rules:
     B1  What ends costs its maker an append; nothing is encoded and nobody is waited for.
     B2  With max_queue spans or max_memory bytes waiting, what ends now is dropped and counted; what waits is kept.
     B3  A batch goes out when max_batch spans wait, or every `interval`. One at a time.
-    B4  A batch that is lost is counted and not sent again; the exporter has tried all it could.
+    B4  A batch that is lost is counted and not sent again; the exporter has tried all it could. So is one that a defect of
+        ours keeps from being sent: it would keep all others back for ever.
     B5  A batch whose sending is cancelled goes back, so that the flush at the end sends it. A collector may then see it twice,
         which the ids make harmless.
 """
@@ -98,6 +99,9 @@ class Batch:
             except ExportError as error:
                 self.tally.lost += len(spans)  # B4
                 self._lost(str(error))
+            except Exception:
+                self.tally.lost += len(spans)  # B4
+                raise
             except BaseException:
                 self._put_back(spans)  # B5
                 raise

@@ -2,7 +2,7 @@
 
 Rules, from OpenTelemetry's specification of environment variables and of the OTLP exporter:
     V1  A variable that is set to nothing is not set.
-    V2  A value that means nothing is warned about, and is as if it were not set.
+    V2  A value that means nothing is warned about, and is as if it were not set. Of headers and URLs no secret is said.
     V3  A variable for traces (_TRACES_) beats the one for all signals. OTEL_EXPORTER_OTLP_TRACES_ENDPOINT is the whole URL;
         to OTEL_EXPORTER_OTLP_ENDPOINT v1/traces is added.
     V4  Lists are KEY=VALUE,KEY=VALUE with percent-encoding; times are milliseconds.
@@ -21,6 +21,7 @@ from urllib.parse import unquote, urlsplit
 from watchkeeper._version import __version__
 from watchkeeper.config.schema.common import TlsClient
 from watchkeeper.config.schema.tracing import Exporter, SamplerName, TracingSettings
+from watchkeeper.outbound.calls import shown
 
 T = TypeVar("T")
 PROTOCOLS = ("http/json", "http/protobuf", "grpc")
@@ -68,7 +69,8 @@ class Environment:
             return kind(text)
         except ValueError:
             set_name = next(name for name in names if self._variables.get(name, "").strip())
-            self.warnings.append(f"{set_name} is {text!r}, which means nothing; it is not used")
+            said = "not what it should be" if set_name.endswith("_HEADERS") else repr(shown(text))
+            self.warnings.append(f"{set_name} is {said}, which means nothing; it is not used")
             return default
 
     def pairs(self, *names: str) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """Spans as OTLP's JSON, for OTLP/HTTP (opentelemetry-proto, "JSON Protobuf Encoding").
 
-Names are in lowerCamelCase, ids in hex digits and not in base64, numbers of 64 bits text, enumerations numbers.
+Names are in lowerCamelCase, ids in hex digits and not in base64, numbers of 64 bits text, enumerations numbers. Secrets are
+left out here, as everywhere where text leaves the agent.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from watchkeeper import redact
 from watchkeeper._version import __version__
 from watchkeeper.tracing import Value
 from watchkeeper.tracing.spans import Span
@@ -59,11 +61,11 @@ def as_json(span: Span) -> dict[str, Any]:
     if context.state:
         found["traceState"] = context.state
     if span.events:
-        found["events"] = [{"timeUnixNano": str(at), "name": name} for at, name in span.events]
+        found["events"] = [{"timeUnixNano": str(at), "name": text(name)} for at, name in span.events]
     if span.dropped:
         found["droppedAttributesCount"] = span.dropped
     if span.status is not None:
-        found["status"] = {"code": ERROR, "message": span.message or span.status}
+        found["status"] = {"code": ERROR, "message": text(span.message or span.status)}
     return found
 
 
@@ -93,4 +95,10 @@ def _value(value: Value) -> dict[str, Any]:
         if math.isfinite(value):
             return {"doubleValue": value}
         return {"doubleValue": "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"}
-    return {"stringValue": value}
+    return {"stringValue": text(value)}
+
+
+def text(value: str) -> str:
+    """Without secrets, and without the halves of characters that no UTF-8 has: one of them would keep a whole batch back."""
+    value = redact.text(value)
+    return value if value.isascii() else value.encode("utf-8", "backslashreplace").decode()

@@ -32,6 +32,7 @@ from watchkeeper.config.schema.tracing import Exporter, SamplerName
 from watchkeeper.tracing import CURRENT, AnySpan, SpanKind, Value
 from watchkeeper.tracing.context import SpanContext, to_headers
 from watchkeeper.tracing.environment import Effective
+from watchkeeper.tracing.otlp import text
 
 KINDS = {
     SpanKind.INTERNAL: trace.SpanKind.INTERNAL,
@@ -70,15 +71,15 @@ class SdkSpan:
         return f"{self.context.trace_id:032x}"
 
     def set(self, key: str, value: Value) -> None:
-        self._span.set_attribute(key, value)
+        self._span.set_attribute(key, text(value) if isinstance(value, str) else value)
 
     def event(self, name: str) -> None:
-        self._span.add_event(name)
+        self._span.add_event(text(name))
 
     def fail(self, kind: str, message: str = "") -> None:
         self._failed = True
         self._span.set_attribute("error.type", kind)
-        self._span.set_status(trace.StatusCode.ERROR, message or kind)
+        self._span.set_status(trace.StatusCode.ERROR, text(message or kind))
 
     def end(self) -> None:
         if self._span.is_recording():

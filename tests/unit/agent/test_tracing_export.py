@@ -6,18 +6,18 @@ import asyncio
 import dataclasses
 import json
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, cast
 
 import pytest
 
 from support.collector import attributes, collector, parse
-from watchkeeper import tracing
+from watchkeeper import redact, tracing
 from watchkeeper.config.load import parse as parse_config
 from watchkeeper.config.schema.common import TlsClient
 from watchkeeper.config.schema.tracing import Exporter, SamplerName, TracingSettings
 from watchkeeper.errors import ConfigInvalidError
-from watchkeeper.outbound.client import Client
+from watchkeeper.outbound.client import Answer, Client, Limits, RequestError
 from watchkeeper.tracing import SpanKind, otlp
 from watchkeeper.tracing.batch import Batch
 from watchkeeper.tracing.environment import Effective, Environment, effective
@@ -161,6 +161,36 @@ async def test_given_up(status: int, headers: dict[str, str], limit: float, text
         await client.close()
 
 
+class Busy:
+    """A client whose server answers 503 and "at once", after a while."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds, self.limits = seconds, list[float]()
+
+    async def request(self, _method: str, _url: str, *, limits: Limits, **_rest: Any) -> Answer:
+        assert limits.total is not None
+        self.limits.append(limits.total)
+        if limits.total <= self.seconds:
+            await asyncio.sleep(limits.total)
+            raise RequestError("no answer in time")
+        await asyncio.sleep(self.seconds)
+        return Answer(503, {"Retry-After": "0"}, b"")
+
+
+@pytest.mark.asyncio
+@pytest.mark.looptime
+@pytest.mark.parametrize(("seconds", "attempts"), [(0.0, 33), (8.0, 4)])
+async def test_again_at_once(seconds: float, attempts: int) -> None:
+    """X2, X3: a collector that is always ready for more is not asked without a pause, and not beyond export_timeout."""
+    loop = asyncio.get_running_loop()
+    begun, client = loop.time(), Busy(seconds)
+    exporter = Otlp(cast("Client", client), settings(), chance=lambda: 1.0)
+    with pytest.raises(ExportError):
+        await exporter.export(spans())
+    assert loop.time() - begun <= 30.0
+    assert len(client.limits) == attempts
+
+
 @pytest.mark.asyncio
 async def test_partly_taken() -> None:
     """X4: what the collector did not want is counted, its sentence is told, and it is not sent again."""
@@ -189,6 +219,7 @@ class Sink:
         self.batches: list[list[str]] = []
         self.gate: asyncio.Event | None = None
         self.error: str | None = None
+        self.defect: Exception | None = None
 
     @property
     def names(self) -> list[str]:
@@ -197,6 +228,8 @@ class Sink:
     async def export(self, batch: Sequence[Span]) -> int:
         if self.gate is not None:
             await self.gate.wait()
+        if self.defect is not None:
+            raise self.defect
         if self.error is not None:
             raise ExportError(self.error)
         self.batches.append([span.name for span in batch])
@@ -275,6 +308,25 @@ async def test_a_lost_batch() -> None:
     assert (batch.tally.lost, batch.tally.exported) == (5, 5)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.mark.asyncio
+@pytest.mark.looptime
+async def test_a_batch_that_cannot_be_sent() -> None:
+    """B4: a defect of ours loses the batch that shows it, and not all that come after it."""
+    sink = Sink()
+    batch = Batch(sink, settings(max_batch=5))
+    made = spans(10)
+    for span in made[:5]:
+        batch.ended(span)
+    sink.defect = ValueError("cannot be written")
+    with pytest.raises(ValueError, match="cannot be written"):
+        await batch.flush()
+    sink.defect = None
+    for span in made[5:]:
+        batch.ended(span)
+    await batch.flush()
+    assert (batch.tally.lost, batch.tally.exported, batch.bytes) == (5, 5, 0)
 
 
 @pytest.mark.asyncio
@@ -421,6 +473,57 @@ def test_the_configuration_beats_the_environment() -> None:
 def test_secrets_stay_secret() -> None:
     """Headers are not part of what is printed."""
     assert "hidden" not in repr(settings(headers={"Authorization": "hidden"}))
+
+
+def test_secrets_in_variables_that_mean_nothing() -> None:
+    """V2: the warning goes to the log."""
+    environment = Environment(
+        {
+            OTLP + "HEADERS": "Authorization: Bearer hidden",
+            OTLP + "TRACES_HEADERS": "Bearer hidden",
+            OTLP + "ENDPOINT": "me:hidden@collector:4318/?key=hidden",
+        }
+    )
+    effective(TracingSettings(enabled=True), environment)
+    assert len(environment.warnings) == 2
+    assert "hidden" not in str(environment.warnings)
+
+
+@pytest.fixture
+def secret() -> Iterator[str]:
+    redact.add("hunter-2")
+    yield "hunter-2"
+    redact.forget()
+
+
+def test_secrets_in_spans(secret: str) -> None:
+    """What a command printed, an address or an error may hold one; and half a character keeps no batch back."""
+    made: list[Span] = []
+    with OwnTracer(always, made.append, seed=1).start("s", SpanKind.INTERNAL, None) as span:
+        span.set("a", f"x {secret}")
+        span.event(f"y {secret}")
+        span.fail("check_failed", f"z {secret} \ud800")
+    sent = otlp.encode(made, {"r": secret})
+    assert secret.encode() not in sent
+    (found,) = parse(sent).resource_spans[0].scope_spans[0].spans
+    assert (attributes(found)["a"], found.events[0].name) == ("x [redacted]", "y [redacted]")
+    assert found.status.message == r"z [redacted] \ud800"
+
+
+@pytest.mark.asyncio
+async def test_secrets_in_spans_of_the_sdk(secret: str) -> None:
+    """The SDK has a way out of its own."""
+    sdk = pytest.importorskip("watchkeeper.tracing.sdk")
+    async with collector() as found:
+        tracer = sdk.SdkTracer(settings(endpoint=found.url))
+        with tracer.start("s", SpanKind.INTERNAL, None) as span:
+            span.set("a", f"x {secret}")
+            span.event(f"y {secret}")
+            span.fail("check_failed", f"z {secret}")
+        await asyncio.to_thread(tracer.shut_down)
+        (sent,) = found.named("s")
+        assert (attributes(sent)["a"], sent.events[0].name) == ("x [redacted]", "y [redacted]")
+        assert sent.status.message == "z [redacted]"
 
 
 @pytest.mark.parametrize(
