@@ -100,7 +100,7 @@ class Agent:
 
     def order(self, method: str, path: str, body: dict[str, Any] | None = None) -> bytes:
         """An answer over the control socket. Raises OSError."""
-        return self._ask(_Socket(self.state / "control.sock", 5.0), method, path, body)
+        return self._ask(_Socket(self.state / "control.sock", 2.0), method, path, body)
 
     @staticmethod
     def _ask(

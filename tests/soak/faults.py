@@ -22,21 +22,43 @@ from soak.world import World, thousands, write
 End = Callable[[], object] | None
 STARTED_WITHIN = 20.0
 """Seconds from the start of a new agent, after a kill, until it says that it runs."""
+AFTERWARDS = 2.0
+"""Seconds for which a shortage, or a time without any processor, is still an excuse."""
 SHIFTS = {"-400d": -400 * 86_400, "-1h": -3600, "+1h": 3600, "+4000d": 4000 * 86_400}
+
+
+@dataclass
+class Window:
+    """A time; without an end it lasts."""
+
+    begin: float = field(default_factory=time.monotonic)
+    end: float = float("inf")
+
+    def close(self, after: float = 0.0) -> None:
+        """It ends `after` seconds from now."""
+        self.end = time.monotonic() + after
 
 
 @dataclass
 class Excuses:
     """When the agent could not be expected to answer, or was short of something, by the plan's own doing."""
 
-    times: list[tuple[float, float]] = field(default_factory=list)
-    shortages: list[tuple[float, float]] = field(default_factory=list)
+    silences: list[Window] = field(default_factory=list)
+    shortages: list[Window] = field(default_factory=list)
+
+    def silence(self) -> Window:
+        self.silences.append(Window())
+        return self.silences[-1]
+
+    def shortage(self) -> Window:
+        self.shortages.append(Window())
+        return self.shortages[-1]
 
     def deaf(self, begin: float, end: float) -> bool:
-        return any(begin < late and end > early for early, late in self.times)
+        return any(begin < each.end and end > each.begin for each in self.silences)
 
     def short(self, at: float) -> bool:
-        return any(early <= at <= late for early, late in self.shortages)
+        return any(each.begin <= at <= each.end for each in self.shortages)
 
 
 class Faults:
@@ -166,8 +188,11 @@ class Faults:
             return None
         if fault.how == "stop":
             name = self._chance.choice([each for each in names if each.startswith("order-")])
-        if self._ask("POST", f"/control/{fault.how}/{name}"):
-            (self.stopped.add if fault.how == "stop" else self.stopped.discard)(name)
+        taken = self._ask("POST", f"/control/{fault.how}/{name}")
+        if fault.how == "stop":  # one that was not answered may have been heard all the same
+            self.stopped.add(name)
+        elif taken:
+            self.stopped.discard(name)
         return None
 
     def start_all(self) -> None:
@@ -214,13 +239,12 @@ class Faults:
 
     def _freeze(self, _fault: Fault) -> End:
         agent = self._world.agent
-        begin = time.monotonic()
-        self.excuses.times.append((begin, float("inf")))
+        silence = self.excuses.silence()
         agent.signal(signal.SIGSTOP)
 
         def end() -> None:
             agent.signal(signal.SIGCONT)
-            self.excuses.times[-1] = (begin, time.monotonic() + 2)
+            silence.close(AFTERWARDS)
 
         return end
 
@@ -228,29 +252,26 @@ class Faults:
         disk = self._world.disk
         if not disk.real:
             return None
-        begin = time.monotonic()
-        self.excuses.shortages.append((begin, float("inf")))
+        shortage = self.excuses.shortage()
         disk.fill(0 if fault.how == "all" else 20_000)
 
         def end() -> None:
             disk.free()
-            self.excuses.shortages[-1] = (begin, time.monotonic() + 3)
+            shortage.close(AFTERWARDS)
 
         return end
 
     def _descriptors(self, fault: Fault) -> End:
         agent = self._world.agent
-        begin = time.monotonic()
-        self.excuses.times.append((begin, float("inf")))
-        self.excuses.shortages.append((begin, float("inf")))
+        silence, shortage = self.excuses.silence(), self.excuses.shortage()
         with contextlib.suppress(OSError, ValueError):
             limit_files(agent.pid, 0 if fault.how == "none" else 4)
 
         def end() -> None:
             with contextlib.suppress(ProcessLookupError):
                 limit_files(agent.pid, None)
-            self.excuses.times[-1] = (begin, time.monotonic() + 2)
-            self.excuses.shortages[-1] = (begin, time.monotonic() + 3)
+            silence.close(AFTERWARDS)
+            shortage.close(AFTERWARDS)
 
         return end
 
@@ -258,14 +279,13 @@ class Faults:
         """kill -9, and a new one with the same state directory; what has to be restored is looked at."""
         agent = self._world.agent
         before = remember(agent)
-        begin = time.monotonic()
-        self.excuses.times.append((begin, float("inf")))
+        silence = self.excuses.silence()
         agent.kill()
         time.sleep(0.0 if fault.how == "at once" else fault.seconds)
         agent.start()
         if not agent.wait_until_started(STARTED_WITHIN):
             self._broken(f"the agent did not start within {STARTED_WITHIN:g} s of being killed")
-        self.excuses.times[-1] = (begin, time.monotonic())
+        silence.close()
         for sentence in restored(agent, before, self._world.wanted()):
             self._broken(sentence)
         return None
