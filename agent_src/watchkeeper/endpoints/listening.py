@@ -17,6 +17,7 @@ import contextlib
 import errno
 import socket
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from watchkeeper.config.schema.listeners import Listener, TlsMode
@@ -74,6 +75,12 @@ class Listening:
         self._accepting = [
             loop.create_task(self._accept(each.socket), name=f"listener {self.name}") for each in self._bound
         ]
+
+    def use_token(self, token: str | None) -> None:
+        """From now on this one gives control, and no earlier one does; on connections that are there as well."""
+        self._token = token
+        for connection in self.places.taken:
+            connection.peer = replace(connection.peer, token=token)
 
     async def close(self) -> None:
         """Take no more connections; those that are there go on."""

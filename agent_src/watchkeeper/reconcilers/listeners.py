@@ -5,15 +5,21 @@ Rules:
     R2  A new definition is prepared whole before the old listener goes; only then is its address free for the new one.
     R3  What was connected under an old definition is ended with it: its role came from there.
     R4  A listener that cannot come up takes nothing else down.
+    R5  The token is read again every TOKEN_INTERVAL. One that was replaced gives nothing any more; a file that cannot be
+        read leaves the one before it.
 """
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
+from pathlib import Path
 
 from watchkeeper.config.schema.listeners import Listener
 from watchkeeper.config.snapshot import Key, Kind
 from watchkeeper.context import Context
+from watchkeeper.endpoints.exposition import read_token
+from watchkeeper.endpoints.listening import Listening
 from watchkeeper.errors import AgentError
 from watchkeeper.logs import get_logger
 from watchkeeper.reconcile import Result
@@ -23,6 +29,7 @@ journal = get_logger("endpoints")
 
 FIRST_DELAY = 1.0
 MAX_DELAY = 30.0
+TOKEN_INTERVAL = 2.0
 RELOADS = "tls_reloads_total"
 EXPIRY = "tls_certificate_expiry_timestamp_seconds"
 METRICS = {
@@ -46,6 +53,7 @@ class ListenerReconciler:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._failures: dict[str, Failure] = {}
+        self._token_errors: dict[str, str] = {}
         self._reloads = context.metrics.counter(RELOADS, METRICS[RELOADS], "listener", "result")
         self._expiry = context.metrics.gauge(EXPIRY, METRICS[EXPIRY], "listener")
 
@@ -63,6 +71,8 @@ class ListenerReconciler:
             return await self._open(key, wanted)
         if listening.tls is not None:
             await self._look(key)
+        if wanted.token_file is not None:
+            await self._look_at_token(key, wanted.token_file, listening)
         return self._show(key, wanted)
 
     async def _open(self, key: Key, wanted: Listener) -> Result:
@@ -113,14 +123,29 @@ class ListenerReconciler:
                 error_class=error.error_class,
             )
 
+    async def _look_at_token(self, key: Key, file: str, listening: Listening) -> None:
+        """R5."""
+        try:
+            listening.use_token(await asyncio.to_thread(read_token, Path(file)))
+        except AgentError as error:
+            if self._token_errors.get(key.name) != str(error):
+                self._token_errors[key.name] = str(error)
+                journal.error(
+                    f"listener {key.name} keeps its token: {error}",
+                    advice=error.advice,
+                    error_class=error.error_class,
+                )
+            return
+        self._token_errors.pop(key.name, None)
+
     def _show(self, key: Key, wanted: Listener) -> Result:
         assert self._context.exposition is not None
         listening = self._context.exposition.listening(key.name)
         assert listening is not None
         details = {"address": listening.address, "tls": wanted.tls.mode.value}
         if listening.tls is None:
-            self._context.show(key, "listening", "", **details)
-            return Result()
+            self._context.show(key, "listening", "", last_error=self._token_errors.get(key.name), **details)
+            return Result(None if wanted.token_file is None else TOKEN_INTERVAL)
         tls = listening.tls
         self._expiry.labels(key.name).set(tls.expires)
         details["certificate_expires"] = rfc3339(tls.expires)
@@ -133,6 +158,7 @@ class ListenerReconciler:
 
     def _forget(self, key: Key) -> None:
         self._failures.pop(key.name, None)
+        self._token_errors.pop(key.name, None)
         for name in METRICS:
             self._context.metrics.drop(name, "listener", key.name)
         self._context.forget(key)

@@ -432,3 +432,25 @@ async def test_the_file_says_what_is_wrong_with_a_listener() -> None:
         "there is nothing to be exempt from",
     ):
         assert part in found, found
+
+
+async def test_a_token_that_is_replaced_gives_nothing_any_more(tmp_path: Path) -> None:
+    """R5: neither over a new connection nor over one from before; a file that is no token leaves what there was."""
+    file = tmp_path / "token"
+    async with endpoints() as rig:
+        reconciler = ListenerReconciler(rig.context)
+        key = await reconciled(rig, reconciler, token_file=str(file))
+        old = {"Authorization": f"Bearer {file.read_text().strip()}"}
+        new = {"Authorization": "Bearer another-word-of-some-length"}
+        reader, writer = await connect(port=rig.port_of("x"))
+        assert (await exchange(reader, writer, "POST", "/control/reload", headers=old)).status == 202
+        file.write_text("short")
+        await reconciler.reconcile(key)
+        assert (await exchange(reader, writer, "POST", "/control/reload", headers=old)).status == 202
+        file.write_text("another-word-of-some-length")
+        assert (await reconciler.reconcile(key)).requeue_after is not None
+        assert (await exchange(reader, writer, "POST", "/control/reload", headers=old)).status == 401
+        assert (await exchange(reader, writer, "POST", "/control/reload", headers=new)).status == 202
+        writer.close()
+        port = rig.port_of("x")
+        assert (await ask("POST", "/control/reload", port=port, headers=old)).status == 401
