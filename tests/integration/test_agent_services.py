@@ -232,6 +232,96 @@ def test_what_is_left_of_a_group_is_ended_as_well(world: World) -> None:
     assert second.end() == 0
 
 
+FAMILY = """
+    import subprocess, sys, time
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session={apart})
+    print("grandchild", child.pid)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("apart", [False, True], ids=["group", "stray"])
+def test_numbers_that_are_somebody_elses_beside_what_is_left(world: World, apart: bool) -> None:
+    """M2: of a service whose first process is gone others are left, and its number is a stranger's now.
+
+    With a stray that has left the group, the group's number is as well. What is left is ended; the stranger is neither
+    signalled nor waited for.
+    """
+    services = {"app": {"command": python(FAMILY.format(apart=apart)), "follow_orphans": apart}}
+    first = world.kept(services)
+    grandchild = int(first.message("grandchild")["message"].split()[1])
+    pid = first.running()["pid"]
+    world.seen |= {pid, grandchild}
+    (warden,) = wardens(first)
+    first.send(signal.SIGSTOP)
+    os.kill(warden, signal.SIGKILL)
+    kill_agent(first)
+    os.kill(pid, signal.SIGKILL)
+    stranger = subprocess.Popen(SLEEPER, start_new_session=True)
+    try:
+        file = world.state / "services" / "app.json"
+        numbers = {"pid": stranger.pid} | ({"group": stranger.pid} if apart else {})
+        file.write_text(json.dumps({**json.loads(file.read_text()), **numbers}))
+        second = world.kept(services)
+        second.message("service app started")
+        assert "is killed" not in " ".join(second.messages())
+        assert not alive(grandchild)
+        assert second.end() == 0
+        assert stranger.poll() is None
+    finally:
+        stranger.kill()
+        stranger.wait()
+
+
+def test_a_process_that_is_now_a_unit_is_ended(world: World, tmp_path: Path) -> None:
+    """Its definition has another driver when the next agent comes; nobody but this one knows of the process."""
+    first = world.kept({"app": {"command": SLEEPER, "on_agent_death": "adopt"}})
+    pid = first.running()["pid"]
+    world.seen.add(pid)
+    kill_agent(first)
+    systemctl = tmp_path / "systemctl"
+    systemctl.write_text("#!/bin/sh\nprintf 'LoadState=loaded\\nActiveState=active\\nMainPID=1\\n'\n")
+    systemctl.chmod(0o755)
+    second = world.kept({"app": {"driver": "systemd", "unit": "x.service", "systemctl": [str(systemctl)]}})
+    assert gone(pid)
+    assert second.running(after=pid)["pid"] == 1
+    assert second.end() == 0
+
+
+def test_what_does_not_concern_the_process_does_not_keep_it_from_being_taken_over(world: World) -> None:
+    """S4 holds over the death of an agent as well."""
+    service = {"command": SLEEPER, "on_agent_death": "adopt"}
+    first = world.kept({"app": service})
+    pid = first.running()["pid"]
+    world.seen.add(pid)
+    kill_agent(first)
+    second = world.kept(
+        {"app": service | {"critical": True, "start_timeout": "30s", "flap": {"failures": 3}}}
+    )
+    assert second.running()["pid"] == pid
+    assert second.end() == 0
+
+
+def test_pipes_of_a_service_that_outlives_its_agent(world: World) -> None:
+    """O4: what is in their place and is none makes room, and they go with the service."""
+    folder = world.state / "services"
+    folder.mkdir(parents=True)
+    (folder / "app.stdout").write_text("a copy that was put back")
+    (folder / "app.stderr").symlink_to(folder / "elsewhere")
+    agent = world.kept(
+        {
+            "app": {
+                "command": python("print('hello')\nimport time; time.sleep(600)"),
+                "on_agent_death": "adopt",
+            }
+        }
+    )
+    agent.message("hello")
+    agent.write({"services": {}})
+    agent.wait(lambda: not list(folder.iterdir()), "the end of its files")
+    assert agent.end() == 0
+
+
 def test_a_second_agent_on_the_same_state_directory_touches_nothing(world: World) -> None:
     """M2 says that a process is the one of the file; that its agent is dead is what the claim on the directory says."""
     first = world.kept({"app": {"command": SLEEPER}})
@@ -504,6 +594,21 @@ def test_a_daemon_ends_with_its_agent(world: World, tmp_path: Path) -> None:
     world.seen.add(pid)
     kill_agent(agent)
     assert gone(pid)
+
+
+def test_a_pid_file_that_names_a_stranger(world: World, tmp_path: Path) -> None:
+    """P3: a process that was there before the command is not the service's, and is not ended with it."""
+    stranger = subprocess.Popen(SLEEPER, start_new_session=True)
+    try:
+        file = tmp_path / "app.pid"
+        command = ["/bin/sh", "-c", f"echo {stranger.pid} > {file}"]
+        agent = world.agent({"app": {"command": command, "pid_file": str(file), "start_timeout": "1s"}})
+        agent.message("service app ended")
+        assert agent.end() == 0
+        assert stranger.poll() is None
+    finally:
+        stranger.kill()
+        stranger.wait()
 
 
 def test_a_pid_file_that_never_comes(world: World, tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ class Followed:
         """Follow a process whose identity the caller has made sure of.
 
         Args:
+            pid: 0: it is gone, and others of its group are left.
             group: its process group; 0, or the agent's own: the process is signalled alone.
             started_at: the loop's clock.
         """
@@ -50,7 +51,7 @@ class Followed:
         self._descriptor = -1
         self._timer: asyncio.TimerHandle | None = None
         self.stop_with: Callable[[], object] | None = None
-        self._start = start_of(pid)
+        self._start = start_of(pid) if pid else None
         self._watch()
 
     def _watch(self) -> None:
@@ -68,8 +69,11 @@ class Followed:
                 return
         self._timer = self._loop.call_later(POLL, self._look)
 
+    def _there(self) -> bool:
+        return self.exit_code is None and self._start is not None and start_of(self.pid) == self._start
+
     def _look(self) -> None:
-        if start_of(self.pid) == self._start:
+        if self._there():
             self._timer = self._loop.call_later(POLL, self._look)
         else:
             self._ended()
@@ -92,8 +96,10 @@ class Followed:
         return self._signal(system.KILL)
 
     def _signal(self, number: int) -> bool:
-        alone = self.group <= 1
-        found = system.signal_each([self.pid], number) if alone else system.signal_group(self.group, number)
+        if self.group > 1:
+            found = system.signal_group(self.group, number)
+        else:  # its number may be another's as soon as it is gone
+            found = self._there() and system.signal_each([self.pid], number)
         return system.signal_each(self._stray_pids(), number) or found
 
     def group_alive(self) -> bool:

@@ -3,7 +3,8 @@
 Rules:
     P1  Until the command has ended and the file names a process that runs, the service is what was started.
     P2  A command that ends with anything but 0, or a file that names nobody in time, is a failure.
-    P3  What the file said before the command was started is not believed: it has to be newer.
+    P3  What the file said before the command was started is not believed: it has to be newer, and so has the process that
+        it names: another one is not the service's, whoever has written the number, and must never be signalled.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from watchkeeper import system
 from watchkeeper.config.schema.services import ProcessService
 from watchkeeper.supervise.child import Child, Strays
 from watchkeeper.supervise.followed import Followed
-from watchkeeper.supervise.identity import start_of
+from watchkeeper.supervise.identity import start_before, start_of
 
 LOOK = 0.02
 NEVER_APPEARED = 1
@@ -46,7 +47,8 @@ class Forking:
         self._main: Followed | None = None
         self.begun = False
         self._on_begun = on_begun
-        self._begun = time.time()
+        age = asyncio.get_running_loop().time() - child.started_at
+        self._begun, self._oldest = time.time() - age, start_before(age)
         self.started_at = child.started_at
         self.exit_code: int | None = None
         self.exited_at: float | None = None
@@ -115,7 +117,8 @@ class Forking:
             pid = int(file.read_text().split()[0])
         except (OSError, ValueError, IndexError):
             return None
-        return pid if pid > 1 and start_of(pid) is not None else None
+        start = start_of(pid) if pid > 1 else None
+        return pid if start is not None and start >= self._oldest else None
 
     def _take(self, pid: int) -> None:
         number = system.signal_number(self._spec.stop)

@@ -6,8 +6,10 @@ Elsewhere psutil says it in seconds since the epoch.
 
 from __future__ import annotations
 
+import os
 import pathlib
 import sys
+import time
 
 LINUX = sys.platform.startswith("linux")
 MARK = "WATCHKEEPER_SERVICE"
@@ -32,6 +34,13 @@ def _boot_time() -> str:
 def start_of(pid: int) -> float | None:
     """When a process started; None: there is none, or only a zombie."""
     return _start_in_ticks(pid) if LINUX else _start_by_clock(pid)
+
+
+def start_before(seconds: float) -> float:
+    """What `start_of` says of a process that was started so long ago, or a little earlier: no clock is exact."""
+    if LINUX:
+        return (time.clock_gettime(time.CLOCK_BOOTTIME) - seconds) * os.sysconf("SC_CLK_TCK") - 2
+    return time.time() - seconds - 1
 
 
 def _start_in_ticks(pid: int) -> float | None:

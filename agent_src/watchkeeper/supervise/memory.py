@@ -24,6 +24,7 @@ from watchkeeper.config.decode import to_json
 from watchkeeper.config.schema.services import Service
 from watchkeeper.config.snapshot import Key, Kind
 from watchkeeper.supervise.identity import boot_id, marked, start_of
+from watchkeeper.supervise.output import remove_pipes
 
 FOLDER = "services"
 SUFFIX = ".json"
@@ -58,8 +59,23 @@ class Remembered(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def digest(spec: Service) -> str:
-    """What a definition is known by."""
-    return hashlib.sha256(to_json(spec)).hexdigest()
+    """What the process of a definition is known by: what may change while it runs is left out.
+
+    So is what has its default: a newer agent, which knows more settings, goes on with what an older one has started.
+    """
+    said = {name: value for name, value in _said(spec).items() if name not in spec.WITHOUT_RESTART}
+    return hashlib.sha256(to_json([type(spec).__name__, said])).hexdigest()
+
+
+def _said(value: msgspec.Struct) -> dict[str, Any]:
+    """The fields of a struct that do not have their defaults, and so on inwards."""
+    found: dict[str, Any] = {}
+    for each in msgspec.structs.fields(value):
+        one = getattr(value, each.name)
+        default = each.default if each.default_factory is msgspec.NODEFAULT else each.default_factory()
+        if one != default:
+            found[each.name] = _said(one) if isinstance(one, msgspec.Struct) else one
+    return found
 
 
 def remembered_keys(state_dir: pathlib.Path | None) -> list[Key]:
@@ -110,6 +126,7 @@ class Memory:
         if what is None:
             self._written.pop(name, None)
             file.unlink(missing_ok=True)
+            remove_pipes(self._folder, name)
             return
         content = msgspec.json.encode(what)
         if self._written.get(name) == content:

@@ -15,6 +15,7 @@ import asyncio
 import contextlib
 import os
 import pathlib
+import stat
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -115,12 +116,11 @@ class Output:
         try:
             for number, stream in STREAMS.items():
                 path = folder / f"{self._name}.{stream}"
-                with contextlib.suppress(FileExistsError):
-                    os.mkfifo(path, 0o600)
+                _make_pipe(path)
                 ends[stream] = os.open(path, os.O_RDWR | os.O_CLOEXEC)
                 _enlarge(ends[stream])
                 await self.read(path, number)
-        except OSError:
+        except BaseException:
             for end in ends.values():
                 os.close(end)
             raise
@@ -162,6 +162,17 @@ class _Reader(asyncio.Protocol):
 
 def discard(_stream: int, _data: bytes) -> None:
     """A sink for output that nobody wants."""
+
+
+def _make_pipe(path: pathlib.Path) -> None:
+    """Have a named pipe there; what is there and is none (a copy that was put back, a link) makes room for it."""
+    try:
+        if stat.S_ISFIFO(path.lstat().st_mode):
+            return
+        path.unlink()
+    except FileNotFoundError:
+        pass
+    os.mkfifo(path, 0o600)
 
 
 def remove_pipes(folder: pathlib.Path, name: str) -> None:

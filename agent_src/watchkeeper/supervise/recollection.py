@@ -14,7 +14,8 @@ from watchkeeper.context import Context
 from watchkeeper.errors import ErrorClass
 from watchkeeper.logs import get_logger
 from watchkeeper.orders import Order
-from watchkeeper.supervise.drivers import Drivers, Running
+from watchkeeper.supervise.drivers import Drivers, OnExit, Running
+from watchkeeper.supervise.followed import Followed
 from watchkeeper.supervise.identity import start_of
 from watchkeeper.supervise.lifecycle import Record, State, enter
 from watchkeeper.supervise.memory import Memory, Remembered, digest, facts
@@ -42,16 +43,23 @@ class Recollection:
         same = wanted is not None and remembered is not None and remembered.digest == digest(wanted)
         if remembered is not None:
             self._restore(key, record, remembered, wanted, same=same)
-        spec = wanted or ProcessService(command=("",))
-        running = await self._drivers.of(spec).find(
-            key.name, wanted, remembered, lambda child: exited(record, child, key)
-        )
+        running = await self._find(wanted, remembered, key.name, lambda child: exited(record, child, key))
         if running is not None:
             self._take(record, running, remembered, wanted, same=same)
         elif wanted is None:
             self._save(key.name, None)
             return None
         return record
+
+    async def _find(
+        self, wanted: AnyService | None, remembered: Remembered | None, name: str, on_exit: OnExit
+    ) -> Running | None:
+        process = ProcessService(command=("",))
+        if not isinstance(wanted, ProcessService):  # it may have been a process by an earlier definition
+            left = await self._drivers.of(process).find(name, None, remembered, on_exit)
+            if left is not None or wanted is None:
+                return left
+        return await self._drivers.of(wanted).find(name, wanted, remembered, on_exit)
 
     def _restore(
         self,
@@ -88,8 +96,9 @@ class Recollection:
         """S18: go on with what runs, or end it."""
         record.process = running
         record.instance = max(1, record.instance)
-        process = isinstance(wanted, ProcessService)
-        record.left_over = process and remembered is not None and not remembered.adopt
+        process = isinstance(running, Followed)
+        adopt = isinstance(wanted, ProcessService) and remembered is not None and remembered.adopt
+        record.left_over = process and wanted is not None and not adopt
         record.spec = wanted if same or not process else None
         why = (
             "taken over from an agent before this one"

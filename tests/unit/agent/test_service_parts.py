@@ -21,7 +21,7 @@ from watchkeeper import redact
 from watchkeeper.config.load import parse
 from watchkeeper.config.model import ProcessService
 from watchkeeper.config.rules.services import cycles
-from watchkeeper.config.schema.services import ServiceLog, same_program
+from watchkeeper.config.schema.services import Service, ServiceLog, same_program
 from watchkeeper.errors import ConfigInvalidError
 from watchkeeper.metrics import Metrics
 from watchkeeper.supervise import child, environment
@@ -277,6 +277,22 @@ def test_memory(tmp_path: Path) -> None:
     memory.save("app", None)
     assert remembered_keys(tmp_path) == []
     assert (tmp_path / "services").stat().st_mode & 0o777 == 0o700
+
+
+def test_digests_are_of_what_concerns_the_process() -> None:
+    """A newer agent knows more settings, each with a default; it still knows what an older one has started."""
+
+    def service(text: str) -> Service:
+        (found,) = parse(f"services: {{a: {{{text}}}}}".encode(), file="f.yaml").config.services.values()
+        return found
+
+    base = service("command: [x]")
+    assert digest(base) == digest(
+        service("command: [x], critical: true, start_timeout: 3, flap: {failures: 2}")
+    )
+    assert digest(base) == digest(service("command: [x], stop: term, log: {rate: 2000}"))
+    for other in ("command: [y]", "command: [x], log: {rate: 3}", "driver: systemd, unit: x.service"):
+        assert digest(base) != digest(service(other))
 
 
 def test_memory_writes_only_changes(tmp_path: Path) -> None:

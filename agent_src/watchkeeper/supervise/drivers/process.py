@@ -23,7 +23,7 @@ from watchkeeper.supervise.identity import MarkedStrays
 from watchkeeper.supervise.limits import limit
 from watchkeeper.supervise.logfile import LogFiles
 from watchkeeper.supervise.memory import FOLDER, Memory, Remembered, group_left, still_runs
-from watchkeeper.supervise.output import STREAMS, Output, discard, remove_pipes
+from watchkeeper.supervise.output import STREAMS, Output, discard
 from watchkeeper.supervise.warden import warden_of
 
 journal = get_logger("service")
@@ -101,12 +101,13 @@ class ProcessDriver:
         if remembered is None or remembered.pid is None:
             return None
         led = still_runs(remembered)
-        strays = None if spec is None else self._strays(name, spec, remembered.group)
-        if not led and not group_left(name, remembered) and not (strays and strays.pids()):
+        group = remembered.group if led or group_left(name, remembered) else 0  # else: somebody else's by now
+        strays = None if spec is None else self._strays(name, spec, group)
+        if not led and not group and not (strays and strays.pids()):
             return None
         running = Followed(
-            remembered.pid,
-            remembered.group,
+            remembered.pid if led else 0,
+            group,
             remembered.started_at,
             on_exit,
             stop_signal=system.signal_number(spec.stop if spec else "term"),
@@ -186,13 +187,8 @@ class ProcessDriver:
             return
         output = self._outputs[running] = Output(name, spec, self._context.metrics, self._files)
         for number, stream in STREAMS.items():
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, ValueError):  # ValueError: it is no pipe
                 await output.read(self._folder / f"{name}.{stream}", number)
-
-    def forget(self, name: str) -> None:
-        """The service is not configured any more."""
-        if self._folder is not None:
-            remove_pipes(self._folder, name)
 
     def _stop_by_command(self, running: Any, name: str, spec: ProcessService) -> None:
         if spec.stop_command is not None:
