@@ -97,7 +97,7 @@ class Listening:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for connection in list(self.places.taken):
-            connection.abort() if not connection.busy else connection.close()
+            connection.abort() if connection.idle else connection.close()
 
     async def _accept(self, listening: socket.socket) -> None:
         loop = asyncio.get_running_loop()

@@ -38,7 +38,8 @@ class FileSpool:
         content = b"".join(line + b"\n" for line in lines)
         if len(content) > self._limit:
             return len(lines)
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for folder in (self._folder.parent, self._folder):  # of parents mkdir itself takes the umask's mode
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         there = self._found()  # what an earlier object has put there late is not written over
         number = int(there[-1].name[:12]) + 1 if there else 1
         place = self._folder / f"{number:012d}-{len(lines)}.ndjson"

@@ -13,6 +13,7 @@ import pytest
 from support.certificates import Authority, Pair
 from support.endpoints_world import Rig, ask, connect, endpoints, exchange, listener
 from watchkeeper.config.snapshot import Key, Kind
+from watchkeeper.endpoints import scrape
 from watchkeeper.endpoints.tls import ServerContexts, TlsError
 from watchkeeper.reconcilers.listeners import ListenerReconciler
 
@@ -432,6 +433,26 @@ async def test_the_file_says_what_is_wrong_with_a_listener() -> None:
         "there is nothing to be exempt from",
     ):
         assert part in found, found
+
+
+async def test_an_answer_on_its_way_outlives_its_listener(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reload that takes a listener away or changes it cuts no scrape in half; its connection ends with that answer."""
+    size = 16 << 20
+
+    async def large(*_arguments: object) -> bytes:
+        return b"x" * size
+
+    monkeypatch.setattr(scrape, "_written", large)
+    async with endpoints() as rig:
+        await rig.exposition.open("x", listener())
+        reader, writer = await connect(port=rig.port_of("x"))
+        writer.write(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert b"200 OK" in head
+        await rig.exposition.close("x")
+        async with asyncio.timeout(20):
+            assert await reader.read(-1) == b"x" * size
+        writer.close()
 
 
 async def test_a_token_that_is_replaced_gives_nothing_any_more(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -383,6 +384,19 @@ async def test_lines_that_come_while_a_follower_is_busy() -> None:
     assert (await anext(lines)).line == b"1"
     assert (await asyncio.wait_for(anext(lines), 5)).line == b"2"
     await lines.aclose()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes")
+def test_nobody_else_gets_at_the_spool(tmp_path: Path) -> None:
+    """Whatever the umask: neither at a segment, nor at its folder or the one of all spools."""
+    before = os.umask(0)
+    try:
+        FileSpool(tmp_path / "spool" / "x", 1000).append([b"line"])
+    finally:
+        os.umask(before)
+    made = list(tmp_path.rglob("*"))
+    assert len(made) == 3
+    assert not any(each.stat().st_mode & 0o077 for each in made)
 
 
 def test_a_segment_that_somebody_else_has_put_there_is_not_written_over(tmp_path: Path) -> None:
