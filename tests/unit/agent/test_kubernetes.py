@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
@@ -52,10 +53,11 @@ def spec(cluster: KubernetesServer, **more: Any) -> KubernetesSource:
 
 
 async def until(source: Reflector, condition: Callable[[dict[str, Object]], bool]) -> dict[str, Object]:
-    """The copy, once it is so."""
+    """The copy, once it is so; a watch that ended with an error is asked for again, as whoever backs off does."""
     async with asyncio.timeout(LIMIT):
         while not condition(source.objects):
-            await source.changed()
+            with contextlib.suppress(KubeError):
+                await source.changed()
     return source.objects
 
 
