@@ -65,7 +65,9 @@ def test_the_life_of_an_object(cluster: KubernetesServer, agent: Agent) -> None:
     item = cluster.find("db")
     assert item is not None
     assert item["metadata"]["finalizers"] == [OWN]
-    eventually(lambda: seen(cluster, "bad").get("state") == "invalid", "the verdict about the wrong one", agent)
+    eventually(
+        lambda: seen(cluster, "bad").get("state") == "invalid", "the verdict about the wrong one", agent
+    )
     assert "spec.address" in seen(cluster, "bad")["why"]
     # The port is closed now.
     failure = eventually(
