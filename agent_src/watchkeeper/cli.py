@@ -32,6 +32,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def _run(arguments: list[str]) -> int:
     """Carry out a command that needs more than the version, and print what it answers."""
+    _open_streams()
     import watchkeeper.commands
     from watchkeeper.errors import AgentError
 
@@ -59,6 +60,29 @@ def _run(arguments: list[str]) -> int:
         sys.stderr.write(trace)
         return 1
     return answer.exit_code
+
+
+def _open_streams() -> None:
+    """Whoever starts this may have closed them: what is opened next would take their numbers, a socket for instance.
+
+    What the output cannot say in its encoding is written as JSON's escape, which is right in the answers to --json too.
+    """
+    import codecs
+    import os
+
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - as long as the process
+    if hasattr(sys.stdout, "reconfigure"):
+        codecs.register_error("watchkeeper", _escaped)
+        sys.stdout.reconfigure(errors="watchkeeper")
+
+
+def _escaped(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    raw = error.object[error.start : error.end].encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{raw[at : at + 4]}" for at in range(0, len(raw), 4)), error.end
 
 
 def _complain(error: AgentError) -> int:

@@ -7,7 +7,7 @@ change of user, and works on macOS. A service is known here before its program b
 
 Rules:
     W1  A group is known from before its first instruction until nothing of it is left.
-    W2  A warden that has died is replaced, and told everything again.
+    W2  A warden that has died is replaced, and told everything again; one that does not listen is ended for that.
     W3  An agent that ends in order has let go of every group, so that its warden has nothing to do.
     W4  Commands of checks, conditions and jobs are known from just after their start: they have no gate, and a kill of the
         agent in that moment leaves them alone.
@@ -117,6 +117,8 @@ class Warden:
             return
         for group, grace in self._groups.items():
             self._tell(f"add {group} {grace}")
+        assert self._process.stdin is not None
+        os.set_blocking(self._process.stdin.fileno(), False)
         self._watch = asyncio.create_task(self._mourn(self._process), name="warden")
 
     def _again(self) -> None:
@@ -141,9 +143,12 @@ class Warden:
     @staticmethod
     def _write(process: subprocess.Popen[bytes], line: str) -> None:
         assert process.stdin is not None
-        # One that has just died hears everything again from its successor.
-        with contextlib.suppress(OSError):
+        try:
             os.write(process.stdin.fileno(), line.encode() + b"\n")
+        except BlockingIOError:
+            process.kill()  # it reads no more, as one that somebody has stopped; nobody waits for it
+        except OSError:
+            pass  # it has just died: its successor hears everything again
 
 
 def warden_of(context: Context) -> Warden:

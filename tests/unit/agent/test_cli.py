@@ -162,3 +162,33 @@ def test_every_exit_code_is_documented() -> None:
     for code in ExitCode:
         assert f"\n {code.value:3} " in documented, code
         assert str(code.value) in (parser().epilog or "")
+
+
+def shell(line: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """A line for /bin/sh in which $W is the command."""
+    paths = {"PYTHONPATH": str(ROOT / "agent_src"), "W": f"{sys.executable} -m watchkeeper"}
+    return subprocess.run(
+        ["/bin/sh", "-c", line],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **paths, **variables},
+        timeout=60,
+    )
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no /bin/sh")
+def test_closed_streams() -> None:
+    """Whoever starts a daemon may close all three: that is no defect, and no error of the command gets into a result."""
+    assert shell(f"$W check-config {DEMO} <&- >&- 2>&-").returncode == 0
+    missing = shell("$W check-config /no/such/file 2>&-")
+    assert (missing.returncode, missing.stdout) == (4, "")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no /bin/sh")
+def test_an_output_that_cannot_say_everything(tmp_path: Path) -> None:
+    """Letters that the output's encoding does not have become escapes; they are no reason to end with a traceback."""
+    said = shell(f"$W check-config --json '{tmp_path}/ü🚢.yaml'", PYTHONIOENCODING="ascii")
+    assert (said.returncode, said.stderr) == (4, "")
+    assert "\\u00fc" in said.stdout
+    assert "ü🚢.yaml" in str(json.loads(said.stdout))
