@@ -525,6 +525,7 @@ def test_environment(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert found.pop("TOKEN") == "[redacted]"
     assert found.pop("PATH")
     found.pop("LC_CTYPE", None)  # Python's own
+    assert len(found.pop("WATCHKEEPER_AGENT")) > 8
     assert found == {"A": "b", "FROM_FILE": "a b", "odd.name": "1", "WATCHKEEPER_SERVICE": "app"}
     assert "hunter2" not in agent.log.read_text()
 

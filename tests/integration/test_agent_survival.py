@@ -177,3 +177,84 @@ def test_what_a_full_disk_did_not_take_is_written_when_there_is_room(world: Worl
     assert (found["pid"], found["adopted"], found["restarts"]) == (pid, True, 1)
     assert second.end() == 0
     assert ends(world)
+
+
+def test_two_agents_with_services_of_the_same_name(world: World) -> None:
+    """An agent that looks for strays takes nothing from another one on the same machine, not even by a common name."""
+    first = world.agent({"services": {"app": {"command": SLEEPER}}})
+    pid = first.running()["pid"]
+    world.state = world.folder / "another"
+    strays = {"command": [sys.executable, "-u", "-c", STRAY], "follow_orphans": True}
+    second = world.agent({"services": {"app": strays}})
+    stray = said_pid(second, "stray")
+    second.running()
+    assert second.end() == 0
+    assert not alive(stray)
+    found = first.service()
+    assert (found["pid"], found["restarts"]) == (pid, 0)
+    assert first.end() == 0
+
+
+ZOMBIES = """
+import os, signal, time
+for _ in range(40):
+    if os.fork() == 0:
+        os._exit(0)
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+print("zombies", os.getpid(), flush=True)
+time.sleep(86400)
+"""
+
+
+def test_zombies_hold_up_neither_a_stop_nor_a_restart(world: World) -> None:
+    """Children that nobody collects, of a service that is deaf as well: killed after its grace, and started again at once."""
+    service = {
+        "command": [sys.executable, "-u", "-c", ZOMBIES],
+        "stop_grace": "200ms",
+        "backoff": {"initial": "50ms"},
+    }
+    agent = world.agent({"services": {"app": service}})
+    pid = said_pid(agent, "zombies")
+    assert len(children(pid)) == 40
+    os.kill(pid, signal.SIGKILL)
+    new = agent.running(after=pid)["pid"]
+    agent.wait(lambda: len(children(new)) == 40, "the zombies of the second one")
+    begin = time.monotonic()
+    assert agent.end() == 0
+    assert (
+        time.monotonic() - begin < 5
+    )  # its grace and what an agent's end takes, and no patience for the dead
+    assert ends(world)
+
+
+def children(pid: int) -> list[str]:
+    with contextlib.suppress(FileNotFoundError):
+        return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return []
+
+
+def test_a_check_that_never_returns_costs_its_deadline(world: World) -> None:
+    """Deaf, and with children of its own: failed after its timeout, nothing of it is left, and another check keeps its pace."""
+    never = ["sh", "-c", "trap '' TERM; (trap '' TERM; sleep 86400) & sleep 86400"]
+    usual = {"type": "exec", "period": "300ms", "failure_threshold": 1, "splay": 0}
+    agent = world.agent({
+        "checks": {
+            "never": {**usual, "command": never, "timeout": "200ms"},
+            "good": {**usual, "command": ["true"], "timeout": "10s"},
+        }
+    })  # fmt: skip
+
+    def looks(name: str, word: str) -> int:
+        start = f'watchkeeper_check_runs_total{{check="{name}",outcome="{word}"}} '
+        lines = [line for line in agent.get("/metrics")[1].splitlines() if line.startswith(start)]
+        return int(float(lines[0].rpartition(" ")[2])) if lines else 0
+
+    agent.wait(
+        lambda: looks("never", "unreachable") + looks("never", "failed") >= 5, "five looks that never return"
+    )
+    assert looks("good", "ok") >= 3
+    state = {check["name"]: check["state"] for check in agent.status()["checks"]}
+    assert state == {"never": "failure", "good": "success"}
+    assert sum("sleep" in command for command in commands(world)) <= 4  # those of the look that is under way
+    assert agent.end() == 0
+    assert ends(world)

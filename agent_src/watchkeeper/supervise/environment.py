@@ -10,14 +10,17 @@ from typing import Any
 from watchkeeper import system
 from watchkeeper.config.schema.services import Inherit, ProcessService
 from watchkeeper.supervise.child import SpawnError
-from watchkeeper.supervise.identity import MARK
+from watchkeeper.supervise.identity import AGENT_MARK, MARK
 
 FILE_LIMIT = 1 << 20
 """Bytes of one file of variables."""
 
 
-def environment(name: str, spec: ProcessService) -> dict[str, str]:
-    """All variables: the agent's or PATH alone, the user's own, the files, `environment`, `secrets`, the mark.
+def environment(name: str, spec: ProcessService, agent: str) -> dict[str, str]:
+    """All variables: the agent's or PATH alone, the user's own, the files, `environment`, `secrets`, the marks.
+
+    Args:
+        agent: identity.agent_id
 
     Raises:
         SpawnError: a file is missing, too large, or holds something else than NAME=VALUE; there is no such user.
@@ -31,7 +34,7 @@ def environment(name: str, spec: ProcessService) -> dict[str, str]:
     found |= _of_user(spec.user)
     for file in spec.environment_files:
         found |= _read(file)
-    return found | spec.environment | spec.secrets | {MARK: name}
+    return found | spec.environment | spec.secrets | {MARK: name, AGENT_MARK: agent}
 
 
 def _of_user(user: str | None) -> dict[str, str]:

@@ -6,6 +6,7 @@ Elsewhere psutil says it in seconds since the epoch.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import pathlib
 import sys
@@ -14,6 +15,15 @@ import time
 LINUX = sys.platform.startswith("linux")
 MARK = "WATCHKEEPER_SERVICE"
 """The variable that every process of a service has from its start: the service's name."""
+AGENT_MARK = "WATCHKEEPER_AGENT"
+"""And the one that says whose service it is: two agents of one machine may have services of the same name."""
+
+
+def agent_id(state_dir: pathlib.Path | None) -> str:
+    """The same for every agent that has this state directory, one after the other; without one, of this process alone."""
+    if state_dir is None:
+        return f"{boot_id()[:8]}-{os.getpid()}-{start_of(os.getpid()) or 0:.0f}"
+    return hashlib.sha256(os.fsencode(state_dir.resolve())).hexdigest()[:16]
 
 
 def boot_id() -> str:
@@ -68,14 +78,14 @@ def _stat(pid: int) -> list[str] | None:
     return words if len(words) > 19 else None
 
 
-def marked(service: str) -> dict[int, int]:
-    """The processes that have a service's mark, each with its group (Linux; elsewhere none are found).
+def marked(service: str, agent: str) -> dict[int, int]:
+    """The processes that have the marks of an agent's service, each with its group (Linux; elsewhere none are found).
 
     A process that has cleared its environment is not found, nor is one of another user for an agent that is not root.
     """
     if not LINUX:
         return {}
-    wanted = f"{MARK}={service}".encode()
+    wanted, owner = f"{MARK}={service}".encode(), f"{AGENT_MARK}={agent}".encode()
     found = {}
     for folder in pathlib.Path("/proc").iterdir():
         if not folder.name.isdigit():
@@ -84,7 +94,7 @@ def marked(service: str) -> dict[int, int]:
             environment = (folder / "environ").read_bytes()
         except OSError:
             continue
-        if wanted in environment and wanted in environment.split(b"\0"):
+        if wanted in environment and {wanted, owner} <= set(environment.split(b"\0")):
             words = _stat(int(folder.name))
             if words is not None and words[0] not in ("Z", "X"):
                 found[int(folder.name)] = int(words[2])
@@ -94,9 +104,9 @@ def marked(service: str) -> dict[int, int]:
 class MarkedStrays:
     """Those of a service that are no longer in its group."""
 
-    def __init__(self, service: str) -> None:
-        self._service = service
+    def __init__(self, service: str, agent: str) -> None:
+        self._service, self._agent = service, agent
         self.group = 0
 
     def pids(self) -> list[int]:
-        return [pid for pid, group in marked(self._service).items() if group != self.group]
+        return [pid for pid, group in marked(self._service, self._agent).items() if group != self.group]

@@ -149,9 +149,9 @@ def still_runs(found: Remembered) -> bool:
     return found.pid is not None and found.start is not None and start_of(found.pid) == found.start
 
 
-def group_left(name: str, found: Remembered) -> bool:
+def group_left(name: str, found: Remembered, agent: str) -> bool:
     """Whether its first process has gone and others of its group are there (M2)."""
-    return found.group > 0 and found.group in marked(name).values()
+    return found.group > 0 and found.group in marked(name, agent).values()
 
 
 def facts(process: Any) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import asyncio
 import errno
 import itertools
 import os
+import signal
 import sys
 import threading
 from collections.abc import Iterator
@@ -32,6 +33,7 @@ from watchkeeper.supervise.limits import limit
 from watchkeeper.supervise.logfile import LogFile, LogFiles
 from watchkeeper.supervise.memory import Memory, Remembered, digest, remembered_keys, still_runs
 from watchkeeper.supervise.output import Output
+from watchkeeper.supervise.warden import Warden
 
 
 def problems(text: str) -> list[str]:
@@ -324,15 +326,15 @@ def test_start_times() -> None:
 async def test_marks() -> None:
     """A process is found by the variable that it was started with, as is its group."""
     made = await spawn(
-        ["sleep", "60"], environment={"WATCHKEEPER_SERVICE": "test-marks"}, working_directory=None,
+        ["sleep", "60"], environment={"WATCHKEEPER_SERVICE": "test-marks", "WATCHKEEPER_AGENT": "me"}, working_directory=None,
         on_output=lambda _fd, _data: None, on_exit=lambda _child: None, prepare=lambda _pid: "",
     )  # fmt: skip
     try:
         async with asyncio.timeout(10):
-            while not (found := marked("test-marks")):  # noqa: ASYNC110 - between two programs a process has no environment
+            while not (found := marked("test-marks", "me")):  # noqa: ASYNC110 - between two programs a process has no environment
                 await asyncio.sleep(0.01)
         assert found == {made.pid: made.pid}
-        assert marked("test-mark") == {}
+        assert marked("test-mark", "me") == marked("test-marks", "another") == {}
     finally:
         await ended(made)
 
@@ -410,6 +412,37 @@ async def test_the_gate_hands_every_variable_and_argument_on() -> None:
     found, arguments = ast.literal_eval(said.decode())
     assert arguments == words
     assert {name: found.get(name) for name in variables} == variables
+
+
+@pytest.mark.asyncio
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has job objects")
+async def test_a_warden_that_stands_still_holds_nobody_up() -> None:
+    """W2: a pipe that is full is nothing to wait for; who does not read is ended, and the next one hears everything."""
+    warden = Warden()
+    warden.guard(99_999_999, 0)
+    first = warden.pid
+    assert first is not None
+    os.kill(first, signal.SIGSTOP)
+
+    def tell() -> None:
+        for group in range(100_000_000, 100_010_000):
+            warden.guard(group, 0)
+            warden.release(group)
+
+    teller = threading.Thread(target=tell, daemon=True)
+    teller.start()
+    teller.join(20)
+    waits = teller.is_alive()
+    if waits:
+        os.kill(first, signal.SIGKILL)
+    for _ in range(1000):
+        if warden.pid not in (None, first):
+            break
+        await asyncio.sleep(0.01)
+    found = warden.pid
+    await warden.close()
+    assert not waits
+    assert found not in (None, first)
 
 
 def test_limits_by_the_shell(monkeypatch: pytest.MonkeyPatch) -> None:

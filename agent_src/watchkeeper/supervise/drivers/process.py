@@ -19,7 +19,7 @@ from watchkeeper.supervise.child import Child, SpawnError
 from watchkeeper.supervise.drivers import OnExit, Running, Start
 from watchkeeper.supervise.environment import environment, identity_options
 from watchkeeper.supervise.followed import Followed
-from watchkeeper.supervise.identity import MarkedStrays
+from watchkeeper.supervise.identity import MarkedStrays, agent_id
 from watchkeeper.supervise.limits import limit
 from watchkeeper.supervise.logfile import LogFiles
 from watchkeeper.supervise.memory import FOLDER, Memory, Remembered, group_left, still_runs
@@ -39,6 +39,7 @@ class ProcessDriver:
     def __init__(self, context: Context, memory: Memory, spawn: Spawn) -> None:
         self._context, self._memory, self._spawn = context, memory, spawn
         self._warden, self._files = warden_of(context), LogFiles()
+        self._agent = agent_id(context.store.state_dir)
         self._outputs: dict[Any, Output] = {}
         self._guarded: dict[str, set[int]] = {}
         """The groups of each service that the warden knows."""
@@ -49,7 +50,7 @@ class ProcessDriver:
     async def start(self, start: Start) -> Running:
         name, spec = start.name, start.spec
         assert isinstance(spec, ProcessService)
-        variables, options = environment(name, spec), identity_options(spec)
+        variables, options = environment(name, spec, self._agent), identity_options(spec)
         output = Output(name, spec, self._context.metrics, self._files)
         strays = self._strays(name, spec)
         ends: dict[str, int] = {}
@@ -101,7 +102,8 @@ class ProcessDriver:
         if remembered is None or remembered.pid is None:
             return None
         led = still_runs(remembered)
-        group = remembered.group if led or group_left(name, remembered) else 0  # else: somebody else's by now
+        left = led or group_left(name, remembered, self._agent)
+        group = remembered.group if left else 0  # it is somebody else's by now
         strays = None if spec is None else self._strays(name, spec, group)
         if not led and not group and not (strays and strays.pids()):
             return None
@@ -157,7 +159,7 @@ class ProcessDriver:
     def _strays(self, name: str, spec: ProcessService, group: int = 0) -> MarkedStrays | None:
         if not spec.follow_orphans or not sys.platform.startswith("linux"):
             return None
-        strays = MarkedStrays(name)
+        strays = MarkedStrays(name, self._agent)
         strays.group = group
         return strays
 
@@ -204,7 +206,7 @@ class ProcessDriver:
         try:
             child = await self._spawn(
                 spec.stop_command or (),
-                environment=environment(name, spec) | {"MAINPID": str(running.pid)},
+                environment=environment(name, spec, self._agent) | {"MAINPID": str(running.pid)},
                 whole_environment=True,
                 working_directory=spec.working_directory,
                 on_output=discard,
