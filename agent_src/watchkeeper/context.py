@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -54,7 +55,12 @@ class Context:
     reporters: dict[str, Any] = field(default_factory=dict)
     """Sources that want to hear what became of their documents, by their names."""
 
+    born: float | None = None
+    """When the agent began, on the loop's clock; None: before there was a loop."""
+
     def __post_init__(self) -> None:
+        if self.born is None and (loop := asyncio._get_running_loop()) is not None:
+            self.born = loop.time()
         self.tasks = Tasks(self.metrics)
         self.faults = Faults(self.metrics, self.chance)
         self.intake = Intake(self.store, self.metrics, self.add)

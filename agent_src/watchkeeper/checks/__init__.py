@@ -272,12 +272,12 @@ async def _tries(spec: AnyCheck, memory: Memory, deadline: float) -> Outcome:
 
     What a probe answers is the outcome, also when that is "not known": only what it raises is tried again.
     """
-    probe = PROBES[type(spec)]()
     clock = asyncio.get_running_loop().time
     tries = 1
     while True:
         try:
-            return await probe(spec, memory)
+            # The first look imports the probe, and an import may lack descriptors or memory as well.
+            return await PROBES[type(spec)]()(spec, memory)
         except HangsError as error:
             return Outcome(False, str(error), ErrorClass.CHECK_TIMEOUT, word=Word.UNREACHABLE)
         except ProbeError as error:

@@ -10,7 +10,18 @@ import sys
 from typing import Any
 
 from watchkeeper import system
-from watchkeeper.checks import Memory, Outcome, ProbeError, Word, failed, own_fault, passed, unknown, warned
+from watchkeeper.checks import (
+    HangsError,
+    Memory,
+    Outcome,
+    ProbeError,
+    Word,
+    failed,
+    own_fault,
+    passed,
+    unknown,
+    warned,
+)
 from watchkeeper.checks.guarded import guarded
 from watchkeeper.config.schema.checks import ExecCheck, ExitCodes
 from watchkeeper.system import describe_exit
@@ -45,8 +56,12 @@ class _Run(asyncio.SubprocessProtocol):
             self.ended.set_result(None)
 
 
-async def probe(spec: ExecCheck, _memory: Memory) -> Outcome:
+async def probe(spec: ExecCheck, memory: Memory) -> Outcome:
     """Run the command in a process group of its own; whatever is left of the group afterwards is killed."""
+    before: asyncio.SubprocessTransport | None = memory.get("command")
+    if before is not None and before.get_returncode() is None:
+        # It stands in a call that KILL does not end, a dead mount; another one at each look would fill the machine.
+        raise HangsError("the command of an earlier look was killed and has not ended yet")
     try:
         transport, run = await asyncio.get_running_loop().subprocess_exec(
             lambda: _Run(spec.output_limit),
@@ -65,6 +80,7 @@ async def probe(spec: ExecCheck, _memory: Memory) -> Outcome:
         if own_fault(error) or getattr(error, "errno", None) == errno.EAGAIN:
             raise ProbeError(f"the command cannot be started: {getattr(error, 'strerror', error)}") from None
         return failed(_reason(error, spec))
+    memory["command"] = transport
     with guarded(transport.get_pid()):
         try:
             await run.ended

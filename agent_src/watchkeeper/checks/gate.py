@@ -84,11 +84,13 @@ class Gate:
         enough = self.recent.bit_count() >= self.failure_threshold  # G8
         return enough if not success else not enough and self.run >= self.success_threshold
 
-    def not_running(self) -> None:
-        """The target does not run."""
+    def not_running(self) -> bool:
+        """The target does not run; whether that has changed the verdict."""
+        before = self.verdict
         if self.role is Role.READINESS:
             self.verdict = Verdict.FAILURE  # G6
         self.run = self.recent = 0
+        return self.verdict is not before
 
     @property
     def finished(self) -> bool:

@@ -27,12 +27,13 @@ TOKEN = 16
 
 async def probe(spec: IcmpCheck, _memory: Memory) -> Outcome:
     """Send the requests, and count what comes back before the deadline."""
+    ends = asyncio.get_running_loop().time() + spec.timeout * 0.95  # the look-up of a name included
     try:
         [address, *_] = await RESOLVER.addresses(spec.host, 0)
         sock = open_socket(address[0])
         try:
             echoes = _Echoes(spec, address, sock)
-            await echoes.exchange()
+            await echoes.exchange(ends)
         finally:
             sock.close()
     except UnreachableError as error:
@@ -83,15 +84,16 @@ class _Echoes:
         self.identity = random.getrandbits(16)
         self._sent: dict[int, float] = {}
 
-    async def exchange(self) -> None:
-        """Until all are answered, or just before the deadline."""
+    async def exchange(self, ends: float) -> None:
+        """Until all are answered, or just before the deadline: at `ends`, on the loop's clock."""
         loop = asyncio.get_running_loop()
         # At once: nothing is sent by it. (The loop's own sock_connect resolves, and knows no such sockets.)
-        self.sock.connect((self.address[1][0], 0))
+        # Behind the port IPv6 has the scope, without which a link-local address is none.
+        self.sock.connect((self.address[1][0], 0, *self.address[1][2:]))
         listening = asyncio.ensure_future(self._listen())
         try:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self.spec.timeout * 0.95):
+                async with asyncio.timeout_at(ends):
                     for number in range(self.spec.count):
                         if number:
                             await asyncio.sleep(GAP)

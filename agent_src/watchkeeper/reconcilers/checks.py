@@ -45,7 +45,9 @@ class CheckReconciler:
         self._store, self._observed, self._metrics = context.store, context.observed, context.metrics
         self._add, self._chance = context.add, context.chance
         self._look = look
-        self._born = asyncio.get_running_loop().time() if fresh else -float("inf")
+        # Not since there are checks: the first ones may come with a reload, when the agent is old.
+        born = asyncio.get_running_loop().time() if context.born is None else context.born
+        self._born = born if fresh else -float("inf")
         self._lateness = context.metrics.histogram(
             "check_lateness_seconds", "How late a look began, after its slot.", buckets=LATENESS
         )
@@ -65,16 +67,16 @@ class CheckReconciler:
                 record.bound = bound
         if bound is None:
             return NOTHING
+        THREADS.limit = self._store.snapshot.settings.check_threads
         if record is None:
-            THREADS.limit = self._store.snapshot.settings.check_threads
             record = self._observed.checks[key.name] = self._new(bound)
         instance, started_at = self._target(bound)
         if instance is not None and instance != record.gate.instance:
             self._begin(record, instance, started_at)
         if record.unread:
             self._take(key, record)
-        if instance is None:
-            record.gate.not_running()
+        if instance is None and record.gate.not_running():
+            record.since = wall_clock()
         self._show(key.name, record)
         return NOTHING if instance is None else self._next(key, record, instance)
 

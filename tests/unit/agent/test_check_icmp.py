@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from typing import Any
 
@@ -86,3 +87,41 @@ async def test_silence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(icmp._Echoes, "answered", lambda _self, _packet: -1)
     outcome = await ping(timeout=0.2)
     assert (outcome.word, outcome.detail) == (Word.UNREACHABLE, "127.0.0.1: no answer to 1 request")
+
+
+@pytest.mark.looptime
+async def test_the_look_up_is_part_of_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long a name took: what has been lost is counted just before the deadline, and not cut off by it."""
+
+    async def slowly(host: str, port: int) -> list[Any]:
+        await asyncio.sleep(2)
+        return [(socket.AF_INET, ("127.0.0.1", port))]
+
+    async def silent(_sock: object, _size: int) -> bytes:
+        await asyncio.sleep(60)
+        return b""
+
+    monkeypatch.setattr(icmp.RESOLVER, "addresses", slowly)
+    monkeypatch.setattr(icmp, "open_socket", lambda family: socket.socket(family, socket.SOCK_DGRAM))
+    loop = asyncio.get_running_loop()
+    monkeypatch.setattr(loop, "sock_recv", silent)
+    monkeypatch.setattr(loop, "sock_sendall", lambda _sock, _data: asyncio.sleep(0))
+    outcome = await ping(host="h", timeout=5.0)
+    assert (outcome.word, outcome.detail) == (Word.UNREACHABLE, "h: no answer to 1 request")
+
+
+async def test_a_link_local_address_has_a_scope() -> None:
+    """It is part of the address that the system has answered."""
+    connected: list[Any] = []
+
+    class Sock(socket.socket):
+        def connect(self, address: Any) -> None:
+            connected.append(address)
+            raise OSError("enough")
+
+    with Sock(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        where = (socket.AF_INET6, ("fe80::1", 0, 0, 3))
+        echoes = icmp._Echoes(IcmpCheck(host="fe80::1%x"), where, sock)
+        with pytest.raises(OSError, match="enough"):
+            await echoes.exchange(0.0)
+    assert connected == [("fe80::1", 0, 0, 3)]

@@ -241,6 +241,33 @@ async def test_a_hanging_command_is_killed_with_its_group(tmp_path: Path) -> Non
             await asyncio.sleep(0.005)
 
 
+@pytest.mark.asyncio
+async def test_a_command_that_cannot_be_killed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It stands in a call to a dead mount: the looks after it start no others beside it. Once it has ended they do again."""
+    go, pids = tmp_path / "go", tmp_path / "pids"
+    code = (
+        f"import os, time\nopen({str(pids)!r}, 'a').write('x')\n"
+        f"while not os.path.exists({str(go)!r}):\n    time.sleep(0.01)"
+    )
+    spec = ExecCheck(command=(*PYTHON, code), timeout=60.0)
+    kept: Memory = {}
+    with monkeypatch.context() as patch:
+        patch.setattr("watchkeeper.system.kill_group", lambda _group: None)
+        patch.setattr("subprocess.Popen.kill", lambda _self: None)
+        task = asyncio.create_task(look(spec, kept))
+        while not pids.exists():  # noqa: ASYNC110 - another process writes
+            await asyncio.sleep(0.005)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        outcome = await look(spec, kept)
+        assert (outcome.error_class, outcome.word) == (ErrorClass.CHECK_TIMEOUT, Word.UNREACHABLE)
+        assert "has not ended yet" in outcome.detail
+    go.touch()
+    while not (outcome := await look(spec, kept)).success:  # noqa: ASYNC110 - another process ends
+        await asyncio.sleep(0.005)
+    assert pids.read_text() == "xx"
+
+
 def alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)

@@ -56,6 +56,28 @@ async def test_later_checks_begin_at_once() -> None:
     assert world.times("b") == [80]
 
 
+async def test_the_first_checks_of_an_old_agent_begin_at_once() -> None:
+    """C2: it is the agent that has to be young. The reconciler is made with the first check, which a reload may bring."""
+    world = World(sequence())
+    await asyncio.sleep(100)
+    reconciler = checks.CheckReconciler(world.context, world._look)
+    world.load("checks: {a: {type: tcp, address: 'x:1', period: 60}}")
+    await reconciler.reconcile(Key(Kind.CHECK, "a"))
+    await asyncio.sleep(1)
+    assert world.times("a")[0] == 100
+
+
+async def test_threads_follow_their_setting() -> None:
+    """A reload that changes nothing else is enough."""
+    world = World(sequence())
+    world.load("{agent: {check_threads: 7}, checks: {a: {type: tcp, address: 'x:1', period: 1}}}")
+    await asyncio.sleep(1.5)
+    before = checks.THREADS.limit
+    world.load("{agent: {check_threads: 64}, checks: {a: {type: tcp, address: 'x:1', period: 1}}}")
+    await asyncio.sleep(1.5)
+    assert (before, checks.THREADS.limit) == (7, 64)
+
+
 async def test_a_thousand_checks_do_not_begin_together() -> None:
     """Their looks are spread over the period, and stay so."""
     world = World(sequence(), fresh=True)

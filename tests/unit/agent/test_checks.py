@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import socket
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -270,3 +272,16 @@ async def test_a_flood_of_echoes(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(ConnectionResetError):
             await echoes._listen()
     assert turns[0] >= 100
+
+
+@pytest.mark.asyncio
+async def test_a_probe_that_cannot_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without descriptors the first look of a kind fails at its import: that says nothing of the target, and is said."""
+
+    def nothing_left() -> Any:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setitem(checks.PROBES, TcpCheck, nothing_left)
+    outcome = await look(SPEC)
+    assert (outcome.success, outcome.error_class) == (None, ErrorClass.CHECK_INTERNAL)
+    assert outcome.detail == "Too many open files"

@@ -99,7 +99,8 @@ def test_what_does_not_run_is_not_ready(role: Role, verdict: Verdict) -> None:
     gate = Gate(role, 1, 3)
     gate.begin(1)
     gate.observe(True)
-    gate.not_running()
+    assert gate.not_running() is (role is Role.READINESS)
+    assert not gate.not_running()
     assert (gate.verdict, gate.run) == (verdict, 0)
 
 
