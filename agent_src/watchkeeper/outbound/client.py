@@ -155,7 +155,11 @@ class Client:
         route, call = self._prepare(method, url, headers, body, limits, tls, essential=essential)
         instance, outcome = await self._begin(route, call, self._key(route, call, key), 0)
         with telling(outcome, call):
-            response = await self._send(call, instance, outcome, total=_left(call.until))
+            left = _left(call.until)
+            # 0 is no limit to aiohttp, and here it means that the time is up.
+            response = await self._send(
+                call, instance, outcome, total=None if left is None else max(left, 0.001)
+            )
             outcome.answered(response.status)
         async with response:
             yield Stream(response, call)

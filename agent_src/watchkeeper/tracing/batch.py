@@ -86,6 +86,8 @@ class Batch:
 
     async def flush(self) -> None:
         """Send everything that waits."""
+        async with self._one_at_a_time:
+            pass  # B5: a batch whose sending has just been cancelled has come back by then
         while self._waiting:
             await self._send()
 

@@ -692,6 +692,19 @@ async def test_the_budget() -> None:
         await client.close()
 
 
+async def test_a_stream_without_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whose turn came at the very last moment has no time; that is not the same as no limit."""
+    left = [1.0, 0.0]
+    monkeypatch.setattr("watchkeeper.outbound.client._left", lambda _until: left.pop(0))
+    client = Client()
+    async with raw(silent) as address, asyncio.timeout(5):
+        with pytest.raises(RequestError) as caught:
+            async with client.stream("GET", f"http://{address}/", limits=Limits(read=60, total=1)):
+                pass
+    assert caught.value.kind is Failure.TIMEOUT
+    await client.close()
+
+
 async def test_limits_of_a_destination() -> None:
     """A token bucket lets a burst through and refuses who could not wait long enough; a leaky one has its queue."""
     async with serve(good) as server:

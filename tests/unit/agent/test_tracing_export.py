@@ -348,6 +348,33 @@ async def test_the_last_flush() -> None:
     assert sink.names == [f"s{number}" for number in range(7)]
 
 
+@pytest.mark.asyncio
+@pytest.mark.looptime
+async def test_a_flush_while_a_batch_is_being_cancelled() -> None:
+    """B5: a reload cancels and flushes in one breath; what was on its way comes back first, however long that takes."""
+
+    class Slow(Sink):
+        async def export(self, batch: Sequence[Span]) -> int:
+            try:
+                return await super().export(batch)
+            except asyncio.CancelledError:
+                await asyncio.sleep(1)
+                raise
+
+    sink = Slow()
+    sink.gate = asyncio.Event()
+    batch = Batch(sink, settings(max_batch=3))
+    task = asyncio.create_task(batch.run())
+    for span in spans(3):
+        batch.ended(span)
+    await asyncio.sleep(0.5)
+    task.cancel()
+    sink.gate.set()
+    await batch.flush()
+    await asyncio.gather(task, return_exceptions=True)
+    assert sink.names == ["s0", "s1", "s2"]
+
+
 def test_defaults() -> None:
     """Without a word from anybody: OpenTelemetry's own numbers."""
     found = settings()
