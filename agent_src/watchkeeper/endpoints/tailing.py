@@ -33,7 +33,8 @@ async def logs(call: Call) -> web.StreamResponse:
     service = call.request.query.get("service")
     limit, after = number_of(call, "limit", LINES, CAPACITY), number_of(call, "after", 0, 999_999_999)
     lines = tail.last(limit, service=service, after=after)
-    last = lines[-1].number if lines else after
+    newest = lines or tail.last(1)  # what was not asked for is not what comes
+    last = max(after, newest[-1].number if newest else 0)
     body = b"".join(each.line + b"\n" for each in lines)
     if call.flag("follow") and call.request.method == "GET":
         return await _follow(call, tail, service, body, last)

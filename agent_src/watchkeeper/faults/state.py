@@ -5,7 +5,8 @@ Rules:
     S2  The switch beats the section: what was switched off stays off over every reload, until it is switched on again. Switched
         on is on for another ttl.
     S3  What is switched off ends at once: delays that wait are let go, threads that burn stop within a few milliseconds.
-    S4  At most max_active go on at the same time; a request that comes then is left alone, and counted.
+    S4  At most max_active go on at the same time; a request that comes then is left alone, and counted. A fault ends with the
+        request that suffers it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -131,17 +133,21 @@ class Faults:
                     async with asyncio.timeout(fault.delay):
                         await self._off.wait()
             if fault.cpu and self.on:
-                await asyncio.to_thread(self._burn, fault.cpu)
+                done = threading.Event()
+                try:
+                    await asyncio.to_thread(self._burn, fault.cpu, done)
+                finally:
+                    done.set()  # whoever asked for it has gone: his thread is not to burn on, past every count
         finally:
             self.active -= 1
         through = self.on
         self._count(side, fault.kinds, "injected" if through else "stopped")
         return through
 
-    def _burn(self, seconds: float) -> None:
+    def _burn(self, seconds: float, done: threading.Event) -> None:
         """In a thread: the loop gets its share of the interpreter as from any other busy thread."""
         until = time.monotonic() + seconds
-        while (now := time.monotonic()) < until and self.on:
+        while (now := time.monotonic()) < until and self.on and not done.is_set():
             pause = now + TICK
             while time.monotonic() < pause:
                 pass

@@ -594,6 +594,20 @@ async def test_following_the_log() -> None:
         still[1].close()
 
 
+@pytest.mark.usefixtures("information")
+async def test_following_from_now_on() -> None:
+    """?limit=0: nothing of what there is, not in the first answer and not afterwards."""
+    async with endpoints() as rig:
+        journal = get_logger("test")
+        journal.info("before")
+        reader, writer = await connect(port=rig.port)
+        writer.write(b"GET /logs?follow&limit=0 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        await reader.readuntil(b"\r\n\r\n")
+        journal.info("after")
+        assert b"before" not in await reader.readuntil(b'"after"')
+        writer.close()
+
+
 async def test_no_more_followers_than_so_many(monkeypatch: pytest.MonkeyPatch) -> None:
     from watchkeeper.endpoints import tailing
 

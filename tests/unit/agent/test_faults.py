@@ -216,6 +216,19 @@ async def test_burning_stops_with_the_switch() -> None:
     assert await asyncio.wait_for(burning, 5) is False
 
 
+@pytest.mark.asyncio
+async def test_burning_stops_with_its_request() -> None:
+    """S4: a client that goes at once and comes again would else have as many threads burn as it likes."""
+    faults = Faults()
+    faults.arm(settings(enabled=True, max_cpu=60))
+    burning = asyncio.create_task(faults.suffer(Fault(cpu=60), Side.SERVER))
+    await asyncio.sleep(0.05)
+    burning.cancel()
+    async with asyncio.timeout(20):
+        await asyncio.get_running_loop().shutdown_default_executor()
+    assert faults.active == 0
+
+
 async def armed(rig: Rig, reconciler: FaultReconciler, **fields: Any) -> Key:
     rig.load({"faults": {"enabled": True} | fields})
     key = Key(Kind.FAULTS, "faults")
