@@ -49,7 +49,7 @@ async def reload(call: Call) -> web.Response:
 async def log_level(call: Call) -> web.Response:
     """PUT /control/log-level {"level": LEVEL}: 200; until the next configuration that comes into force."""
     level = body_of(call, ("level",)).get("level")
-    if level not in LEVELS:
+    if not isinstance(level, str) or level not in LEVELS:
         raise Refusal(
             400, f"{level!r} is no level", f'Send {{"level": LEVEL}}; LEVEL is {", ".join(LEVELS)}.'
         )
@@ -82,7 +82,7 @@ def body_of(call: Call, known: tuple[str, ...]) -> dict[str, Any]:
     """
     try:
         content = msgspec.json.decode(call.body, type=dict[str, Any])
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError) as error:
         raise Refusal(400, f"the body is no JSON object: {error}", "Send a JSON object.") from None
     unknown = sorted(content.keys() - set(known))
     if unknown:

@@ -183,6 +183,17 @@ async def test_orders(tmp_path: Path) -> None:
         assert rig.levels == ["trace"]
 
 
+@pytest.mark.parametrize(
+    "body", [b'{"level": ["debug"]}', b'{"level": {}}', b'{"level": null}', b'{"level": ' + b"[" * 50_000]
+)
+async def test_orders_that_mean_nothing(body: bytes, tmp_path: Path) -> None:
+    """Whatever JSON it is, it is its sender's mistake, and no defect of the agent."""
+    async with endpoints(tmp_path) as rig:
+        found = await ask("PUT", "/control/log-level", unix=str(tmp_path / "control.sock"), body=body)
+        assert found.status == 400
+        assert rig.levels == []
+
+
 async def test_nobody_orders_over_plain_tcp() -> None:
     """The role of a program of this machine over TCP is read: 403, with what would help."""
     async with endpoints() as rig:
