@@ -76,8 +76,13 @@ def make_context(tls: TlsClient) -> ssl.SSLContext:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     if tls.cert_file:
-        context.load_cert_chain(tls.cert_file, tls.key_file)
+        # Without the password function OpenSSL would ask for one on the terminal, and wait.
+        context.load_cert_chain(tls.cert_file, tls.key_file, password=_no_password)
     return context
+
+
+def _no_password() -> str:
+    raise ValueError("the key has a password, and there is nobody to ask for it")
 
 
 def _stamp(tls: TlsClient) -> Stamp:

@@ -18,5 +18,10 @@ def client_context(tls: TlsClient) -> ssl.SSLContext:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     if tls.cert_file:
-        context.load_cert_chain(tls.cert_file, tls.key_file)
+        # Without the password function OpenSSL would ask for one on the terminal, and wait.
+        context.load_cert_chain(tls.cert_file, tls.key_file, password=_no_password)
     return context
+
+
+def _no_password() -> str:
+    raise OSError("the key has a password, and there is nobody to ask for it")

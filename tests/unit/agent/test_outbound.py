@@ -37,6 +37,7 @@ from watchkeeper.outbound.breaker import Result
 from watchkeeper.outbound.calls import parse_target
 from watchkeeper.outbound.client import Client, Failure, Limits, RequestError
 from watchkeeper.outbound.retry import retry_after
+from watchkeeper.outputs.tls import client_context
 from watchkeeper.registry.instances import Instance, Static
 
 pytestmark = pytest.mark.asyncio
@@ -360,6 +361,24 @@ async def test_files_are_swapped(tmp_path: Path) -> None:
             await client.request("GET", url, tls=TlsClient(ca_file=str(tmp_path / "gone.pem")))
         assert caught.value.kind is Failure.INVALID
         await client.close()
+
+
+async def test_a_key_with_a_password(tmp_path: Path) -> None:
+    """Nobody is there who could type it: a terminal is not asked, neither for requests nor for outputs."""
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, load_pem_private_key
+
+    pair = Authority(tmp_path).issue("mine")
+    key = load_pem_private_key(pair.key.read_bytes(), None)
+    kind = serialization.PrivateFormat.PKCS8
+    pair.key.write_bytes(key.private_bytes(serialization.Encoding.PEM, kind, BestAvailableEncryption(b"x")))
+    tls = TlsClient(cert_file=str(pair.cert), key_file=str(pair.key))
+    client = Client()
+    with pytest.raises(RequestError, match=r"mine.*: the key has a password"):
+        await client.request("GET", "https://127.0.0.1:1/", tls=tls)
+    with pytest.raises(OSError, match="the key has a password"):
+        client_context(tls)
+    await client.close()
 
 
 def _server(pair: Any) -> Any:
