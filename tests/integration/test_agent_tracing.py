@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import http.client
 import signal
 import urllib.request
 from collections.abc import AsyncIterator
@@ -28,6 +29,21 @@ async def agent(folder: Path, config: dict[str, Any], *options: str) -> AsyncIte
     finally:
         if running.process.poll() is None:
             await asyncio.to_thread(running.end, signal.SIGKILL)
+
+
+def ask_twice(url: str) -> None:
+    """A request with two headers tracestate, and one with two headers traceparent."""
+    for headers in (
+        (("traceparent", PARENT), ("tracestate", "a=1"), ("tracestate", "b=2")),
+        (("traceparent", PARENT),) * 2,
+    ):
+        connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=10)
+        connection.putrequest("GET", "/livez")
+        for name, value in headers:
+            connection.putheader(name, value)
+        connection.endheaders()
+        assert connection.getresponse().status == 200
+        connection.close()
 
 
 async def test_traces_of_an_agent(tmp_path: Path) -> None:
@@ -60,6 +76,16 @@ async def test_traces_of_an_agent(tmp_path: Path) -> None:
             assert served.trace_id.hex() == PARENT[3:35]
             assert served.parent_span_id.hex() == PARENT[36:52]
             assert attributes(served)["http.response.status_code"] == 200
+
+            await asyncio.to_thread(ask_twice, url)
+            await until(
+                lambda: sum(attributes(each).get("url.path") == "/livez" for each in found.named("GET")) == 2
+            )
+            joined, own = (
+                each for each in found.named("GET") if attributes(each).get("url.path") == "/livez"
+            )
+            assert (joined.trace_id.hex(), joined.trace_state) == (PARENT[3:35], "a=1,b=2")
+            assert own.trace_id.hex() != PARENT[3:35]
 
             config["agent"] = {"reload_interval": 0.1}
             running.write(config)

@@ -72,7 +72,11 @@ class Endpoints:
             await self._server.shutdown(limit)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        with tracing.served(request.method, request.headers.get) as span:
+        # tracestate may come in several headers, which are one list; a second traceparent makes the first one worthless.
+        def whole(name: str) -> str:
+            return ",".join(request.headers.getall(name, ()))
+
+        with tracing.served(request.method, whole) as span:
             answer = await self._handle_in_trace(request)
             if span.recording:
                 span.set("http.request.method", request.method)
