@@ -67,7 +67,8 @@ StartLimitIntervalSec=0
 
 [Service]
 {reload}
-{user}ExecStartPre={_unit_word(wanted.command)} check-config {_unit_word(config)}
+{user}# With "-" it only says what is wrong: the agent then starts with the last good configuration, if there is one.
+ExecStartPre=-{_unit_word(wanted.command)} check-config {_unit_word(config)}
 ExecStart={_unit_word(wanted.command)} run --config {_unit_word(config)}
 Restart=always
 RestartSec=1
@@ -153,7 +154,7 @@ def daemonset(wanted: Wanted) -> str:
     config = wanted.config or "/etc/watchkeeper/watchkeeper.yaml"
     folder, name = os.path.dirname(config) or "/", os.path.basename(config)  # noqa: PTH119, PTH120 - a path in a container
     return f"""\
-# Made by watchkeeper {__version__}. One agent on each node; it sees the node's processes, and checks what runs there.
+# Made by watchkeeper {__version__}. One agent on each node. To see the node's own processes and network, add hostPID and hostNetwork.
 apiVersion: v1
 kind: Namespace
 metadata:

@@ -165,12 +165,14 @@ def test_orders_through_the_socket(agent: Machine) -> None:
     assert "an operator has restarted it" in agent.run("watchkeeper", "explain", "app")
 
 
-def test_a_wrong_configuration_keeps_it_from_starting(agent: Machine) -> None:
-    """ExecStartPre= says what is wrong, with line and column."""
+def test_a_wrong_configuration_keeps_nothing_from_running(agent: Machine) -> None:
+    """ExecStartPre= says what is wrong, with line and column, and the agent starts with the last good one."""
+    running(agent)
     agent.run("systemctl", "stop", "watchkeeper")
     agent.write(CONFIG, "services: {app: {comand: [x]}}\n")
-    agent.run("systemctl", "start", "watchkeeper", check=False)
+    agent.run("systemctl", "start", "watchkeeper")
     assert "watchkeeper.yaml:1:18: services.app.comand: unknown key" in agent.journal()
+    assert running(agent)["pid"]
 
 
 def test_the_machine_is_not_the_host(machine: Machine) -> None:

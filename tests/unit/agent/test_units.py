@@ -30,7 +30,7 @@ def test_systemd_new_and_old() -> None:
     )
     assert (new["Type"], new["User"], "ExecReload" in new) == ("notify-reload", "wk", False)
     assert new["ExecStart"] == "/opt/wk run --config /etc/wk.yaml"
-    assert new["ExecStartPre"] == "/opt/wk check-config /etc/wk.yaml"
+    assert new["ExecStartPre"] == "-/opt/wk check-config /etc/wk.yaml"
     old = directives(text("systemd", Wanted(systemd=252)))
     assert (old["Type"], old["ExecReload"]) == ("notify", "/bin/kill -HUP $MAINPID")
 
