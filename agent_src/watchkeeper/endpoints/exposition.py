@@ -96,11 +96,25 @@ class Exposition:
         numbers = await asyncio.to_thread(_numbers, listener)
         token = await asyncio.to_thread(_token, listener.token_file)
         listening = Listening(self.endpoints, name, listener, tls=tls, numbers=numbers, token=token)
-        await self.close(name)
         await self._make_room(listener)
-        listening.start()
+        old = self._open.get(_configured(name))
+        if old is None or _port(old.listener) != _port(listener):
+            listening.start()
+            await self.close(name)
+        else:
+            await self._take_place(name, old, listening)
         self._open[_configured(name)] = listening
         return listening
+
+    async def _take_place(self, name: str, old: Listening, new: Listening) -> None:
+        """Both want one port, or one path: the old one has to go first, and comes back if the new one cannot be."""
+        await self.close(name)
+        try:
+            new.start()
+        except ListenError:
+            old.start()
+            self._open[_configured(name)] = old
+            raise
 
     async def close(self, name: str) -> None:
         """Close a listener of the configuration, and what is connected to it."""
@@ -130,6 +144,12 @@ class Exposition:
         except TimeoutError:
             return False
         return True
+
+
+def _port(listener: Listener) -> str:
+    """What of an address two sockets cannot have at once; hosts may stand for each other."""
+    unix = listener.address.startswith("unix:")
+    return listener.address if unix else listener.address.rpartition(":")[2]
 
 
 def _configured(name: str) -> str:

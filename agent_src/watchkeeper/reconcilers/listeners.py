@@ -2,7 +2,8 @@
 
 Rules:
     R1  A definition that cannot be used leaves the old listener in place, and is tried again after 1 s * 2^n, at most 30 s.
-    R2  A new definition is prepared whole before the old listener goes; only then is its address free for the new one.
+    R2  A new definition is prepared whole before the old listener goes. Where both want one port or path, the old one goes
+        first, and comes back when the new one cannot be.
     R3  What was connected under an old definition is ended with it: its role came from there.
     R4  A listener that cannot come up takes nothing else down.
     R5  The token is read again every TOKEN_INTERVAL. One that was replaced gives nothing any more; a file that cannot be

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import ssl
 from pathlib import Path
 from typing import Any
@@ -319,6 +320,24 @@ async def test_a_definition_that_cannot_be_used_keeps_the_old_one(
         assert f"{tmp_path / 'no.pem'} cannot be used: No such file or directory" in record.why
         assert (await rig.get("/metrics", port=port)).status == 200
         assert (await rig.get("/status", port=port)).status == 403
+
+
+@pytest.mark.parametrize("same_port", [False, True])
+async def test_an_address_that_cannot_be_keeps_the_old_one(same_port: bool) -> None:
+    """R1: the new address is somebody else's, or not this machine's; the old one still answers, and says why."""
+    taken = socket.create_server(("127.0.0.1", 0))
+    with taken:
+        async with endpoints() as rig:
+            reconciler = ListenerReconciler(rig.context)
+            with socket.create_server(("127.0.0.1", 0)) as free:
+                port = free.getsockname()[1]
+            key = await reconciled(rig, reconciler, address=f"127.0.0.1:{port}")
+            address = f"192.0.2.1:{port}" if same_port else f"127.0.0.1:{taken.getsockname()[1]}"
+            await reconciled(rig, reconciler, address=address)
+            assert (await rig.get("/livez", port=port)).status == 200
+            assert rig.context.observed.objects[key].state == "degraded"
+            await reconciled(rig, reconciler, address=f"127.0.0.1:{port}", role="metrics")
+            assert (await rig.get("/status", port=port)).status == 403
 
 
 async def test_a_taken_address_takes_nothing_down() -> None:
