@@ -205,7 +205,7 @@ def decode_status(raw: msgspec.Raw | bytes) -> Status:
     """The object of an ERROR event; nonsense is a status without a code."""
     try:
         return msgspec.json.decode(bytes(raw), type=Status)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, RecursionError):
         return Status("an error without a status")
 
 

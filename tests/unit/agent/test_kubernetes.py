@@ -170,6 +170,12 @@ async def test_refusals_say_when_to_come_again(cluster: KubernetesServer, http: 
     await source.close()
 
 
+def test_a_refusal_that_is_nonsense() -> None:
+    """It is a refusal all the same, however deep its body is."""
+    for body in (b"{", b'{"code": "x"}', b'{"x": ' + b"[" * 50_000):
+        assert _refusal(Answer(500, {}, body), "u").status == 500
+
+
 def test_a_time_to_come_again_that_is_no_number() -> None:
     """Whatever stands there, the refusal is one; a superscript is a digit for Python, and no number."""
     for said, seconds in (("3", 3.0), ("\u00b2", 0.0), ("soon", 0.0), ("", 0.0)):

@@ -383,7 +383,7 @@ def test_answers_that_say_never(collector: Collector) -> None:
     with pytest.raises(RefusedError, match="3 lines were rejected: too old") as caught:
         sink.write([LINE] * 5)
     assert caught.value.lines == 3
-    for odd in (b"[]", b"\xff", b'{"partialSuccess":7}'):
+    for odd in (b"[]", b"\xff", b'{"partialSuccess":7}', b'{"x":' + b"[" * 50_000):
         collector.answers.append((200, {}, odd))
         sink.write([LINE])
     sink.close()

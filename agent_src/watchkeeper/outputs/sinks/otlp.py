@@ -106,5 +106,5 @@ def _rejected(answer: bytes) -> tuple[int, str]:
     try:
         partial = _decode(answer or b"{}").get("partialSuccess") or {}
         return int(partial.get("rejectedLogRecords", 0)), str(partial.get("errorMessage", ""))
-    except (msgspec.MsgspecError, ValueError, AttributeError, TypeError):
+    except (msgspec.MsgspecError, ValueError, AttributeError, TypeError, RecursionError):
         return 0, ""
