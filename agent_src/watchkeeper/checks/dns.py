@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ipaddress
 import pathlib
 import random
 import socket
@@ -139,5 +141,8 @@ def _judge(spec: DnsCheck, asked: str, answers: Iterable[str]) -> Outcome:
 
 
 def _same(spec: DnsCheck, answer: str) -> str:
-    """Names without regard to case and last dot; text as it is."""
+    """Names without regard to case and last dot; addresses however they are written; text as it is."""
+    if spec.record in FAMILIES:
+        with contextlib.suppress(ValueError):
+            return str(ipaddress.ip_address(answer))
     return answer if spec.record is DnsRecord.TXT else answer.lower().rstrip(".")

@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from watchkeeper.checks import Outcome, Word, look
+from watchkeeper.checks.dns import _judge
 from watchkeeper.checks.dns_wire import MessageError, question, read_answer
 from watchkeeper.config.schema.checks import DnsCheck, DnsRecord
 from watchkeeper.errors import ErrorClass
@@ -284,3 +285,10 @@ async def test_the_servers_of_resolv_conf(monkeypatch: pytest.MonkeyPatch, tmp_p
         conf.write_text("# here\nnameserver 127.0.0.1\nnameserver 192.0.2.1\n")
         monkeypatch.setattr("watchkeeper.checks.dns.PORT", int(address.rpartition(":")[2]))
         assert (await look(spec)).success
+
+
+def test_an_address_in_another_form() -> None:
+    """2001:DB8:0::1 is what the server says as 2001:db8::1."""
+    spec = DnsCheck(name="a.example", record=DnsRecord.AAAA, expect=("2001:DB8:0::1",), exact=True)
+    assert _judge(spec, "s", ["2001:db8::1"]).success
+    assert not _judge(spec, "s", ["2001:db8::2"]).success
