@@ -1,9 +1,10 @@
 """`nox -s bench -- agent_checks`: a thousand http checks every five seconds, beside Debian's blackbox exporter.
 
-nginx answers them, in a process of its own. Measured are the agent's processor time, how late its looks begin, and its
-memory: with a thousand good targets, and with a hundred among them that accept and never answer. blackbox_exporter probes
-the same targets at the same rate, asked by this bench as Prometheus would ask it; that Prometheus keeps the time in its case
-is not counted against it. Then single looks, one after the other: the agent's own, and what each would cost with aiohttp.
+The agent is the delivered one; nginx answers it, in a process of its own. Measured are the agent's processor time, how late
+its looks begin, and its memory: with a thousand good targets, and with a hundred among them that accept and never answer.
+blackbox_exporter probes the same targets at the same rate, asked by this bench as Prometheus would ask it; that Prometheus
+keeps the time in its case is not counted against it. Then single looks, one after the other: the agent's own, and what each
+would cost with aiohttp.
 
 Promises: 25 % of one processor, looks that begin at most 50 ms late in 99 of 100 cases, 55 MB; the hundred change nothing of
 that, nor do they cost the others a look.
@@ -14,7 +15,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -26,6 +26,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from built import Built
 from table import ROOT, Row, keep, row, show
 
 sys.path.insert(0, str(ROOT / "tests"))
@@ -108,15 +109,14 @@ def config(good: int, hanging: int, port: int, silent: int) -> str:
     return json.dumps({"checks": checks | {f"hanging-{n}": late for n in range(hanging)}})
 
 
-def agent(folder: Path, port: int, silent: int, hanging: int) -> Looked:
-    """One run of the agent, from its sources."""
+def agent(executable: Path, folder: Path, port: int, silent: int, hanging: int) -> Looked:
+    """One run of the agent."""
     file, endpoint = folder / "agent.yaml", nginx.free_port()
     file.write_text(config(CHECKS - hanging, hanging, port, silent))
     listen = f"127.0.0.1:{endpoint}"
-    command = [sys.executable, "-m", "watchkeeper", "run", "--config", str(file), "--listen", listen]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "agent_src")}
+    command = [str(executable), "run", "--config", str(file), "--listen", listen]
     with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+        process = subprocess.Popen(command, stdout=log, stderr=log)
     try:
         nginx.wait_for(endpoint)
         time.sleep(WARM_UP)
@@ -250,10 +250,11 @@ def look_costs(port: int) -> dict[str, float]:
 
 
 def measure(folder: Path) -> Iterator[Row]:
+    executable = Built().unpack_tree(folder / "tree")
     port = nginx.free_port()
     answer = f"server {{ listen 127.0.0.1:{port} backlog=4096; location / {{ return 200 'in'; }} }}"
     with nginx.running(folder, answer, port), never_answering() as silent:
-        plain = agent(folder, port, silent, 0)
+        plain = agent(executable, folder, port, silent, 0)
         said = f"{CHECKS} checks every {PERIOD:g} s, {SECONDS:g} s long"
         yield from agent_rows(plain, said)
         peer = blackbox(folder, port)
@@ -262,7 +263,9 @@ def measure(folder: Path) -> Iterator[Row]:
         seen = f"{plain.used.rss:.1f} / {peer.rss:.1f} MB"
         yield row("checks: memory / blackbox_exporter", plain.used.rss / peer.rss, None, seen)
         yield from agent_rows(
-            agent(folder, port, silent, HANGING), f"{HANGING} of {CHECKS} never answer", "hanging: "
+            agent(executable, folder, port, silent, HANGING),
+            f"{HANGING} of {CHECKS} never answer",
+            "hanging: ",
         )
         costs = look_costs(port)
         own = costs.pop("own")
