@@ -77,7 +77,9 @@ class Observed:
     draining: bool = False
     started: bool = False
     idle: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set whenever a service has come to rest."""
+    """Set whenever a service has come to rest, or has been looked at."""
+    under_way: int = 0
+    """How many services are being looked at: each may have a process in a moment."""
 
     def failed_check(self, service: str, instance: int) -> str | None:
         """Why this instance has to be replaced: the liveness or startup check that failed on it."""

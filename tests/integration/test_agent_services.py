@@ -723,6 +723,21 @@ def test_its_own_files(world: World, tmp_path: Path) -> None:
     assert not any(line["message"].startswith("number") for line in agent.lines())
 
 
+def test_a_stop_while_services_are_being_started(world: World) -> None:
+    """What is on its way when the drain begins is stopped as well, with its grace, before the agent says that it is done."""
+    for _ in range(3):
+        agent = world.agent({f"s{number}": {"command": SLEEPER} for number in range(12)})
+        agent.message("listening", exactly=True)
+        assert agent.end() == 0
+        said = agent.messages()
+        started = {
+            line.split()[1] for line in said if line.endswith(" started") and line.startswith("service ")
+        }
+        ended = {line.split()[1] for line in said if line.endswith(" ended")}
+        assert started == ended
+        assert said[-1] == "stopped"
+
+
 def test_stop_at_once(world: World) -> None:
     """`stop: kill`, the seed's own way: nobody is asked."""
     agent = world.agent({"app": {"command": python(DEAF), "stop": "kill", "stop_grace": "60s"}})

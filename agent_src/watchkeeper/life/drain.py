@@ -79,7 +79,7 @@ class Drain:
         for key in self._keys():
             self._context.add(key)
         clock = asyncio.get_running_loop().time
-        while self._observed.processes():
+        while self._observed.processes() or self._observed.under_way:
             self._observed.idle.clear()
             try:
                 async with asyncio.timeout_at(deadline):

@@ -68,6 +68,14 @@ class ServiceReconciler:
         }
 
     async def reconcile(self, key: Key) -> Result:
+        self._observed.under_way += 1
+        try:
+            return await self._look(key)
+        finally:
+            self._observed.under_way -= 1
+            self._observed.idle.set()
+
+    async def _look(self, key: Key) -> Result:
         wanted = None if self._observed.draining else self._store.snapshot.services.get(key.name)
         record = self._observed.services.get(key.name)
         if record is None:
@@ -75,6 +83,7 @@ class ServiceReconciler:
             if record is None:
                 return Result()
             self._observed.services[key.name] = record
+            wanted = None if self._observed.draining else wanted  # that may have begun meanwhile
         before = record.state
         around = self._dependencies.around(record, wanted)
         failed = self._observed.failed_check(key.name, record.instance)
@@ -83,6 +92,8 @@ class ServiceReconciler:
             decision = replace(decision, why="the agent is stopping")
         result = await self._act(record, wanted, decision)
         self._finish(key, record, wanted, before)
+        if self._observed.draining and wanted is not None:
+            return Result(0.0)  # it was on its way when the end of the agent began
         if key.name in self._recollection.unsaved:  # a later agent would believe the file that there is
             return replace(result, requeue_after=_sooner(result.requeue_after, SAVE_AGAIN))
         return result
