@@ -161,6 +161,19 @@ async def test_given_up(status: int, headers: dict[str, str], limit: float, text
         await client.close()
 
 
+@pytest.mark.asyncio
+async def test_the_password_of_a_collector() -> None:
+    """What becomes of a batch is logged and stands in /status."""
+    async with collector() as found:
+        found.script = [(401, {}, b"no")]
+        client = Client()
+        wanted = settings(endpoint=found.url.replace("http://", "http://me:hidden@"))
+        with pytest.raises(ExportError, match="answers 401") as caught:
+            await Otlp(client, wanted).export(spans())
+        assert "hidden" not in str(caught.value)
+        await client.close()
+
+
 class Busy:
     """A client whose server answers 503 and "at once", after a while."""
 
