@@ -176,7 +176,7 @@ class ServiceReconciler:
     def _ask(self, record: Record, wanted: AnyService | None, _decision: Decision) -> Result:
         """S17: in a task of its own, so that a slow answer keeps no worker."""
         assert wanted is not None
-        record.condition.asking = True
+        record.condition.asking, record.condition.command = True, wanted.condition
         enter(record, State.WAITING, "its condition is being asked", _now())
         task = asyncio.create_task(self._asked(record, wanted), name=f"condition of {record.name}")
         self._asking.add(task)

@@ -118,6 +118,8 @@ class Condition:
 
     holds: bool | None = None
     """None: it has not been asked, or not since the last start."""
+    command: tuple[str, ...] | None = None
+    """Which one was asked; None: none yet."""
     asking: bool = False
     ask_again: float = 0.0
     why: str = ""
@@ -285,14 +287,18 @@ def _start(record: Record, wanted: Service | None, now: float, around: Around) -
             return Decision(Do.NOTHING, again=record.next_start - now)  # S2
     if around.not_yet is not None:
         return Decision(Do.WAIT, around.not_yet, Cause.REQUIREMENT, again=DEPENDENCY_POLL)  # S14
-    return Decision(Do.START) if wanted.condition is None else _conditional(record.condition, now)  # S1, S17
+    return (
+        Decision(Do.START) if wanted.condition is None else _conditional(record.condition, wanted, now)
+    )  # S1, S17
 
 
-def _conditional(condition: Condition, now: float) -> Decision:
-    if condition.holds:
-        return Decision(Do.START)
+def _conditional(condition: Condition, wanted: Service, now: float) -> Decision:
     if condition.asking:
         return Decision(Do.NOTHING)
+    if condition.command not in (None, wanted.condition):
+        return Decision(Do.ASK)  # what another one has said does not matter any more
+    if condition.holds:
+        return Decision(Do.START)
     if condition.holds is False and now + EARLY < condition.ask_again:
         return Decision(Do.WAIT, condition.why, again=condition.ask_again - now)
     return Decision(Do.ASK)

@@ -321,6 +321,9 @@ def test_conditions() -> None:
     assert decide(record, wanted, None, 60.0).do is Do.ASK
     record.condition = Condition(holds=True)
     assert decide(record, wanted, None, 60.0).do is Do.START
+    for holds in (True, False):
+        record.condition = Condition(holds=holds, ask_again=60.0, command=("another",))
+        assert decide(record, wanted, None, 20.0).do is Do.ASK
 
 
 def test_left_over() -> None:
