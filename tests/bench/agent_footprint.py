@@ -162,7 +162,7 @@ def agent(executable: Path, name: str, config: dict[str, object] | Path) -> Peer
     """Ours with a configuration."""
 
     def begin(folder: Path, port: int) -> list[str]:
-        file = config if isinstance(config, Path) else folder / "agent.json"
+        file = config if isinstance(config, Path) else folder / "agent.yaml"
         if not isinstance(config, Path):
             text = json.dumps(config).replace("PORT", str(port))
             file.write_text(text, encoding="utf-8")

@@ -11,7 +11,7 @@ from typing import Any
 Path = tuple[str | int, ...]
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True, order=True, slots=True)
 class Position:
     """A place in the text, both numbers from 1."""
 
