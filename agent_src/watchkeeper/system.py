@@ -7,10 +7,14 @@ the tests, which run on Linux; nothing outside this module asks which platform i
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import os
 import signal
 import subprocess
 import sys
+import threading
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -203,13 +207,43 @@ def handle_signals(
 
 
 def watch_children_by_pidfd() -> None:
-    """Let Python 3.11 learn of a child's end from the kernel and not from a thread per child, as later ones do."""
-    if sys.platform == "linux" and sys.version_info < (3, 12) and hasattr(os, "pidfd_open"):
-        try:
-            os.close(os.pidfd_open(os.getpid()))
-        except OSError:
-            return  # an old kernel, or a sandbox: the threads do
-        asyncio.set_child_watcher(asyncio.PidfdChildWatcher())
+    """Let asyncio learn of a child's end from the kernel and not from a thread per child, and lose none of them.
+
+    asyncio starts a program, and only then opens the descriptor that tells of its end. Where there is none left it says that the
+    program could not be started, and that one runs on without anybody who knows of it.
+    """
+    if sys.platform != "linux" or sys.version_info >= (3, 14) or not hasattr(os, "pidfd_open"):
+        return
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except OSError:
+        return  # an old kernel, or a sandbox: the threads do
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # from 3.12 on there is no other way to say it
+
+        class Watcher(asyncio.PidfdChildWatcher):
+            """A child for whom there is no descriptor has a thread."""
+
+            def add_child_handler(self, pid: int, callback: Any, *args: Any) -> None:  # type: ignore[override]
+                try:
+                    super().add_child_handler(pid, callback, *args)
+                except OSError:
+                    loop = asyncio.get_running_loop()
+                    tell = functools.partial(_wait_in_thread, loop, pid, callback, args)
+                    threading.Thread(target=tell, name=f"waits for {pid}", daemon=True).start()
+
+        asyncio.set_child_watcher(Watcher())
+
+
+def _wait_in_thread(
+    loop: asyncio.AbstractEventLoop, pid: int, callback: Callable[..., object], args: tuple[Any, ...]
+) -> None:
+    try:
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    except ChildProcessError:
+        code = 255  # what asyncio says of an end that somebody else has taken note of
+    with contextlib.suppress(RuntimeError):  # the loop has been closed meanwhile
+        loop.call_soon_threadsafe(callback, pid, code, *args)
 
 
 def stop_watching_child(pid: int) -> None:

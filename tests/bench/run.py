@@ -15,6 +15,7 @@ BENCHES = (
     "matrix",  # takes the tree that the one before it has built
     "agent_checks",
     "agent_footprint",
+    "agent_growth",
     "agent_logging",
     "agent_metrics",
     "agent_restart",

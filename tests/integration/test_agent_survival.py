@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from support.agent_process import Agent
+from support.agent_process import ROOT, Agent
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="they look into /proc")
 SLEEPER = ["sleep", "86400"]
@@ -193,6 +193,34 @@ def test_two_agents_with_services_of_the_same_name(world: World) -> None:
     found = first.service()
     assert (found["pid"], found["restarts"]) == (pid, 0)
     assert first.end() == 0
+
+
+UNWATCHED = """
+import asyncio, errno, os
+from watchkeeper import system
+
+def none_left(pid, flags=0):
+    raise OSError(errno.EMFILE, "Too many open files")
+
+async def main():
+    system.watch_children_by_pidfd()
+    there_are, os.pidfd_open = os.pidfd_open, none_left
+    one = await asyncio.create_subprocess_exec("sh", "-c", "sleep 0.1; exit 7")
+    os.pidfd_open = there_are
+    other = await asyncio.create_subprocess_exec("sh", "-c", "exit 8")
+    print(await one.wait(), await other.wait())
+
+asyncio.run(main())
+"""
+
+
+def test_a_child_that_has_no_descriptor_is_not_lost() -> None:
+    """EMFILE between the start of a program and the descriptor that tells of its end: it is started, and its end is known."""
+    command = [sys.executable, "-W", "error", "-X", "dev", "-c", UNWATCHED]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "agent_src")}
+    assert (
+        subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout == "7 8\n"
+    )
 
 
 ZOMBIES = """
