@@ -203,13 +203,13 @@ def none_left(pid, flags=0):
     raise OSError(errno.EMFILE, "Too many open files")
 
 async def main():
-    system.watch_children_by_pidfd()
     there_are, os.pidfd_open = os.pidfd_open, none_left
     one = await asyncio.create_subprocess_exec("sh", "-c", "sleep 0.1; exit 7")
     os.pidfd_open = there_are
     other = await asyncio.create_subprocess_exec("sh", "-c", "exit 8")
     print(await one.wait(), await other.wait())
 
+system.watch_children_by_pidfd()
 asyncio.run(main())
 """
 
