@@ -6,7 +6,6 @@ The parser alone is made here; what a command does is imported when it runs.
 from __future__ import annotations
 
 import argparse
-import gc
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -423,14 +422,10 @@ def run(options: argparse.Namespace) -> Answer:
         ended = become_init()
         if ended is not None:
             return Answer(exit_code=ended)
-    gc.disable()  # what a start makes stays: to look through it again and again takes a twentieth of it; runtime.settle
-    try:
-        from watchkeeper.life.exit import LIMIT, leave_within
-        from watchkeeper.runtime import run_agent
+    from watchkeeper.life.exit import LIMIT, leave_within
+    from watchkeeper.runtime import run_agent
 
-        code = run_agent(options.config, options.listen, options.log_level, options.state_dir)
-    finally:
-        gc.enable()
+    code = run_agent(options.config, options.listen, options.log_level, options.state_dir)
     leave_within(LIMIT, code)
     return Answer(exit_code=code)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import faulthandler
-import gc
 import os
 from typing import Any
 
@@ -42,8 +41,6 @@ journal = get_logger("agent")
 
 LAG_INTERVAL = 0.5
 CLOSE_LIMIT = 1.0
-SETTLED = 1.0
-"""Seconds from listening on, after which a start is over and whoever waited for it has his answer."""
 
 
 def run_agent(
@@ -87,17 +84,6 @@ def run_agent(
         raise
     finally:
         flush()  # before cli.py, or a traceback, says why it ended
-
-
-def settle() -> None:
-    """After a start without the collector of garbage (commands.py): what has been made by now stays, and is left out of it.
-
-    Its pauses are shorter by that. What is garbage now goes before.
-    """
-    if not gc.isenabled():
-        gc.collect()
-        gc.freeze()
-        gc.enable()
 
 
 class Agent:
@@ -182,7 +168,6 @@ class Agent:
         link.start()
         self._tasks.start("configuration", configuration.watch)
         self._tasks.start("loop-lag", self._measure_lag)
-        asyncio.get_running_loop().call_later(SETTLED, settle)
 
     def _remembered(self) -> list[Key]:
         """Services of an agent before this one, which may not be configured any more."""

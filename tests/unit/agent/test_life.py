@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import gc
 import os
 import socket
 import threading
@@ -31,7 +30,6 @@ from watchkeeper.life.stacks import where
 from watchkeeper.metrics import Metrics
 from watchkeeper.queue import WorkQueue
 from watchkeeper.reconcile import Result, TerminalError, work
-from watchkeeper.runtime import settle
 from watchkeeper.tasks import Tasks
 
 WEB = Key(Kind.SERVICE, "web")
@@ -576,18 +574,3 @@ def test_the_limit_of_open_files_is_raised_as_far_as_it_goes(monkeypatch: pytest
     limits["now"] = (256, 4096)
     monkeypatch.setattr(resource, "setrlimit", refuse)
     assert raise_file_limit(65536) == 256
-
-
-def test_a_start_is_left_out_of_the_collector_of_garbage() -> None:
-    """Once, and only after a start that was made without it; otherwise nothing is touched."""
-    frozen = gc.get_freeze_count()
-    settle()
-    assert (gc.isenabled(), gc.get_freeze_count()) == (True, frozen)
-    gc.disable()
-    try:
-        settle()
-        assert gc.isenabled()
-        assert gc.get_freeze_count() > frozen + 1000
-    finally:
-        gc.unfreeze()
-        gc.enable()
