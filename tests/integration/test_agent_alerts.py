@@ -110,7 +110,10 @@ def test_from_a_failed_check_to_a_person_and_back(receiver: Receiver, tmp_path: 
         assert alert["labels"]["alertname"] == "Down"
         assert alert["annotations"] == {"summary": "c is 0"}
         text = agent.get("/metrics")[1]
-        assert 'watchkeeper_alerts_state{alertname="Down",alertstate="firing",series="check=c,role=readiness"' in text
+        assert (
+            'watchkeeper_alerts_state{alertname="Down",alertstate="firing",series="check=c,role=readiness"'
+            in text
+        )
         written = agent.message("triage bundle written")
         assert json.loads(Path(written["file"]).read_text())["rule"] == "Down"
         states = {one["name"]: one["state"] for one in agent.status()["objects"] if one["kind"] == "alert"}
