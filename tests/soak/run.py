@@ -170,6 +170,7 @@ class Soak:
     # -- the end ----------------------------------------------------------------------------------------------------------------
 
     def _finish(self) -> None:
+        self._faults.excuses.silence()  # from here on it may be gone
         code = self._world.agent.end(END_LIMIT)
         self._watch.stop()
         if code != 0:
