@@ -1,12 +1,16 @@
-"""What the integration tests share: one cache of build steps, and projects to build with it."""
+"""What the integration tests share: one cache of build steps, projects to build with it, and running agents."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import signal
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from support.agent_process import Agent, Start
 from support.ferryman import Workshop, lantern
 
 
@@ -26,3 +30,23 @@ def make_lantern(tmp_path: Path, shared_out: Path) -> Callable[..., Workshop]:
         return lantern(folder, shared_out)
 
     return make
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Starts agents, and ends what is left of them."""
+    agents: list[Agent] = []
+
+    def begin(config: dict[str, Any], *options: str) -> Agent:
+        folder = tmp_path / f"agent{len(agents)}"
+        folder.mkdir()
+        agents.append(Agent(folder, config, *options))
+        return agents[-1]
+
+    yield begin
+    for agent in agents:
+        if agent.process.poll() is None:
+            agent.send(signal.SIGTERM)
+            time.sleep(0.05)
+            agent.send(signal.SIGTERM)
+            agent.process.wait(10)

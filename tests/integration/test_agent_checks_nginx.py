@@ -18,28 +18,10 @@ from typing import Any, cast
 import pytest
 
 from support import nginx
-from support.agent_process import Agent
+from support.agent_process import Agent, Start
 from support.certificates import Authority
 
-Start = Callable[..., Agent]
 FAST = {"period": "200ms", "timeout": "10s", "failure_threshold": 1, "splay": 0}
-
-
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
-    """Starts agents, and ends what is left of them."""
-    agents: list[Agent] = []
-
-    def begin(config: dict[str, Any], *options: str) -> Agent:
-        folder = tmp_path / f"agent{len(agents)}"
-        folder.mkdir()
-        agents.append(Agent(folder, config, *options))
-        return agents[-1]
-
-    yield begin
-    for agent in agents:
-        if agent.process.poll() is None:
-            agent.end()
 
 
 @pytest.fixture

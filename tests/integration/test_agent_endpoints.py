@@ -12,38 +12,18 @@ import stat
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from support.agent_process import ROOT, Agent
+from support.agent_process import ROOT, Agent, Start
 from support.certificates import Authority
 
 pytestmark = pytest.mark.integration
 
 SLEEPER = [sys.executable, "-c", "import time; time.sleep(600)"]
 OPS = "spiffe://example.org/ops/alice"
-Start = Callable[..., Agent]
-
-
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
-    """Starts agents, and ends what is left of them."""
-    agents: list[Agent] = []
-
-    def begin(config: dict[str, Any], *options: str) -> Agent:
-        folder = tmp_path / f"agent{len(agents)}"
-        folder.mkdir()
-        agents.append(Agent(folder, config, *options))
-        return agents[-1]
-
-    yield begin
-    for agent in agents:
-        if agent.process.poll() is None:
-            agent.process.terminate()
-            agent.process.wait(20)
 
 
 class UnixConnection(http.client.HTTPConnection):

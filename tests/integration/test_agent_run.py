@@ -10,13 +10,12 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from support.agent_process import ROOT, Agent
+from support.agent_process import ROOT, Start
 
 SLEEPER = [sys.executable, "-c", "import time; time.sleep(600)"]
 STUBBORN = textwrap.dedent(
@@ -29,29 +28,6 @@ STUBBORN = textwrap.dedent(
     time.sleep(600)
     """
 )
-
-
-Start = Callable[..., Agent]
-
-
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
-    """Starts agents, and ends what is left of them."""
-    agents: list[Agent] = []
-
-    def begin(config: dict[str, Any], *options: str) -> Agent:
-        folder = tmp_path / f"agent{len(agents)}"
-        folder.mkdir()
-        agents.append(Agent(folder, config, *options))
-        return agents[-1]
-
-    yield begin
-    for agent in agents:
-        if agent.process.poll() is None:
-            agent.send(signal.SIGTERM)
-            time.sleep(0.05)
-            agent.send(signal.SIGTERM)
-            agent.process.wait(10)
 
 
 def alive(pid: int) -> bool:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -17,30 +17,9 @@ from typing import Any
 
 import pytest
 
-from support.agent_process import ROOT, Agent
+from support.agent_process import ROOT, Agent, Start
 
 SLEEPER = [sys.executable, "-c", "import time; time.sleep(600)"]
-Start = Callable[..., Agent]
-
-
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
-    """Starts agents, and ends what is left of them."""
-    agents: list[Agent] = []
-
-    def begin(config: dict[str, Any], *options: str) -> Agent:
-        folder = tmp_path / f"agent{len(agents)}"
-        folder.mkdir()
-        agents.append(Agent(folder, config, *options))
-        return agents[-1]
-
-    yield begin
-    for agent in agents:
-        if agent.process.poll() is None:
-            agent.send(signal.SIGTERM)
-            time.sleep(0.05)
-            agent.send(signal.SIGTERM)
-            agent.process.wait(10)
 
 
 class Centre:

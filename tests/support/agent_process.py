@@ -116,3 +116,7 @@ class Agent:
         """Send a signal; the exit code."""
         self.send(number)
         return self.process.wait(limit)
+
+
+Start = Callable[..., Agent]
+"""Start(config, *options): one more agent, in a folder of its own (the fixture `start` of tests/integration)."""
