@@ -113,9 +113,10 @@ class Connection:
 class TlsConnection(Connection):
     """The same, encrypted."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader, self._writer = reader, writer
-        found = writer.get_extra_info("ssl_object")
+    def __init__(self, stream: _Stream) -> None:
+        self._reader, self._stream = stream.reader, stream
+        self._writer = cast("asyncio.StreamWriter", stream.writer)
+        found = self._writer.get_extra_info("ssl_object")
         self.protocol: str | None = found.selected_alpn_protocol()
         self.certificate = found.getpeercert(binary_form=True)
         self.chain = _chain(found) or ((self.certificate,) if self.certificate else ())
@@ -128,8 +129,7 @@ class TlsConnection(Connection):
         return await self._reader.read(CHUNK)
 
     def close(self) -> None:
-        # A polite end would wait for the other side; a look has no time for that.
-        self._writer.transport.abort()
+        self._stream.abort()
 
 
 def _chain(found: ssl.SSLObject) -> tuple[bytes, ...]:
@@ -174,21 +174,40 @@ async def connect_to(addresses: list[SockAddress], tls: Tls | None, limit: float
     sock = await _first(addresses, limit)
     if tls is None:
         return Connection(sock)
+    stream = _Stream()
     try:
-        reader, writer = await asyncio.open_connection(
-            sock=sock, ssl=context, server_hostname=tls.settings.server_name or tls.name
+        await asyncio.get_running_loop().create_connection(
+            lambda: stream, sock=sock, ssl=context, server_hostname=tls.settings.server_name or tls.name
         )
-    except ssl.SSLCertVerificationError as error:
-        raise CertificateError(f"its certificate does not hold: {error.verify_message}") from None
-    except OSError as error:
+    except BaseException as error:
+        stream.abort()
         sock.close()
-        if own_fault(error):
+        if isinstance(error, ssl.SSLCertVerificationError):
+            raise CertificateError(f"its certificate does not hold: {error.verify_message}") from None
+        if not isinstance(error, OSError) or own_fault(error):
             raise
         raise UnreachableError(f"no TLS: {reason(error)}") from None
-    except BaseException:
-        sock.close()
-        raise
-    return TlsConnection(reader, writer)
+    return TlsConnection(stream)
+
+
+class _Stream(asyncio.StreamReaderProtocol):
+    """A reader and, from the moment in which TLS is agreed, a writer."""
+
+    writer: asyncio.StreamWriter | None = None
+
+    def __init__(self) -> None:
+        self.reader = asyncio.StreamReader()
+        super().__init__(self.reader)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        stream = cast("asyncio.Transport", transport)
+        self.writer = asyncio.StreamWriter(stream, self, self.reader, asyncio.get_running_loop())
+
+    def abort(self) -> None:
+        """asyncio would wait half a minute for the other side's farewell, at a descriptor that is somebody else's by then."""
+        if self.writer is not None:
+            self.writer.transport.abort()
 
 
 async def _first(addresses: list[SockAddress], limit: float) -> socket.socket:
