@@ -41,11 +41,11 @@ async def test_given_up_in_the_moment_in_which_tls_is_agreed(
     where = server.sockets[0].getsockname()
     tls = Tls(TlsClient(verify=False), "127.0.0.1")
     looking = asyncio.ensure_future(connect_to([(socket.AF_INET, where)], tls, 5.0))
-    with pytest.raises(asyncio.CancelledError):
-        await looking
-    await asyncio.sleep(0.01)
     with contextlib.ExitStack() as stack:
         plain = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        with pytest.raises(asyncio.CancelledError):
+            await looking
+        await asyncio.sleep(0.01)
         for _ in range(20):  # the lowest numbers that are free
             later = stack.enter_context(socket.socket())
             later.setblocking(False)
