@@ -13,7 +13,6 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-import os
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,10 +23,10 @@ from watchkeeper.config.schema.listeners import ServerTls, TlsMode
 from watchkeeper.endpoints.peers import Identity
 from watchkeeper.endpoints.spiffe import identity_of, matches_any
 from watchkeeper.errors import AgentError, ErrorClass
+from watchkeeper.trust import Stamp, files, no_password, stamp
 
 T = TypeVar("T")
 FILE_LIMIT = 1 << 20
-Fingerprint = tuple[tuple[int, int, int] | None, ...]
 
 
 class TlsError(AgentError):
@@ -43,7 +42,7 @@ class Loaded:
     context: ssl.SSLContext
     expires: float
     """When the listener's own certificate ends, in seconds since the epoch."""
-    fingerprint: Fingerprint
+    stamp: Stamp
 
 
 class ServerContexts:
@@ -78,7 +77,7 @@ class ServerContexts:
         """Whether there is a new context (F1, F2)."""
         assert self._loaded is not None
         try:
-            if await asyncio.to_thread(_fingerprint, self.settings) == self._loaded.fingerprint:
+            if await asyncio.to_thread(stamp, files(self.settings)) == self._loaded.stamp:
                 self.error = None
                 return False
             self._loaded = await asyncio.to_thread(load, self.settings)
@@ -117,20 +116,20 @@ def load(settings: ServerTls) -> Loaded:
     Raises:
         TlsError: one is missing or is not what it should be, they do not fit together, or they were replaced meanwhile.
     """
-    before = _fingerprint(settings)
+    before = stamp(files(settings))
     cert, key = settings.cert_file or "", settings.key_file or ""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
     context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_RENEGOTIATION  # F4
     context.num_tickets = 0
-    _attempt(cert, lambda: context.load_cert_chain(cert, key, password=_no_password))
+    _attempt(cert, lambda: context.load_cert_chain(cert, key, password=no_password))
     if settings.ca_file:
         _attempt(settings.ca_file, lambda: context.load_verify_locations(settings.ca_file))
         asked = settings.mode is TlsMode.STRICT and not settings.exempt
         context.verify_mode = ssl.CERT_REQUIRED if asked else ssl.CERT_OPTIONAL
     expires = _attempt(cert, lambda: _expiry(cert))
-    if _fingerprint(settings) != before:
+    if stamp(files(settings)) != before:
         raise TlsError(
             "the files were replaced while they were read", "They are read again at the next look."
         )
@@ -155,26 +154,6 @@ def _attempt(file: str, action: Callable[[], T]) -> T:
         ) from None
 
 
-def _no_password() -> str:
-    raise ValueError("its key has a password")
-
-
 def _expiry(file: str) -> float:
     with open(file, "rb") as stream:
         return read_pem(stream.read(FILE_LIMIT))[0].ends
-
-
-def _fingerprint(settings: ServerTls) -> Fingerprint:
-    return tuple(
-        _of_file(file)
-        for file in (settings.cert_file, settings.key_file, settings.ca_file)
-        if file is not None
-    )
-
-
-def _of_file(file: str) -> tuple[int, int, int] | None:
-    try:
-        found = os.stat(file)  # noqa: PTH116 - one system call, no object in between
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_ino, found.st_size

@@ -11,7 +11,6 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-import os
 import ssl
 
 from watchkeeper.bounded import TtlLru
@@ -19,12 +18,12 @@ from watchkeeper.config.schema.common import TlsClient
 from watchkeeper.errors import ErrorClass
 from watchkeeper.logs import get_logger
 from watchkeeper.outbound.errors import Failure, RequestError
+from watchkeeper.trust import Stamp, client_context, files, stamp
 
 journal = get_logger("outbound")
 
 MOST = 64
 """Contexts that are remembered; those that reloads have left behind go after an hour."""
-Stamp = tuple[tuple[int, int, int], ...]
 
 
 class Contexts:
@@ -42,61 +41,32 @@ class Contexts:
             RequestError: there is none.
         """
         found = self._made.get(tls)
-        stamp = _stamp(tls)
-        if found is not None and found[0] == stamp:
+        now = stamp(files(tls))
+        if found is not None and found[0] == now:
             return found[1]
         async with self._lock:
-            return await self._make(tls, stamp)
+            return await self._make(tls, now)
 
-    async def _make(self, tls: TlsClient, stamp: Stamp) -> ssl.SSLContext:
+    async def _make(self, tls: TlsClient, now: Stamp) -> ssl.SSLContext:
         found = self._made.get(tls)
-        if found is not None and stamp in (found[0], self._refused.get(tls)):
+        if found is not None and now in (found[0], self._refused.get(tls)):
             return found[1]
         try:
-            context = await asyncio.to_thread(make_context, tls)
+            context = await asyncio.to_thread(client_context, tls)
         except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
             message = f"TLS files cannot be used: {_reason(error, tls)}"
             if found is None:
                 raise RequestError(message, Failure.INVALID) from error
-            self._refused.set(tls, stamp)
+            self._refused.set(tls, now)
             journal.error(
                 f"{message}; the earlier ones stay in force", error_class=ErrorClass.NETWORK_FAILURE
             )
             return found[1]
         if found is not None:
             journal.info("TLS files have changed and are in force", ca=tls.ca_file, certificate=tls.cert_file)
-        self._made.set(tls, (stamp, context))
+        self._made.set(tls, (now, context))
         return context
 
 
-def make_context(tls: TlsClient) -> ssl.SSLContext:
-    """A context for clients; reads files."""
-    context = ssl.create_default_context(cafile=tls.ca_file)
-    if not tls.verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    if tls.cert_file:
-        # Without the password function OpenSSL would ask for one on the terminal, and wait.
-        context.load_cert_chain(tls.cert_file, tls.key_file, password=_no_password)
-    return context
-
-
-def _no_password() -> str:
-    raise ValueError("the key has a password, and there is nobody to ask for it")
-
-
-def _stamp(tls: TlsClient) -> Stamp:
-    return tuple(_stat(path) for path in (tls.ca_file, tls.cert_file, tls.key_file) if path)
-
-
-def _stat(path: str) -> tuple[int, int, int]:
-    try:
-        found = os.stat(path)  # noqa: PTH116 - before every request: a Path would cost more than the call
-    except OSError:
-        return 0, 0, 0
-    return found.st_mtime_ns, found.st_size, found.st_ino
-
-
 def _reason(error: Exception, tls: TlsClient) -> str:
-    files = ", ".join(path for path in (tls.ca_file, tls.cert_file, tls.key_file) if path)
-    return f"{files}: {getattr(error, 'strerror', None) or error}"
+    return f"{', '.join(files(tls))}: {getattr(error, 'strerror', None) or error}"

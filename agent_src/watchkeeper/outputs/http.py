@@ -77,7 +77,7 @@ class Poster:
     def _connect(self) -> http.client.HTTPConnection:
         if not self._secure:
             return http.client.HTTPConnection(self._host, self._port, timeout=self._timeout)
-        from watchkeeper.outputs.tls import client_context
+        from watchkeeper.trust import client_context
 
         return http.client.HTTPSConnection(
             self._host, self._port, timeout=self._timeout, context=client_context(self._tls)

@@ -18,6 +18,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from watchkeeper.logs import get_logger
+from watchkeeper.rotation import shift
 
 journal = get_logger("service.files")
 QUEUE_LIMIT = 4 << 20
@@ -79,19 +80,8 @@ class LogFile:
 
     def _rotate(self) -> None:
         self.close()
-        last = 0
-        while last < self.keep and self._earlier(last + 1).exists():
-            last += 1
-        if last == self.keep:
-            self._earlier(last).unlink(missing_ok=True)
-            last -= 1
-        for number in range(last, -1, -1):
-            self._earlier(number).replace(self._earlier(number + 1))
+        shift(self.path, self.keep)
         self._open()
-
-    def _earlier(self, number: int) -> pathlib.Path:
-        """0: the file itself."""
-        return self.path.with_name(f"{self.path.name}.{number}") if number else self.path
 
 
 class LogFiles:

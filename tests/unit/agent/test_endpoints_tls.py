@@ -412,7 +412,7 @@ async def test_a_key_with_a_password_is_said_so(authority: Authority) -> None:
         )
     )
     definition = listener(tls=tls(authority, pair))
-    with pytest.raises(TlsError, match="its key has a password"):
+    with pytest.raises(TlsError, match="the key has a password"):
         await ServerContexts(definition.tls).load()
 
 

@@ -37,8 +37,8 @@ from watchkeeper.outbound.breaker import Result
 from watchkeeper.outbound.calls import parse_target
 from watchkeeper.outbound.client import Client, Failure, Limits, RequestError
 from watchkeeper.outbound.retry import retry_after
-from watchkeeper.outputs.tls import client_context
 from watchkeeper.registry.instances import Instance, Static
+from watchkeeper.trust import client_context
 
 pytestmark = pytest.mark.asyncio
 

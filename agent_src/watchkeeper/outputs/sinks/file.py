@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable
 
 from watchkeeper.outputs.writer import SinkError
+from watchkeeper.rotation import shift
 
 FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
@@ -108,23 +109,11 @@ class FileSink:
         too_old = self._max_age and size and self._clock() - self._since >= self._max_age
         if not too_large and not too_old:
             return
-        self.close()  # Windows renames no file that is open
+        self.close()
         with contextlib.suppress(OSError):  # F4
-            self._shift()
+            shift(self._path, self._keep)
         self._open()
         self._since = self._clock()
-
-    def _shift(self) -> None:
-        for number in range(self._keep, 0, -1):
-            older = self._numbered(number)
-            younger = self._numbered(number - 1) if number > 1 else self._path
-            with contextlib.suppress(FileNotFoundError):
-                younger.replace(older)
-        if not self._keep:
-            self._path.unlink()
-
-    def _numbered(self, number: int) -> pathlib.Path:
-        return self._path.with_name(f"{self._path.name}.{number}")
 
     def _append(self, data: bytes) -> None:
         """F1."""

@@ -19,8 +19,8 @@ import msgspec
 
 from watchkeeper.config.schema.common import split_address
 from watchkeeper.config.schema.outputs import SyslogOutput
-from watchkeeper.outputs.tls import client_context
 from watchkeeper.outputs.writer import SinkError
+from watchkeeper.trust import client_context
 
 FACILITIES = {
     name: number
