@@ -57,6 +57,7 @@ class Limits:
 
 
 T = TypeVar("T", Value, GaugeValue, HistogramValue, SummaryValue)
+Seen = TypeVar("Seen", HistogramValue, SummaryValue)
 
 
 class Family(Generic[T]):
@@ -264,7 +265,17 @@ def _replace(family: Counter | Gauge, rows: Mapping[LabelValues, float]) -> None
         found.value = float(value) if key in kept else found.value + value
 
 
-class Histogram(Family[HistogramValue]):
+class _Observations(Family[Seen]):
+    """Sizes or durations of what happens."""
+
+    def observe(self, amount: float) -> None:
+        self.only.observe(amount)
+
+    def time(self) -> AbstractContextManager[None]:
+        return self.only.time()
+
+
+class Histogram(_Observations[HistogramValue]):
     """Observations by size."""
 
     kind = "histogram"
@@ -289,12 +300,6 @@ class Histogram(Family[HistogramValue]):
     def _make(self, key: LabelValues) -> HistogramValue:
         return HistogramValue(*self._around(key), self.bounds)
 
-    def observe(self, amount: float) -> None:
-        self.only.observe(amount)
-
-    def time(self) -> AbstractContextManager[None]:
-        return self.only.time()
-
     def samples(self) -> Iterator[Sample]:
         for key, one in self._series.items():
             total = 0
@@ -318,7 +323,7 @@ class Histogram(Family[HistogramValue]):
                 lines.append(f"{self.name}_sum{pairs} {number(float(one.sum))}\n")
 
 
-class Summary(Family[SummaryValue]):
+class Summary(_Observations[SummaryValue]):
     """Observations with quantiles over the newest of them. They cannot be added up over machines: prefer a histogram."""
 
     kind = "summary"
@@ -338,12 +343,6 @@ class Summary(Family[SummaryValue]):
 
     def _make(self, key: LabelValues) -> SummaryValue:
         return SummaryValue(*self._around(key))
-
-    def observe(self, amount: float) -> None:
-        self.only.observe(amount)
-
-    def time(self) -> AbstractContextManager[None]:
-        return self.only.time()
 
     def samples(self) -> Iterator[Sample]:
         for key, one in self._series.items():

@@ -6,10 +6,7 @@ and the endpoint hold here as well.
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
-from contextvars import Token
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from opentelemetry import trace
 from opentelemetry.context import Context as OtelContext
@@ -29,10 +26,11 @@ from opentelemetry.trace.span import NonRecordingSpan, TraceState
 
 from watchkeeper._version import __version__
 from watchkeeper.config.schema.tracing import Exporter, SamplerName
-from watchkeeper.tracing import CURRENT, AnySpan, SpanKind, Value
-from watchkeeper.tracing.context import SpanContext, to_headers
+from watchkeeper.tracing import CURRENT, SpanKind, Value
+from watchkeeper.tracing.context import SpanContext
 from watchkeeper.tracing.environment import Effective
 from watchkeeper.tracing.otlp import text
+from watchkeeper.tracing.scope import Scope
 
 KINDS = {
     SpanKind.INTERNAL: trace.SpanKind.INTERNAL,
@@ -55,20 +53,19 @@ def samplers(ratio: float) -> dict[SamplerName, Sampler]:
     }
 
 
-class SdkSpan:
+class SdkSpan(Scope):
     """One of the SDK's."""
 
     def __init__(self, span: trace.Span, state: str) -> None:
         self._span = span
         found = span.get_span_context()
-        self.context = SpanContext(found.trace_id, found.span_id, found.trace_flags.sampled, state)
+        super().__init__(SpanContext(found.trace_id, found.span_id, found.trace_flags.sampled, state))
         self.recording = span.is_recording()
         self._failed = False
-        self._token: Token[AnySpan] | None = None
 
     @property
-    def trace_id(self) -> str:
-        return f"{self.context.trace_id:032x}"
+    def failed(self) -> bool:
+        return self._failed
 
     def set(self, key: str, value: Value) -> None:
         self._span.set_attribute(key, text(value) if isinstance(value, str) else value)
@@ -84,27 +81,6 @@ class SdkSpan:
     def end(self) -> None:
         if self._span.is_recording():
             self._span.end()
-
-    def inject(self, headers: MutableMapping[str, str]) -> None:
-        to_headers(self.context, headers)
-
-    def __enter__(self) -> Self:
-        self._token = CURRENT.set(self)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-        /,
-    ) -> None:
-        if self._token is not None:
-            CURRENT.reset(self._token)
-            self._token = None
-        if isinstance(error, Exception) and kind is not None and not self._failed:
-            self.fail(kind.__qualname__, str(error))
-        self.end()
 
 
 class SdkTracer:

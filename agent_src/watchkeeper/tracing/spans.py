@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, MutableMapping
-from contextvars import Token
-from types import TracebackType
-from typing import Self
+from collections.abc import Callable
 
-from watchkeeper.tracing import CURRENT, AnySpan, SpanKind, Value
-from watchkeeper.tracing.context import SpanContext, to_headers
+from watchkeeper.tracing import CURRENT, SpanKind, Value
+from watchkeeper.tracing.context import SpanContext
 from watchkeeper.tracing.sampling import Sampler
+from watchkeeper.tracing.scope import Scope
 
 MOST_ATTRIBUTES = 128
 """OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT's default; events likewise."""
@@ -24,16 +22,14 @@ BASE_SIZE = 1000
 """Bytes of memory that a span takes with nothing in it, measured on CPython 3.11; what is in it is added."""
 
 
-class Span:
+class Span(Scope):
     """One that is recorded, or one that only has a place."""
 
     __slots__ = (
         "_ended",
         "_recorder",
-        "_token",
         "anchor",
         "attributes",
-        "context",
         "dropped",
         "end_ns",
         "events",
@@ -57,10 +53,10 @@ class Span:
         anchor: int | None = None,
     ) -> None:
         """`anchor`: what the epoch's nanoseconds are ahead of the monotonic ones; None: what they are now."""
-        self.name, self.kind, self.context, self.parent_id = name, kind, context, parent_id
+        super().__init__(context)
+        self.name, self.kind, self.parent_id = name, kind, parent_id
         self.recording = recorder is not None
         self._recorder, self._ended = recorder, False
-        self._token: Token[AnySpan] | None = None
         self.attributes: dict[str, Value] = {}
         self.events: list[tuple[int, str]] = []
         self.dropped = 0
@@ -71,10 +67,6 @@ class Span:
         self.anchor = time.time_ns() - time.perf_counter_ns() if anchor is None else anchor
         self.start_ns = self._now()
         self.end_ns = 0
-
-    @property
-    def trace_id(self) -> str:
-        return f"{self.context.trace_id:032x}"
 
     def set(self, key: str, value: Value) -> None:
         if not self.recording:
@@ -97,6 +89,10 @@ class Span:
             self.status, self.message = kind, message[:LONGEST_VALUE]
             self.size += len(self.message)
 
+    @property
+    def failed(self) -> bool:
+        return self.status is not None
+
     def end(self) -> None:
         if self._ended:
             return
@@ -104,27 +100,6 @@ class Span:
         self.end_ns = self._now()
         if self._recorder is not None:
             self._recorder(self)
-
-    def inject(self, headers: MutableMapping[str, str]) -> None:
-        to_headers(self.context, headers)
-
-    def __enter__(self) -> Self:
-        self._token = CURRENT.set(self)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-        /,
-    ) -> None:
-        if self._token is not None:
-            CURRENT.reset(self._token)
-            self._token = None
-        if isinstance(error, Exception) and kind is not None and self.status is None:
-            self.fail(kind.__qualname__, str(error))
-        self.end()
 
     def _now(self) -> int:
         """Since the epoch.
