@@ -329,15 +329,20 @@ def test_output_is_captured(start: Start) -> None:
 
 
 def test_start_with_the_last_good_configuration(start: Start, tmp_path: Path) -> None:
-    """With a state directory, a wrong file at the start does not keep the agent from its services."""
-    state = tmp_path / "state"
-    first = start(one(SLEEPER), "--state-dir", str(state))
+    """With a state directory, a wrong file at the start does not keep the agent from its services. A wrong path does."""
+    state = str(tmp_path / "state")
+    first = start(one(SLEEPER), "--state-dir", state)
     first.running()
     assert first.end() == 0
-    second = start({"services": {"app": {"comand": ["x"]}}}, "--state-dir", str(state))
+    first.write({"services": {"app": {"comand": ["x"]}}})
+    second = start({}, "--config", str(first.file), "--state-dir", state)
     second.running()
     assert second.status()["config"]["from_last_good"] is True
     assert len(second.status()["config"]["problems"]) == 2
+    assert second.end() == 0
+    third = start({}, "--config", f"{first.file}x.yaml", "--state-dir", state)
+    assert third.process.wait(20) == 4
+    assert f"there is no file {first.file}x.yaml" in third.log.read_text()
 
 
 def test_port_in_use(start: Start) -> None:

@@ -105,11 +105,14 @@ class Store:
         Raises:
             StateError: the disk is full or has become unwritable; the earlier copy is still there.
         """
-        self.copies.save(OWN, loaded.origin, loaded.fragments)
+        self.copies.save(OWN, str(pathlib.Path(loaded.origin).absolute()), loaded.fragments)
 
-    def last_good(self) -> Loaded | None:
-        """The copy on disk, if there is one and it still holds."""
-        fragments = self.copies.load(OWN)
+    def last_good(self, path: str) -> Loaded | None:
+        """The copy on disk, if there is one of this file or folder and it still holds.
+
+        Who has mistyped the path gets a sentence, and not what another file said once.
+        """
+        fragments = self.copies.load(OWN, str(pathlib.Path(path).absolute()))
         try:
             return assemble(fragments, origin=fragments[0].name) if fragments else None
         except AgentError:

@@ -47,7 +47,7 @@ class Configuration:
         answer = await self.source.load()
         if isinstance(answer, Loaded):
             return await self._take(answer)
-        last_good = self._store.last_good()
+        last_good = self._store.last_good(self.source.path)
         if last_good is None:
             raise answer
         changed = await self._take(last_good, save=False)

@@ -82,7 +82,7 @@ def test_the_copy_on_disk(tmp_path: Path) -> None:
     """It is written whole, readable by its owner alone, replaced by the next, and read back."""
     store = Store(str(tmp_path / "state"))
     store.prepare()
-    assert store.last_good() is None
+    assert store.last_good("f.yaml") is None
     store.save(loaded(ONE))
     [file] = (tmp_path / "state").iterdir()
     assert (file.name, file.stat().st_mode & 0o777) == ("last-good.json", 0o600)
@@ -91,9 +91,11 @@ def test_the_copy_on_disk(tmp_path: Path) -> None:
     ]
     store.save(loaded("[services.b]\ncommand = ['x']\n", "f.toml"))
     assert [file.name for file in (tmp_path / "state").iterdir()] == ["last-good.json"]
-    found = Store(str(tmp_path / "state")).last_good()
+    again = Store(str(tmp_path / "state"))
+    found = again.last_good(str(Path("f.toml").absolute()))
     assert found is not None
     assert list(found.config.services) == ["b"]
+    assert again.last_good("f.yaml") is None, "what another file said"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows is not asked")
@@ -113,9 +115,9 @@ def test_a_damaged_copy_is_none(tmp_path: Path) -> None:
     whole = (tmp_path / "last-good.json").read_bytes()
     for damaged in (b"", whole[:-20], whole.replace(b"command", b"kommand"), b"\xff", b"[]"):
         (tmp_path / "last-good.json").write_bytes(damaged)
-        assert store.last_good() is None
+        assert store.last_good("f.yaml") is None
     (tmp_path / "last-good.json").write_bytes(whole)
-    assert store.last_good() is not None
+    assert store.last_good("f.yaml") is not None
 
 
 def test_a_copy_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,7 +131,7 @@ def test_a_copy_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(StateError, match="No space left on device"):
         store.save(loaded("{}"))
-    found = store.last_good()
+    found = store.last_good("f.yaml")
     assert found is not None
     assert list(found.config.services) == ["a"]
 
