@@ -8,14 +8,14 @@ import os
 import signal
 import sys
 import urllib.error
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
-from support.agent_process import Agent
+from support.agent_process import Agent, Start
 from support.etcd_server import Etcd, text
 from watchkeeper.config.schema.registrations import EtcdRegistration
 from watchkeeper.config.schema.registries import EtcdServer
@@ -45,26 +45,6 @@ async def client() -> AsyncIterator[Client]:
     made = Client()
     yield made
     await made.close()
-
-
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[..., Agent]]:
-    started: list[Agent] = []
-
-    def run(config: dict[str, Any], *options: str) -> Agent:
-        agent = Agent(tmp_path, config, *options)
-        started.append(agent)
-        return agent
-
-    yield run
-    for agent in started:
-        agent.process.kill()
-        agent.process.wait()
-
-
-def shown(agent: Agent, kind: str, name: str) -> dict[str, Any]:
-    found: list[dict[str, Any]] = agent.status()["objects"]
-    return next((each for each in found if (each["kind"], each["name"]) == (kind, name)), {"state": None})
 
 
 def check(name: str) -> str:
@@ -100,7 +80,7 @@ def registration(etcd: Etcd, **more: Any) -> dict[str, Any]:
 # -- configuration ----------------------------------------------------------------------------------------------------
 
 
-def test_configuration_from_etcd(etcd: Etcd, start: Callable[..., Agent]) -> None:
+def test_configuration_from_etcd(etcd: Etcd, start: Start) -> None:
     """Keys come, change and go while the agent runs, at once; what is nonsense is refused and the rest stays."""
     etcd.put("w/a.yaml", check("a"))
     etcd.put("w/readme", "not a document")
@@ -112,21 +92,21 @@ def test_configuration_from_etcd(etcd: Etcd, start: Callable[..., Agent]) -> Non
     generation = agent.status()["config"]["generation"]
     etcd.put("w/a.yaml", check("a"))
     etcd.put("w/a.yaml", "checks: {a: {type: nonsense}}")
-    agent.wait(lambda: shown(agent, "source", "s")["state"] == "refused", "a refusal", limit=5)
-    assert "etcd:w/a.yaml" in shown(agent, "source", "s")["last_error"]
+    agent.wait(lambda: agent.shown("source", "s")["state"] == "refused", "a refusal", limit=5)
+    assert "etcd:w/a.yaml" in agent.shown("source", "s")["last_error"]
     assert agent.status()["config"]["generation"] == generation
     etcd.delete("w/a.yaml")
     agent.wait(lambda: checks(agent) == ["b"], "one check", limit=5)
-    assert shown(agent, "source", "s")["state"] == "active"
+    assert agent.shown("source", "s")["state"] == "active"
 
 
-def test_compaction_and_a_restart(etcd: Etcd, start: Callable[..., Agent]) -> None:
+def test_compaction_and_a_restart(etcd: Etcd, start: Start) -> None:
     """What changes while etcd is down and compacted away is seen when it is back; the agent goes on meanwhile."""
     etcd.put("w/a.yaml", check("a"))
     agent = start({"sources": {"s": source(etcd)}})
     agent.wait(lambda: checks(agent) == ["a"], "a check")
     etcd.stop()
-    agent.wait(lambda: shown(agent, "source", "s")["state"] == "failing", "a failing source")
+    agent.wait(lambda: agent.shown("source", "s")["state"] == "failing", "a failing source")
     assert checks(agent) == ["a"]
     os.kill(agent.process.pid, signal.SIGSTOP)  # so that it cannot watch while everything changes
     etcd.start()
@@ -138,7 +118,7 @@ def test_compaction_and_a_restart(etcd: Etcd, start: Callable[..., Agent]) -> No
     agent.wait(lambda: checks(agent) == ["b"], "what is there now")
 
 
-def test_etcd_is_down_at_the_start(tmp_path: Path, etcd: Etcd, start: Callable[..., Agent]) -> None:
+def test_etcd_is_down_at_the_start(tmp_path: Path, etcd: Etcd, start: Start) -> None:
     """The copy of what it said last is in force until it answers again."""
     etcd.put("w/a.yaml", check("a"))
     state = ("--state-dir", str(tmp_path / "state"))
@@ -148,7 +128,7 @@ def test_etcd_is_down_at_the_start(tmp_path: Path, etcd: Etcd, start: Callable[.
     etcd.stop()
     agent = start({"sources": {"s": source(etcd)}}, *state)
     agent.wait(lambda: checks(agent) == ["a"], "the check of before")
-    assert shown(agent, "source", "s")["state"] in ("starting", "failing")
+    assert agent.shown("source", "s")["state"] in ("starting", "failing")
     etcd.start()
     etcd.put("w/b.yaml", check("b"))
     agent.wait(lambda: checks(agent) == ["a", "b"], "what etcd says now")
@@ -261,7 +241,7 @@ def lease_of(etcd: Etcd) -> str | None:
     return str(found["lease"]) if found else None
 
 
-def test_registration_in_etcd(etcd: Etcd, start: Callable[..., Agent]) -> None:
+def test_registration_in_etcd(etcd: Etcd, start: Start) -> None:
     """A key with a lease; a revoked lease, a deleted key, a stopped etcd: each time it is there again; gone on drain."""
     config = {
         "services": {"app": {"command": SLEEP}},
@@ -282,7 +262,7 @@ def test_registration_in_etcd(etcd: Etcd, start: Callable[..., Agent]) -> None:
     assert json.loads(found["value"])["port"] == 8080
 
     def instances() -> list[str]:
-        return list(shown(agent, "discovery", "users").get("details", {}).get("instances", []))
+        return list(agent.shown("discovery", "users")["details"].get("instances", []))
 
     agent.wait(lambda: instances() == ["127.0.0.1:8080"], "an instance")
     etcd.call("lease/revoke", ID=first)
@@ -295,19 +275,19 @@ def test_registration_in_etcd(etcd: Etcd, start: Callable[..., Agent]) -> None:
     agent.wait(lambda: instances() == ["127.0.0.1:8080"], "the instance again")
     etcd.stop()
     agent.wait(
-        lambda: shown(agent, "registration", "app")["state"] == "retrying",
+        lambda: agent.shown("registration", "app")["state"] == "retrying",
         "a registration that is tried again",
     )
     assert instances() == ["127.0.0.1:8080"]
-    assert shown(agent, "discovery", "users")["state"] == "stale"
+    assert agent.shown("discovery", "users")["state"] == "stale"
     etcd.start()
-    agent.wait(lambda: shown(agent, "registration", "app")["state"] == "registered", "a registration again")
+    agent.wait(lambda: agent.shown("registration", "app")["state"] == "registered", "a registration again")
     assert lease_of(etcd)
     assert agent.end() == 0
     assert etcd.get(KEY) is None
 
 
-def test_an_agent_that_stands_still_loses_its_lease(etcd: Etcd, start: Callable[..., Agent]) -> None:
+def test_an_agent_that_stands_still_loses_its_lease(etcd: Etcd, start: Start) -> None:
     """Nobody keeps the lease alive while the agent is stopped: the key goes; when it runs again, the key is back."""
     config = {"services": {"app": {"command": SLEEP}}, "registrations": {"app": registration(etcd, ttl="2s")}}
     agent = start(config)

@@ -6,13 +6,13 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from support.agent_process import Agent
+from support.agent_process import Agent, Start
 from support.consul_server import ConsulServer, consul_server
 
 pytestmark = pytest.mark.integration
@@ -57,21 +57,6 @@ def consul() -> Iterator[ConsulServer]:
         yield server
 
 
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[..., Agent]]:
-    started: list[Agent] = []
-
-    def run(config: dict[str, Any], *options: str) -> Agent:
-        agent = Agent(tmp_path, config, *options)
-        started.append(agent)
-        return agent
-
-    yield run
-    for agent in started:
-        agent.process.kill()
-        agent.process.wait()
-
-
 def registration(consul: ConsulServer, **more: Any) -> dict[str, Any]:
     return {
         "type": "consul",
@@ -86,14 +71,8 @@ def registration(consul: ConsulServer, **more: Any) -> dict[str, Any]:
     }
 
 
-def shown(agent: Agent, kind: str, name: str) -> dict[str, Any] | None:
-    """What /status says about a key."""
-    found: list[dict[str, Any]] = agent.status()["objects"]
-    return next((each for each in found if (each["kind"], each["name"]) == (kind, name)), None)
-
-
 def test_ttl_follows_readiness_and_drain_deregisters(
-    tmp_path: Path, consul: ConsulServer, start: Callable[..., Agent]
+    tmp_path: Path, consul: ConsulServer, start: Start
 ) -> None:
     """Registered when it is ready or not, critical while not, withdrawn before the service is stopped."""
     agent = start({"services": {"app": service(tmp_path)}, "registrations": {"app": registration(consul)}})
@@ -104,7 +83,9 @@ def test_ttl_follows_readiness_and_drain_deregisters(
     assert (found["Name"], found["Address"], found["Port"]) == ("user-service", "127.0.0.1", 8080)
     (tmp_path / "sick").touch()
     agent.wait(lambda: consul.status("user-service-1")[check] == "critical", "a critical check")
-    status = agent.wait(lambda: shown(agent, "registration", "app"), "a registration in /status")
+    status = agent.wait(
+        lambda: (found := agent.shown("registration", "app"))["state"] and found, "a registration in /status"
+    )
     assert status["state"] == "critical"
     assert "readiness check app/ready does not pass" in status["why"]
     (tmp_path / "sick").unlink()
@@ -118,9 +99,7 @@ def test_ttl_follows_readiness_and_drain_deregisters(
     assert withdrawn < stopped
 
 
-def test_a_consul_that_forgets_is_told_again(
-    tmp_path: Path, consul: ConsulServer, start: Callable[..., Agent]
-) -> None:
+def test_a_consul_that_forgets_is_told_again(tmp_path: Path, consul: ConsulServer, start: Start) -> None:
     """After Consul's agent was started without its data, the service is there again within a third of the TTL."""
     agent = start({"services": {"app": service(tmp_path)}, "registrations": {"app": registration(consul)}})
     agent.wait(
@@ -131,14 +110,14 @@ def test_a_consul_that_forgets_is_told_again(
         lambda: consul.status("user-service-1").get("user-service-1:ready") == "passing", "the service again"
     )
     assert agent.message("registration app was lost and is made again")["error_class"] == "REGISTRY_FAILED"
-    status = agent.wait(lambda: shown(agent, "registration", "app"), "a registration in /status")
+    status = agent.wait(
+        lambda: (found := agent.shown("registration", "app"))["state"] and found, "a registration in /status"
+    )
     assert (status["state"], status["details"]["losses"]) == ("registered", 1)
     assert 'watchkeeper_registration_losses_total{registration="app"} 1' in agent.get("/metrics")[1]
 
 
-def test_consul_is_down_slow_and_back(
-    tmp_path: Path, consul: ConsulServer, start: Callable[..., Agent]
-) -> None:
+def test_consul_is_down_slow_and_back(tmp_path: Path, consul: ConsulServer, start: Start) -> None:
     """Errors, torn answers and silence in turn: the service runs on, /status says why, and in the end it is registered."""
     consul.break_down(status=500)
     short = {"url": consul.url, "timeout": "500ms"}
@@ -148,29 +127,23 @@ def test_consul_is_down_slow_and_back(
     }
     agent = start(config)
     status = agent.wait(
-        lambda: (found := shown(agent, "registration", "app")) and found["state"] == "retrying" and found,
+        lambda: (found := agent.shown("registration", "app"))["state"] == "retrying" and found,
         "a registration that is tried again",
     )
     assert "HTTP 500: rpc error: No cluster leader" in status["last_error"]
     consul.break_down(torn_after=0)
-    agent.wait(
-        lambda: "HTTP 500" not in (shown(agent, "registration", "app") or {})["last_error"], "another error"
-    )
+    agent.wait(lambda: "HTTP 500" not in agent.shown("registration", "app")["last_error"], "another error")
     consul.break_down(delay=1.0)
-    agent.wait(
-        lambda: "in time" in str((shown(agent, "registration", "app") or {})["last_error"]), "a timeout"
-    )
+    agent.wait(lambda: "in time" in str(agent.shown("registration", "app")["last_error"]), "a timeout")
     assert agent.service()["state"] == "running"
     consul.break_down()
     agent.wait(
         lambda: consul.status("user-service-1").get("user-service-1:ready") == "passing", "a passing check"
     )
-    agent.wait(
-        lambda: (shown(agent, "registration", "app") or {})["state"] == "registered", "a good word in /status"
-    )
+    agent.wait(lambda: agent.shown("registration", "app")["state"] == "registered", "a good word in /status")
 
 
-def test_a_killed_agent_is_taken_out_by_consul(tmp_path: Path, start: Callable[..., Agent]) -> None:
+def test_a_killed_agent_is_taken_out_by_consul(tmp_path: Path, start: Start) -> None:
     """Nobody renews after kill -9: the TTL runs out, the check is critical, and after a while Consul removes the service."""
     with consul_server() as consul:
         more = {"ttl": "1s", "deregister_critical_after": "60s"}
@@ -193,9 +166,7 @@ def test_a_killed_agent_is_taken_out_by_consul(tmp_path: Path, start: Callable[.
         assert consul.history[-2:] == ["user-service-1:ready critical", "reap user-service-1"]
 
 
-def test_http_probe_and_deregistration(
-    tmp_path: Path, consul: ConsulServer, start: Callable[..., Agent]
-) -> None:
+def test_http_probe_and_deregistration(tmp_path: Path, consul: ConsulServer, start: Start) -> None:
     """Consul asks /health itself; with `deregister` a service that is not ready is not there at all."""
     config: dict[str, Any] = {"services": {"app": service(tmp_path)}}
     agent = start(config)
@@ -214,7 +185,7 @@ def test_http_probe_and_deregistration(
     )
     (tmp_path / "sick").touch()
     agent.wait(lambda: consul.service("user-service-1") is None, "a service that is gone")
-    assert (shown(agent, "registration", "app") or {})["state"] == "waiting"
+    assert agent.shown("registration", "app")["state"] == "waiting"
     (tmp_path / "sick").unlink()
     agent.wait(
         lambda: consul.status("user-service-1") == {"user-service-1:probe": "passing"}, "a passing probe"
@@ -231,13 +202,13 @@ def test_http_probe_and_deregistration(
     )
     agent.write(config)
     agent.wait(lambda: consul.service("other") is None, "a registration that is gone")
-    assert shown(agent, "registration", "app") is None
+    assert agent.shown("registration", "app")["state"] is None
     pid = agent.service()["pid"]
     assert agent.service()["restarts"] == 0
     assert pid is not None
 
 
-def test_a_file_of_targets(tmp_path: Path, start: Callable[..., Agent]) -> None:
+def test_a_file_of_targets(tmp_path: Path, start: Start) -> None:
     """There while the service is ready, put right when somebody changes it, gone when the agent ends."""
     path = tmp_path / "targets.json"
     entry = {"type": "file", "service": "app", "address": "127.0.0.1", "port": 80, "path": str(path)}
@@ -259,9 +230,7 @@ def test_a_file_of_targets(tmp_path: Path, start: Callable[..., Agent]) -> None:
     assert not path.exists()
 
 
-def test_discovery_keeps_what_it_knows(
-    tmp_path: Path, consul: ConsulServer, start: Callable[..., Agent]
-) -> None:
+def test_discovery_keeps_what_it_knows(tmp_path: Path, consul: ConsulServer, start: Start) -> None:
     """What one agent announces another part of it finds; when Consul is gone the instances stay, and are called stale."""
     found = {
         "type": "consul",
@@ -278,8 +247,7 @@ def test_discovery_keeps_what_it_knows(
     agent = start(config)
 
     def instances() -> list[str]:
-        object_ = shown(agent, "discovery", "users")
-        return list(object_["details"]["instances"]) if object_ else []
+        return list(agent.shown("discovery", "users")["details"].get("instances", []))
 
     agent.wait(lambda: instances() == ["127.0.0.1:8080"], "an instance")
     (tmp_path / "sick").touch()
@@ -288,7 +256,7 @@ def test_discovery_keeps_what_it_knows(
     agent.wait(lambda: instances() == ["127.0.0.1:8080"], "an instance again")
     consul.stop()
     status = agent.wait(
-        lambda: (found := shown(agent, "discovery", "users")) and found["state"] == "stale" and found,
+        lambda: (found := agent.shown("discovery", "users"))["state"] == "stale" and found,
         "staleness",
     )
     assert status["details"]["instances"] == ["127.0.0.1:8080"]
@@ -296,7 +264,7 @@ def test_discovery_keeps_what_it_knows(
     assert 'watchkeeper_discovery_stale{discovery="users"} 1' in metrics
     assert 'watchkeeper_discovery_instances{discovery="users"} 1' in metrics
     consul.start()
-    agent.wait(lambda: (shown(agent, "discovery", "users") or {})["state"] == "current", "answers again")
+    agent.wait(lambda: agent.shown("discovery", "users")["state"] == "current", "answers again")
 
 
 CHECK = "checks: {{{name}: {{type: tcp, address: '127.0.0.1:1', period: 60}}}}"
@@ -311,7 +279,7 @@ def source(consul: ConsulServer, **more: Any) -> dict[str, Any]:
     return {"type": "consul", "prefix": "w/", "server": server, "churn_interval": "10ms", **more}
 
 
-def test_configuration_from_consul(tmp_path: Path, consul: ConsulServer, start: Callable[..., Agent]) -> None:
+def test_configuration_from_consul(tmp_path: Path, consul: ConsulServer, start: Start) -> None:
     """Keys come, change and go while the agent runs; nonsense changes nothing; an index that goes back loses nothing."""
     consul.put("w/a.yaml", CHECK.format(name="a"))
     consul.put("w/readme", "not a document")
@@ -320,8 +288,8 @@ def test_configuration_from_consul(tmp_path: Path, consul: ConsulServer, start: 
     consul.put("w/b.json", json.dumps({"checks": {"b": {"type": "tcp", "address": "127.0.0.1:1"}}}))
     agent.wait(lambda: checks(agent) == ["a", "b"], "two checks")
     consul.put("w/a.yaml", "checks: {a: {type: nonsense}}")
-    agent.wait(lambda: (shown(agent, "source", "s") or {})["state"] == "refused", "a refusal")
-    assert "consul:w/a.yaml" in str((shown(agent, "source", "s") or {})["last_error"])
+    agent.wait(lambda: agent.shown("source", "s")["state"] == "refused", "a refusal")
+    assert "consul:w/a.yaml" in str(agent.shown("source", "s")["last_error"])
     assert checks(agent) == ["a", "b"]
     consul.delete("w/a.yaml")
     agent.wait(lambda: checks(agent) == ["b"], "one check")
@@ -337,9 +305,7 @@ def test_configuration_from_consul(tmp_path: Path, consul: ConsulServer, start: 
     assert agent.status()["config"]["generation"] == reloads + 1, "an answer is no change"
 
 
-def test_consul_is_gone_at_the_start(
-    tmp_path: Path, consul: ConsulServer, start: Callable[..., Agent]
-) -> None:
+def test_consul_is_gone_at_the_start(tmp_path: Path, consul: ConsulServer, start: Start) -> None:
     """The copy of what Consul said last is in force until it answers again; all keys gone is no answer."""
     consul.put("w/a.yaml", CHECK.format(name="a"))
     state = ("--state-dir", str(tmp_path / "state"))
@@ -349,28 +315,24 @@ def test_consul_is_gone_at_the_start(
     consul.stop()
     agent = start({"sources": {"s": source(consul)}}, *state)
     agent.wait(lambda: checks(agent) == ["a"], "the check of before")
-    agent.wait(lambda: (shown(agent, "source", "s") or {})["state"] == "failing", "a failing source")
+    agent.wait(lambda: agent.shown("source", "s")["state"] == "failing", "a failing source")
     consul.start()
     consul.put("w/b.yaml", CHECK.format(name="b"))
     agent.wait(lambda: checks(agent) == ["a", "b"], "what Consul says now")
     consul.delete("w/a.yaml")
     consul.delete("w/b.yaml")
-    agent.wait(
-        lambda: "no document under w/" in str((shown(agent, "source", "s") or {})["last_error"]), "an error"
-    )
+    agent.wait(lambda: "no document under w/" in str(agent.shown("source", "s")["last_error"]), "an error")
     assert checks(agent) == ["a", "b"] or checks(agent) == ["b"]
 
 
-def test_a_token_is_needed_and_never_shown(tmp_path: Path, start: Callable[..., Agent]) -> None:
+def test_a_token_is_needed_and_never_shown(tmp_path: Path, start: Start) -> None:
     """Without it Consul refuses, and that is what /status says; the token is nowhere in the log, /status or /metrics."""
     secret = tmp_path / "token"
     secret.write_text("very-secret-token\n")
     with consul_server(token="very-secret-token") as consul:
         consul.put("w/a.yaml", CHECK.format(name="a"))
         agent = start({"sources": {"s": source(consul)}})
-        agent.wait(
-            lambda: "HTTP 403" in str((shown(agent, "source", "s") or {}).get("last_error")), "a refusal"
-        )
+        agent.wait(lambda: "HTTP 403" in str(agent.shown("source", "s")["last_error"]), "a refusal")
         server = {"url": consul.url, "token": f"${{file:{secret}}}"}
         agent.write({"sources": {"s": source(consul, server=server)}})
         agent.wait(lambda: checks(agent) == ["a"], "a check")

@@ -99,6 +99,12 @@ class Agent:
     def service(self, name: str = "app") -> dict[str, Any]:
         return next(each for each in self.status()["services"] if each["name"] == name)
 
+    def shown(self, kind: str, name: str) -> dict[str, Any]:
+        """What /status says about a key; its state is None while there is no such key."""
+        found: list[dict[str, Any]] = self.status()["objects"]
+        nothing = {"state": None, "last_error": None, "details": {}}
+        return next((each for each in found if (each["kind"], each["name"]) == (kind, name)), nothing)
+
     def running(self, name: str = "app", after: int | None = None) -> dict[str, Any]:
         """The service, once it runs with a pid other than `after`."""
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from e2e.clean_rootfs.rootfs import UnavailableError
 from support.systemd_machine import Machine
 
 pytestmark = pytest.mark.e2e
@@ -21,17 +20,6 @@ DEAF: dict[str, Any] = {
     "command": ["sh", "-c", "trap '' TERM; while :; do sleep 1; done"],
     "stop_grace": "6s",
 }
-
-
-@pytest.fixture(scope="module")
-def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
-    made = Machine(tmp_path_factory.mktemp("machine"))
-    try:
-        made.boot()
-    except UnavailableError as reason:
-        pytest.skip(f"LOUD: no real systemd here, so nothing of this file was shown: {reason}")
-    yield made
-    made.off()
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from e2e.clean_rootfs.rootfs import UnavailableError
 from support.systemd_machine import Machine
 
 pytestmark = pytest.mark.e2e
@@ -16,17 +15,6 @@ pytestmark = pytest.mark.e2e
 CONFIG = "/etc/watchkeeper/watchkeeper.yaml"
 DEMO = "[Service]\nExecStart=/bin/sh -c 'echo begun; exec sleep 1000'\n"
 SOON = {"initial": "100ms", "jitter": 0}
-
-
-@pytest.fixture(scope="module")
-def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
-    made = Machine(tmp_path_factory.mktemp("machine"))
-    try:
-        made.boot()
-    except UnavailableError as reason:
-        pytest.skip(f"LOUD: no real systemd here, so nothing of this file was shown: {reason}")
-    yield made
-    made.off()
 
 
 @pytest.fixture
