@@ -1,8 +1,13 @@
-"""YAML as data with positions, from the marks that PyYAML keeps on every node."""
+"""YAML as data with positions, from the marks that PyYAML puts on every event.
+
+The events become values one by one. A tree of PyYAML's nodes takes twenty times the text, and what has been taken once stays with
+the process: only what has an anchor, or is merged, is a tree for as long as it is needed.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Final
 
 import yaml
 
@@ -11,7 +16,8 @@ from watchkeeper.durations import kind_of
 
 Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 NODE_LIMIT = 200_000
-
+COMING: Final = None
+"""Instead of a node: the parser has not read it yet."""
 
 MISREAD = (
     "this value is not what its form promises; put text that begins with ! & * or looks like a date in quotes"
@@ -30,9 +36,7 @@ def read_yaml(text: str) -> Document:
     try:
         loader = Loader(text)
         try:
-            node = loader.get_single_node()
-            if node is not None:
-                document.data = _Walk(loader, document).value(node, (), ())
+            document.data = _Walk(loader, document).whole()
         finally:
             loader.dispose()
     except yaml.YAMLError as error:
@@ -57,19 +61,106 @@ def _names_a_value(message: str) -> bool:
     return any(word in message for word in ("alias", "anchor", "tag", "constructor"))
 
 
+class _Nodes:
+    """What comes next, as a node."""
+
+    def __init__(self, loader: Any) -> None:
+        self._loader = loader
+        self._anchored: dict[str, yaml.Node] = {}
+
+    def coming(self) -> yaml.Node:
+        """The next one. What a list or a mapping holds is read while one goes through its `value`, in step.
+
+        Raises:
+            yaml.YAMLError: the text is no YAML, or names an anchor that is not there.
+        """
+        event = self._loader.get_event()
+        if isinstance(event, yaml.AliasEvent) or event.anchor is not None:
+            return self._kept(event)
+        if isinstance(event, yaml.ScalarEvent):
+            return self._scalar(event)
+        if isinstance(event, yaml.SequenceStartEvent):
+            return yaml.SequenceNode("", self._items(), _mark(event))
+        return yaml.MappingNode("", self._pairs(), _mark(event))
+
+    def complete(self) -> yaml.Node:
+        """The next one with everything that it holds."""
+        return self._kept(self._loader.get_event())
+
+    def _kept(self, event: Any) -> yaml.Node:
+        if isinstance(event, yaml.AliasEvent):
+            if event.anchor not in self._anchored:
+                raise yaml.composer.ComposerError(problem="undefined alias", problem_mark=_mark(event))
+            return self._anchored[event.anchor]
+        if event.anchor in self._anchored:
+            raise yaml.composer.ComposerError(
+                problem="an anchor for the second time", problem_mark=_mark(event)
+            )
+        if isinstance(event, yaml.ScalarEvent):
+            return self._remembered(event, self._scalar(event))
+        if isinstance(event, yaml.SequenceStartEvent):
+            node = self._remembered(event, yaml.SequenceNode("", [], _mark(event)))
+            node.value.extend(self.complete() for _ in self._items())
+            return node
+        node = self._remembered(event, yaml.MappingNode("", [], _mark(event)))
+        node.value.extend((key, self.complete()) for key, _ in self._pairs())
+        return node
+
+    def _remembered(self, event: Any, node: yaml.Node) -> yaml.Node:
+        """Before what it holds is read: an alias in there may name it."""
+        if event.anchor is not None:
+            self._anchored[event.anchor] = node
+        return node
+
+    def _scalar(self, event: Any) -> yaml.ScalarNode:
+        tag = event.tag
+        if tag in (None, "!"):
+            tag = self._loader.resolve(yaml.ScalarNode, event.value, event.implicit)
+        return yaml.ScalarNode(tag, event.value, _mark(event))
+
+    def _items(self) -> Iterator[None]:
+        while not self._loader.check_event(yaml.SequenceEndEvent):
+            yield COMING
+        self._loader.get_event()
+
+    def _pairs(self) -> Iterator[tuple[yaml.Node, None]]:
+        while not self._loader.check_event(yaml.MappingEndEvent):
+            yield self.complete(), COMING
+        self._loader.get_event()
+
+
 class _Walk:
     """From nodes to values; every node's mark is kept under its path."""
 
     def __init__(self, loader: Any, document: Document) -> None:
         self.loader = loader
+        self.nodes = _Nodes(loader)
         self.document = document
         self.count = 0
 
-    def value(self, node: yaml.Node, path: Path, parents: tuple[int, ...]) -> Any:
+    def whole(self) -> Any:
+        """What the text holds; an empty one an empty mapping.
+
+        Raises:
+            yaml.YAMLError: it is no YAML, or more than one document.
+        """
+        self.loader.get_event()  # the stream's beginning
+        if self.loader.check_event(yaml.StreamEndEvent):
+            return {}
+        self.loader.get_event()  # the document's
+        data = self.value(COMING, (), ())
+        self.loader.get_event()  # its end
+        if not self.loader.check_event(yaml.StreamEndEvent):
+            mark = self.loader.get_event().start_mark
+            raise yaml.composer.ComposerError(problem="a second document begins here", problem_mark=mark)
+        return data
+
+    def value(self, node: yaml.Node | None, path: Path, parents: tuple[int, ...]) -> Any:
         """The value of a node; `parents` are the nodes that contain it, so that an alias cannot contain itself."""
         self.count += 1
         if self.count > NODE_LIMIT:
             raise _TooManyNodesError
+        node = node or self.nodes.coming()
         position = _position(node)
         self.document.values[path] = position
         if id(node) in parents:
@@ -88,32 +179,44 @@ class _Walk:
         own: dict[str, Any] = {}
         for key_node, value_node in node.value:
             if key_node.tag == "tag:yaml.org,2002:merge":
-                merged = self.merge(value_node, path, parents) | merged
+                merged = self.merge(value_node or self.nodes.complete(), path, parents) | merged
                 continue
             key = self.key(key_node, path)
             if key is None:
+                self.skip(value_node)
                 continue
             at = (*path, key)
             if key in own:
                 first = self.document.keys[at]
                 self.problem(_position(key_node), at, f"this key is already there, in line {first.line}")
+                self.skip(value_node)
                 continue
             self.document.keys[at] = _position(key_node)
             own[key] = self.value(value_node, at, parents)
         return merged | own
 
+    def skip(self, node: yaml.Node | None) -> None:
+        """Nobody wants it."""
+        if node is COMING:
+            self.nodes.complete()
+
     def merge(self, node: yaml.Node, path: Path, parents: tuple[int, ...]) -> dict[str, Any]:
         """The mapping, or the mappings, that `<<` names; an earlier one wins."""
         nodes = node.value if isinstance(node, yaml.SequenceNode) else [node]
         result: dict[str, Any] = {}
+        beside, self.document = self.document, Document(problems=self.document.problems)
         for part in nodes:
             if isinstance(part, yaml.MappingNode) and id(part) not in parents:
                 result = self.mapping(part, path, (*parents, id(part))) | result
             else:
                 self.problem(_position(part), path, "<< takes a mapping, or a list of mappings")
-        # Positions of merged keys would otherwise make the same key, written beside <<, look like a duplicate.
-        for key in result:
-            self.document.keys.pop((*path, key), None)
+        # What stands beside << has its own place, and a key that is merged is no first one for a duplicate.
+        for at, place in self.document.values.items():
+            beside.values.setdefault(at, place)
+        for at, place in self.document.keys.items():
+            if len(at) > len(path) + 1:
+                beside.keys.setdefault(at, place)
+        self.document = beside
         return result
 
     def key(self, node: yaml.Node, path: Path) -> str | None:
@@ -130,6 +233,8 @@ class _Walk:
         except (yaml.YAMLError, ValueError, OverflowError, LookupError, AttributeError):
             self.problem(_position(node), path, MISREAD)
             return None
+        finally:
+            self.loader.constructed_objects.clear()  # else every node stays until the end
         if value is None or isinstance(value, (str, bool, int, float)):
             return value
         if node.tag == "tag:yaml.org,2002:timestamp":
@@ -139,6 +244,11 @@ class _Walk:
 
     def problem(self, position: Position, path: Path, message: str) -> None:
         self.document.problems.append(Problem(position, path, message))
+
+
+def _mark(event: Any) -> Any:
+    """Where it begins; the two parsers have marks of their own each."""
+    return event.start_mark
 
 
 def _position(node: yaml.Node) -> Position:

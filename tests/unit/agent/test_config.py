@@ -26,6 +26,32 @@ def problems(text: str, name: str = "f.yaml") -> list[str]:
 
 
 YAML_PROBLEMS = {
+    "a merge between two keys": (
+        """
+        services:
+          a: &base {command: [x], stop_grace: 1}
+          b:
+            stop_grace: never
+            <<: *base
+            stop_grace: 2
+        """,
+        [
+            "4:17: services.b.stop_grace: 'never' is no duration; write seconds as a number, or 500ms, 5s, 2m, 1h30m",
+            "6:5: services.b.stop_grace: this key is already there, in line 4",
+        ],
+    ),
+    "a list as a key beside a good one": (
+        """
+        services:
+          [a, b]: {command: [x]}
+          a: {comand: [x]}
+        """,
+        [
+            "2:3: services: a key is text, not a list or a mapping",
+            '3:3: services.a: the key "command" is missing',
+            '3:7: services.a.comand: unknown key; did you mean "command"?',
+        ],
+    ),
     "unknown key": (
         """
         services:
@@ -172,7 +198,7 @@ YAML_PROBLEMS = {
     ),
     "two documents": (
         "a: 1\n---\nb: 2\n",
-        ["2:1: not YAML: expected a single document in the stream, but found another document"],
+        ["2:1: not YAML: a second document begins here"],
     ),
 }
 
