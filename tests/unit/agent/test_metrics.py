@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import time
 from collections.abc import Iterator
@@ -255,6 +256,23 @@ def test_the_agent_s_own_process_beside_psutil() -> None:
     }  # psutil counts the descriptor that it lists them with
     assert found.resident == pytest.approx(after.resident, rel=0.1)
     assert found.virtual == pytest.approx(after.virtual, rel=0.1)
+
+
+def test_pieces_of_memory() -> None:
+    """What is held counts, what was let go does not."""
+    found = Metrics().find("watchkeeper_python_blocks")
+    assert found is not None
+
+    def pieces() -> float:
+        gc.collect()
+        [(_, _, _, value)] = found.samples()
+        return value
+
+    before = pieces()
+    held = [object() for _ in range(10_000)]
+    assert 10_000 <= pieces() - before < 11_000
+    held.clear()
+    assert abs(pieces() - before) < 1_000
 
 
 def test_rendering_is_fast_enough_for_the_loop() -> None:
