@@ -67,6 +67,27 @@ def test_rotation_by_age(tmp_path: Path) -> None:
     assert (tmp_path / "a.log.2").read_text() == "at 1000\nat 1030\nat 1059\n"
 
 
+@pytest.mark.parametrize(
+    ("first", "rotated"),
+    [
+        (b'{"timestamp":"2000-01-01T00:00:00.000Z"}', True),
+        (b'{"timestamp":"2999-01-01T00:00:00.000Z"}', False),
+        (b'{"timestamp":"yesterday"}', False),
+        (b'{"timestamp":5}', False),
+        (b"[]", False),
+        (b"x" * 70_000, False),
+    ],
+)
+def test_age_of_a_file_that_was_there_before(tmp_path: Path, first: bytes, rotated: bool) -> None:
+    """F2: its first line says when it began; an agent that is started every day would else never find it old."""
+    (tmp_path / "a.log").write_bytes(first + b"\n")
+    sink = FileSink(tmp_path / "a.log", max_age=86_400)
+    sink.write([b"later"])
+    sink.close()
+    assert (tmp_path / "a.log.1").exists() is rotated
+    assert (tmp_path / "a.log").read_bytes().endswith(b"later\n")
+
+
 def test_a_file_that_logrotate_has_moved(tmp_path: Path) -> None:
     """F3."""
     sink = FileSink(tmp_path / "a.log")

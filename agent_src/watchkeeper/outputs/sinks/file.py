@@ -12,14 +12,19 @@ Rules:
 from __future__ import annotations
 
 import contextlib
+import datetime
 import os
 import pathlib
 import time
 from collections.abc import Callable
 
+import msgspec
+
 from watchkeeper.outputs.writer import SinkError
 from watchkeeper.rotation import shift
 
+FIRST_LINE = 65_536
+"""Bytes; a line that is longer is not asked when it was written."""
 FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
 
@@ -97,10 +102,18 @@ class FileSink:
         return (named.st_dev, named.st_ino) != (opened.st_dev, opened.st_ino)
 
     def _age(self) -> float:
-        """How old a file is that was there before; by the wall clock, which is all that a file has. Never negative."""
-        found = os.fstat(self._fd)
-        made = getattr(found, "st_birthtime", found.st_ctime if found.st_size else time.time())
-        return max(0.0, time.time() - made)
+        """How old a file is that was there before, in seconds; by the wall clock, which is all that a file has. Never negative."""
+        size = os.fstat(self._fd).st_size
+        return max(0.0, time.time() - (self._first() or os.fstat(self._fd).st_ctime)) if size else 0.0
+
+    def _first(self) -> float | None:
+        """When its first line was written, since the epoch. Linux tells of no file when it was made, and of each when it changed."""
+        with self._path.open("rb") as written:
+            line = written.readline(FIRST_LINE)
+        try:
+            return datetime.datetime.fromisoformat(msgspec.json.decode(line)["timestamp"]).timestamp()
+        except (ValueError, KeyError, TypeError):
+            return None
 
     def _rotate(self, coming: int) -> None:
         """F2."""
