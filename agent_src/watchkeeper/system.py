@@ -105,12 +105,21 @@ def signal_number(word: str) -> int:
 
 
 def claim(folder: str) -> bool:
-    """Keep a folder to this process as long as it lives; whether no other process has claimed it. Windows is not asked."""
+    """Keep a folder to this process as long as it lives; whether no other process has claimed it."""
+    # The descriptor is never closed: the end of the process is the end of the claim.
     if sys.platform == "win32":
+        import msvcrt
+
+        descriptor = os.open(f"{folder}/claim", os.O_RDWR | os.O_CREAT)
+        try:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        except OSError:
+            os.close(descriptor)
+            return False
         return True
     import fcntl
 
-    descriptor = os.open(folder, os.O_RDONLY)  # never closed: the end of the process is the end of the claim
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -93,6 +93,21 @@ def test_ctrl_c_drains(agent: WindowsAgent) -> None:
     assert b'"message":"stopped"' in said
 
 
+def test_two_agents_do_not_share_a_state_directory(agent: WindowsAgent) -> None:
+    """The second one says so and ends with 7; the first one's end is the end of its claim, however it comes."""
+    words = ("run", "--config", agent.at("agent.yaml"), "--state-dir", agent.at("state"))
+    process, _terminal = started(agent)
+    second = agent.run(*words)
+    assert second.code == 7
+    assert b"another agent uses the state directory" in second.err
+    process.kill()
+    process.wait(30)
+    agent.machine.run("taskkill", "/F", "/IM", "watchkeeper.exe")
+    process, terminal = started(agent)
+    terminal.type(b"\x03")
+    assert process.wait(30) == 0
+
+
 def test_the_service_from_its_installation_to_its_end(service: WindowsAgent) -> None:
     """Installed, started, running, asked, reloaded, stopped with a drain, removed."""
     assert service.run("service", "start").out.decode().strip() == "the service watchkeeper runs"

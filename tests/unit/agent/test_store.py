@@ -7,7 +7,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import sys
 from pathlib import Path
 
 import pytest
@@ -98,7 +97,6 @@ def test_the_copy_on_disk(tmp_path: Path) -> None:
     assert again.last_good("f.yaml") is None, "what another file said"
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows is not asked")
 def test_two_agents_do_not_share_a_state_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each would end the other's services, as left by an agent that was killed."""
     monkeypatch.setattr(store_module, "CLAIM_LIMIT", 0.1)
