@@ -110,7 +110,11 @@ class Agent:
 
         def find() -> dict[str, Any] | None:
             found = [each for each in self.status()["services"] if each["name"] == name]
-            return found[0] if found and found[0]["state"] == "running" and found[0]["pid"] != after else None
+            return (
+                found[0]
+                if found and found[0]["state"] == "running" and found[0]["pid"] not in (None, after)
+                else None
+            )
 
         service: dict[str, Any] = self.wait(find, f"service {name}")
         return service
