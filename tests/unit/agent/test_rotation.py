@@ -16,12 +16,12 @@ from watchkeeper.rotation import shift
         ({}, 2, {}),
         ({"log": "c"}, 2, {"log.1": "c"}),
         ({"log": "c", "log.1": "b", "log.2": "a"}, 2, {"log.1": "c", "log.2": "b"}),
-        ({"log": "c", "log.2": "a"}, 3, {"log.1": "c", "log.3": "a"}),
+        ({"log": "c", "log.2": "a"}, 3, {"log.1": "c", "log.2": "a"}),
         ({"log": "c", "log.7": "?"}, 2, {"log.1": "c", "log.7": "?"}),
     ],
 )
 def test_shift(tmp_path: Path, there: dict[str, str], keep: int, after: dict[str, str]) -> None:
-    """Each gets the next number, the last one goes, a gap is no end, and what has a number beyond is nobody's."""
+    """Each gets the next number, the last one goes, what is behind a gap stays, and what has a number beyond is nobody's."""
     for name, text in there.items():
         (tmp_path / name).write_text(text)
     shift(tmp_path / "log", keep)
