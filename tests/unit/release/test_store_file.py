@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -21,62 +23,82 @@ from support.s3.stores import create, digest, replace
 
 BIG = 3_000_000
 
-# Publishes one object and replaces one pointer, and is killed at the event of the file system that it is told.
+# For each line of FOLDER and EVENT: a child publishes one object and replaces one pointer, and is killed at that event of the file
+# system. The line that comes back is how it ended.
 PUBLISHER = f"""
 import os, signal, sys
 from pathlib import Path
 from ferryman_release.store.file import FileStore
 from support.s3.stores import create, replace
 
-folder, at = Path(sys.argv[1]), int(sys.argv[2])
-store = FileStore(folder)
-events = 0
+def publish(folder, at):
+    events = 0
 
-def hook(event, arguments):
-    global events
-    if not event.startswith(("open", "os.", "shutil.")) or event in ("os.listdir", "os.scandir"):
-        return
-    if str(folder) not in repr(arguments):
-        return
-    events += 1
-    if events == at:
-        os.kill(os.getpid(), signal.SIGKILL)
+    def hook(event, arguments):
+        nonlocal events
+        if not event.startswith(("open", "os.", "shutil.")) or event in ("os.listdir", "os.scandir"):
+            return
+        if folder not in repr(arguments):
+            return
+        events += 1
+        if events == at:
+            os.kill(os.getpid(), signal.SIGKILL)
 
-current = store.get("metadata/timestamp.json")
-sys.addaudithook(hook)
-create(store, "artifacts/n/1/file", b"x" * {BIG})
-replace(store, "metadata/timestamp.json", b"new" * 1000, current[1])
+    store = FileStore(Path(folder))
+    current = store.get("metadata/timestamp.json")
+    sys.addaudithook(hook)
+    create(store, "artifacts/n/1/file", b"x" * {BIG})
+    replace(store, "metadata/timestamp.json", b"new" * 1000, current[1])
+
+for line in sys.stdin:
+    folder, at = line.rsplit(maxsplit=1)
+    pid = os.fork()
+    if pid == 0:
+        publish(folder, int(at))
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
 """
 
 
-def publish(folder: Path, at: int) -> int:
+@contextlib.contextmanager
+def publisher() -> Iterator[Callable[[Path, int], int]]:
+    """Publishes into a folder, and is killed at the event with that number; how it ended. 0: nobody kills it."""
     root = Path(__file__).resolve().parents[3]
     paths = [str(root / name) for name in ("build", "release", "tests")]
-    done = subprocess.run(
-        [sys.executable, "-c", PUBLISHER, str(folder), str(at)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)}, check=False,
-    )  # fmt: skip
-    return done.returncode
+    with subprocess.Popen(
+        [sys.executable, "-c", PUBLISHER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+    ) as process:  # fmt: skip
+        assert process.stdin is not None
+        assert process.stdout is not None
+
+        def publish(folder: Path, at: int) -> int:
+            print(folder, at, file=process.stdin, flush=True)
+            return int(process.stdout.readline())  # type: ignore[union-attr]
+
+        yield publish
+        process.stdin.close()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="there is no SIGKILL")
 def test_killed_at_any_point_it_is_whole_and_a_second_run_completes(tmp_path: Path) -> None:
     """At each event of the file system: objects are whole or not there, the pointer is the old or the new one."""
-    at, codes = 0, []
-    while not codes or codes[-1] != 0:
-        at += 1
-        folder = tmp_path / str(at)
-        store = FileStore(folder)
-        replace(store, "metadata/timestamp.json", b"old", None)
+    at, codes = 0, list[int]()
+    with publisher() as publish:
+        while not codes or codes[-1] != 0:
+            at += 1
+            folder = tmp_path / str(at)
+            store = FileStore(folder)
+            replace(store, "metadata/timestamp.json", b"old", None)
 
-        codes.append(publish(folder, at))
+            codes.append(publish(folder, at))
 
-        found = {entry.key: store.get(entry.key)[0] for entry in store.list()}  # type: ignore[index]
-        assert found.pop("metadata/timestamp.json") in (b"old", b"new" * 1000)
-        assert found in ({}, {"artifacts/n/1/file": b"x" * BIG})
-        assert publish(folder, 0) == 0
-        assert store.get("metadata/timestamp.json") == (b"new" * 1000, digest(b"new" * 1000))
-        assert at < 60
+            found = {entry.key: store.get(entry.key)[0] for entry in store.list()}  # type: ignore[index]
+            assert found.pop("metadata/timestamp.json") in (b"old", b"new" * 1000)
+            assert found in ({}, {"artifacts/n/1/file": b"x" * BIG})
+            assert publish(folder, 0) == 0
+            assert store.get("metadata/timestamp.json") == (b"new" * 1000, digest(b"new" * 1000))
+            assert at < 60
     assert set(codes[:-1]) == {-signal.SIGKILL}
     assert len(codes) > 5
 
