@@ -24,13 +24,14 @@ from watchkeeper.checks import (
 )
 from watchkeeper.checks.guarded import guarded
 from watchkeeper.config.schema.checks import ExecCheck, ExitCodes
+from watchkeeper.programs import Program
 from watchkeeper.system import describe_exit
 
 LAST_WORDS = 0.05
 """Seconds that are waited for what the command wrote just before its end; a grandchild may hold the pipe for ever."""
 
 
-class _Run(asyncio.SubprocessProtocol):
+class _Run(Program):
     """One run of a command. What exceeds the limit is read and dropped, so that the command never waits for us."""
 
     def __init__(self, limit: int) -> None:
@@ -87,7 +88,7 @@ async def probe(spec: ExecCheck, memory: Memory) -> Outcome:
             await asyncio.wait({run.silent}, timeout=LAST_WORDS)
         finally:
             system.kill_group(transport.get_pid())
-            transport.close()
+            run.let_go()
     return _judge(spec.exit_codes, transport.get_returncode() or 0, bytes(run.output))
 
 

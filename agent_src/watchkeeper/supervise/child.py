@@ -23,6 +23,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, Self, cast
 
 from watchkeeper import system
+from watchkeeper.programs import Program
 
 Sink = Callable[[int, bytes], None]
 """Takes the number of the stream (1 or 2) and what was read; empty at its end."""
@@ -55,7 +56,7 @@ class Strays(Protocol):
         """Those that run now."""
 
 
-class Child(asyncio.SubprocessProtocol):
+class Child(Program):
     """A process that was started. `exit_code` is subprocess's (negative: a signal), None while it runs."""
 
     adopted = False
@@ -71,7 +72,6 @@ class Child(asyncio.SubprocessProtocol):
     ) -> None:
         self._on_output = on_output
         self._on_exit: Callable[[Child], None] | None = on_exit
-        self._transport: asyncio.SubprocessTransport | None = None
         self._stop_signal = stop_signal
         self._strays = strays
         self.pid = 0
@@ -89,8 +89,8 @@ class Child(asyncio.SubprocessProtocol):
             asyncio.get_running_loop().call_soon(on_exit, self)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.SubprocessTransport", transport)
-        self.pid = self._transport.get_pid()
+        super().connection_made(transport)
+        self.pid = cast("asyncio.SubprocessTransport", transport).get_pid()
         self.started_at = asyncio.get_running_loop().time()
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
@@ -100,7 +100,7 @@ class Child(asyncio.SubprocessProtocol):
         self._on_output(fd, b"")
 
     def process_exited(self) -> None:
-        transport = cast("asyncio.SubprocessTransport", self._transport)
+        transport = cast("asyncio.SubprocessTransport", self.transport)
         self.exit_code = transport.get_returncode()
         self.exited_at = asyncio.get_running_loop().time()
         if self._on_exit is not None:
@@ -125,15 +125,14 @@ class Child(asyncio.SubprocessProtocol):
 
     def close(self) -> None:
         """Let go of the pipes. What the child wrote before its end has been read by then, or is a grandchild's."""
-        if self._transport is not None:
-            self._transport.close()
+        self.let_go()
         system.forget_group(self.pid)
 
     def leave(self) -> None:
         """Let go of it while it runs. asyncio would end a process whose transport is closed, or collected."""
         self._on_exit = None
         system.stop_watching_child(self.pid)
-        transport = cast("Any", self._transport)
+        transport = cast("Any", self.transport)
         transport.get_extra_info("subprocess").returncode = 0  # nobody waits for it any more
         transport._proc = None
         transport.close()

@@ -542,8 +542,7 @@ async def test_a_hanging_mount(monkeypatch: pytest.MonkeyPatch) -> None:
     dead, kept = DiskCheck(path="/dead", min_free=1, timeout=0.05), Memory()
     outcomes = [await look(dead, kept) for _ in range(5)]
     assert {outcome.error_class for outcome in outcomes} == {ErrorClass.CHECK_TIMEOUT}
-    assert all(outcome.seconds < 0.05 for outcome in outcomes[1:])
-    assert "has not answered an earlier look" in outcomes[-1].detail
+    assert all("has not answered an earlier look" in outcome.detail for outcome in outcomes[1:])
     assert (threads.abandoned, threads.alive) == (1, 1)
     assert (await look(DiskCheck(path="/", min_free=1, timeout=60.0))).success
     release.set()
