@@ -25,8 +25,8 @@ from watchkeeper.config.schema.outbound import Balancing, Policy
 from watchkeeper.registry.instances import Instance
 
 Usable = Callable[[Instance], bool]
-MOST_POINTS = 1 << 16
-"""A ring has at most so many: weights of others must not cost memory without limit."""
+MOST_POINTS = 1 << 14
+"""A ring has at most so many: weights of others must not cost memory without limit, nor hold the loop for more than some 50 ms."""
 
 
 def name_of(instance: Instance) -> str:
@@ -94,6 +94,7 @@ class HashRing:
         self._made_of: tuple[Instance, ...] = ()
         self._points: list[int] = []
         self._owners: list[Instance] = []
+        self._owning: set[int] = set()
 
     def pick(self, instances: Sequence[Instance], key: str, usable: Usable) -> Instance | None:
         if tuple(instances) != self._made_of:
@@ -101,7 +102,7 @@ class HashRing:
         able = {id(instance) for instance in taking_part(self._made_of, usable)}
         if not able:
             return None
-        if not any(id(owner) in able for owner in self._owners):
+        if able.isdisjoint(self._owning):
             return max(
                 (each for each in self._made_of if id(each) in able),
                 key=lambda each: _point(f"{name_of(each)}#{key}"),
@@ -123,6 +124,7 @@ class HashRing:
         self._made_of = instances
         self._points = [point for point, _, _ in ring]
         self._owners = [owner for _, _, owner in ring]
+        self._owning = {id(owner) for owner in self._owners}
 
 
 def _point(text: str) -> int:
