@@ -105,7 +105,11 @@ def signal_number(word: str) -> int:
 
 
 def claim(folder: str) -> bool:
-    """Keep a folder to this process as long as it lives; whether no other process has claimed it."""
+    """Keep a folder to this process as long as it lives; whether no other process has claimed it.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
     # The descriptor is never closed: the end of the process is the end of the claim.
     if sys.platform == "win32":
         import msvcrt
@@ -113,9 +117,11 @@ def claim(folder: str) -> bool:
         descriptor = os.open(f"{folder}/claim", os.O_RDWR | os.O_CREAT)
         try:
             msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        except OSError:
+        except PermissionError:
             os.close(descriptor)
             return False
+        except OSError:
+            return True  # a file system without locks
         return True
     import fcntl
 

@@ -113,10 +113,9 @@ class Connection:
 class TlsConnection(Connection):
     """The same, encrypted."""
 
-    def __init__(self, stream: _Stream) -> None:
-        self._reader, self._stream = stream.reader, stream
-        self._writer = cast("asyncio.StreamWriter", stream.writer)
-        found = self._writer.get_extra_info("ssl_object")
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+        found = writer.get_extra_info("ssl_object")
         self.protocol: str | None = found.selected_alpn_protocol()
         self.certificate = found.getpeercert(binary_form=True)
         self.chain = _chain(found) or ((self.certificate,) if self.certificate else ())
@@ -129,7 +128,8 @@ class TlsConnection(Connection):
         return await self._reader.read(CHUNK)
 
     def close(self) -> None:
-        self._stream.abort()
+        # A polite end would wait for the other side; a look has no time for that.
+        self._writer.transport.abort()
 
 
 def _chain(found: ssl.SSLObject) -> tuple[bytes, ...]:
@@ -170,44 +170,51 @@ async def connect(address: str, tls: Tls | None, limit: float) -> Connection:
 
 async def connect_to(addresses: list[SockAddress], tls: Tls | None, limit: float) -> Connection:
     """A connection to the first of these addresses that accepts one."""
-    context = None if tls is None else client_context(tls.settings, tls.protocols)
-    sock = await _first(addresses, limit)
     if tls is None:
-        return Connection(sock)
-    stream = _Stream()
+        return Connection(await _first(addresses, limit))
+    context = client_context(tls.settings, tls.protocols)
+    sock = await _first(addresses, limit)
     try:
-        await asyncio.get_running_loop().create_connection(
-            lambda: stream, sock=sock, ssl=context, server_hostname=tls.settings.server_name or tls.name
-        )
-    except BaseException as error:
-        stream.abort()
-        sock.close()
-        if isinstance(error, ssl.SSLCertVerificationError):
-            raise CertificateError(f"its certificate does not hold: {error.verify_message}") from None
-        if not isinstance(error, OSError) or own_fault(error):
+        return TlsConnection(*await _encrypted(sock, context, tls.settings.server_name or tls.name))
+    except ssl.SSLCertVerificationError as error:
+        raise CertificateError(f"its certificate does not hold: {error.verify_message}") from None
+    except OSError as error:
+        if own_fault(error):
             raise
         raise UnreachableError(f"no TLS: {reason(error)}") from None
-    return TlsConnection(stream)
+
+
+async def _encrypted(
+    sock: socket.socket, context: ssl.SSLContext, name: str
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A stream over a socket, which from here on is the stream's.
+
+    Who gives up meanwhile aborts the transport below TLS. The one above would wait half a minute for the other side's farewell; and a
+    socket that is closed under either leaves asyncio with a number that somebody else's socket gets.
+    """
+    loop = asyncio.get_running_loop()
+    plain, _ = await loop.create_connection(asyncio.Protocol, sock=sock)
+    stream = _Stream()
+    try:
+        found = await loop.start_tls(plain, stream, context, server_hostname=name)
+    except BaseException:
+        plain.abort()
+        raise
+    transport = cast("asyncio.Transport", found)
+    stream.connection_made(transport)
+    return stream.reader, asyncio.StreamWriter(transport, stream, stream.reader, loop)
 
 
 class _Stream(asyncio.StreamReaderProtocol):
-    """A reader and, from the moment in which TLS is agreed, a writer."""
-
-    writer: asyncio.StreamWriter | None = None
+    """What comes goes to `reader`."""
 
     def __init__(self) -> None:
         self.reader = asyncio.StreamReader()
         super().__init__(self.reader)
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        stream = cast("asyncio.Transport", transport)
-        self.writer = asyncio.StreamWriter(stream, self, self.reader, asyncio.get_running_loop())
-
-    def abort(self) -> None:
-        """asyncio would wait half a minute for the other side's farewell, at a descriptor that is somebody else's by then."""
-        if self.writer is not None:
-            self.writer.transport.abort()
+    def eof_received(self) -> bool:
+        super().eof_received()
+        return False  # an encrypted stream is not kept open for one direction
 
 
 async def _first(addresses: list[SockAddress], limit: float) -> socket.socket:

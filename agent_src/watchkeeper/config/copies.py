@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+from collections.abc import Callable
 
 import msgspec
 
@@ -57,8 +58,8 @@ class Copies:
                 "Look at the free space and the owner of the directory; the agent goes on without the copy.",
             ) from None
 
-    def load(self, name: str, origin: str | None = None) -> tuple[Fragment, ...] | None:
-        """What a copy holds; None: there is none, it is not whole, or it is of another origin than the one asked for."""
+    def load(self, name: str, of: Callable[[str], bool]) -> tuple[Fragment, ...] | None:
+        """What a copy holds; None: there is none, it is not whole, or its origin is not one that is asked for."""
         if self._folder is None:
             return None
         try:
@@ -69,7 +70,7 @@ class Copies:
         except (OSError, ValueError):
             return None
         whole = digest(fragments) == copy.sha256
-        return fragments if whole and origin in (None, copy.origin) else None
+        return fragments if whole and of(copy.origin) else None
 
     def drop(self, name: str) -> None:
         """Take a copy away; one that cannot be taken away is of no use to anybody either."""

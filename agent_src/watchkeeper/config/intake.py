@@ -155,7 +155,8 @@ class Intake:
         """What the copies on disk hold (I3)."""
         delivered: dict[str, Fragments] = {}
         for name in in_order(loaded):
-            copy = self._store.copies.load(SOURCE + name, origin_of(loaded.config.sources[name]))
+            origin = origin_of(loaded.config.sources[name])
+            copy = self._store.copies.load(SOURCE + name, origin.__eq__)
             if copy is None:
                 continue
             try:

@@ -75,12 +75,12 @@ class Store:
             self.state_dir.mkdir(parents=True, exist_ok=True, mode=0o750)
             probe.write_bytes(b"")
             probe.unlink()
+            self._claim(self.state_dir)
         except OSError as error:
             raise StateError(
                 f"the state directory {self.state_dir} cannot be written: {error.strerror}",
                 "Give --state-dir a directory that this user owns, or leave the option out.",
             ) from None
-        self._claim(self.state_dir)
 
     @staticmethod
     def _claim(state_dir: pathlib.Path) -> None:
@@ -105,14 +105,14 @@ class Store:
         Raises:
             StateError: the disk is full or has become unwritable; the earlier copy is still there.
         """
-        self.copies.save(OWN, str(pathlib.Path(loaded.origin).absolute()), loaded.fragments)
+        self.copies.save(OWN, _plain(loaded.origin), loaded.fragments)
 
     def last_good(self, path: str) -> Loaded | None:
         """The copy on disk, if there is one of this file or folder and it still holds.
 
         Who has mistyped the path gets a sentence, and not what another file said once.
         """
-        fragments = self.copies.load(OWN, str(pathlib.Path(path).absolute()))
+        fragments = self.copies.load(OWN, lambda origin: _plain(origin) == _plain(path))
         try:
             return assemble(fragments, origin=fragments[0].name) if fragments else None
         except AgentError:
@@ -126,3 +126,8 @@ class Store:
                 journal.crash(
                     f"a subscriber to the configuration failed: {error}", error_class=ErrorClass.INTERNAL
                 )
+
+
+def _plain(path: str) -> str:
+    """A path from the root on. Links stay: where they lead may change with each delivery, as a mounted ConfigMap's do."""
+    return os.path.abspath(path)  # noqa: PTH100 - pathlib's keeps every ..

@@ -202,22 +202,25 @@ class _Walk:
 
     def merge(self, node: yaml.Node, path: Path, parents: tuple[int, ...]) -> dict[str, Any]:
         """The mapping, or the mappings, that `<<` names; an earlier one wins."""
-        nodes = node.value if isinstance(node, yaml.SequenceNode) else [node]
         result: dict[str, Any] = {}
-        beside, self.document = self.document, Document(problems=self.document.problems)
-        for part in nodes:
+        for part in node.value if isinstance(node, yaml.SequenceNode) else [node]:
             if isinstance(part, yaml.MappingNode) and id(part) not in parents:
-                result = self.mapping(part, path, (*parents, id(part))) | result
+                result = self.apart(part, path, parents) | result
             else:
                 self.problem(_position(part), path, "<< takes a mapping, or a list of mappings")
-        # What stands beside << has its own place, and a key that is merged is no first one for a duplicate.
-        for at, place in self.document.values.items():
+        return result
+
+    def apart(self, node: yaml.MappingNode, path: Path, parents: tuple[int, ...]) -> dict[str, Any]:
+        """A mapping whose places give way to those that are there, and whose own keys are no first ones for a duplicate."""
+        beside, self.document = self.document, Document(problems=self.document.problems)
+        found = self.mapping(node, path, (*parents, id(node)))
+        merged, self.document = self.document, beside
+        for at, place in merged.values.items():
             beside.values.setdefault(at, place)
-        for at, place in self.document.keys.items():
+        for at, place in merged.keys.items():
             if len(at) > len(path) + 1:
                 beside.keys.setdefault(at, place)
-        self.document = beside
-        return result
+        return found
 
     def key(self, node: yaml.Node, path: Path) -> str | None:
         """A key as text. `on:` and `1:` are names here, not a truth value and a number."""

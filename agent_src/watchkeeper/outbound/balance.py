@@ -7,7 +7,9 @@ Rules:
     W4  Weighted is nginx's smooth way: everybody gains his weight, the richest one is chosen and pays the sum. Over any
         stretch of sum(weights) choices each comes up exactly as often as its weight says, and as evenly as possible.
     W5  Hash puts `virtual_nodes` points per unit of weight on a ring, and takes the first usable instance clockwise from
-        the key. When an instance comes, only keys that it takes over move; when one goes, only its own keys do.
+        the key. When an instance comes, only keys that it takes over move; when one goes, only its own keys do. A ring that
+        would have more than MOST_POINTS has half as many points per unit, or a fourth and so on; others' keys move when the sum
+        of the weights passes such a step.
 
 An instance is known by its id, or else by host and port. Points on the ring depend on nothing but that name, so that every
 agent sees the same ring.
@@ -25,8 +27,8 @@ from watchkeeper.config.schema.outbound import Balancing, Policy
 from watchkeeper.registry.instances import Instance
 
 Usable = Callable[[Instance], bool]
-MOST_POINTS = 1 << 14
-"""A ring has at most so many: weights of others must not cost memory without limit, nor hold the loop for more than some 50 ms."""
+MOST_POINTS = 1 << 16
+"""What a ring has at most, and a point for each instance in any case: weights of others must not cost memory without limit."""
 
 
 def name_of(instance: Instance) -> str:
@@ -114,8 +116,11 @@ class HashRing:
         )
 
     def _make(self, instances: tuple[Instance, ...]) -> None:
-        wanted = self._virtual_nodes * sum(instance.weight for instance in instances)
-        scale = self._virtual_nodes * min(1.0, MOST_POINTS / max(1, wanted))
+        total, scale = sum(instance.weight for instance in instances), float(self._virtual_nodes)
+        while (
+            scale * total > MOST_POINTS
+        ):  # halved, so that what comes or goes moves nobody else's points but at a few sums
+            scale /= 2
         ring = sorted(
             (_point(f"{name_of(instance)}#{number}"), name_of(instance), instance)
             for instance in instances

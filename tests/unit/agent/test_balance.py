@@ -109,6 +109,21 @@ def test_who_comes_takes_only_his_own(names: set[int], new: int) -> None:
     assert all(after[key] in (before[key], newcomer) for key in before)
 
 
+@pytest.mark.parametrize(("count", "weight"), [(2, 100), (5, 100), (20, 10), (170, 1), (9, 150), (7, 300)])
+def test_heavy_ones_take_only_their_own_as_well(count: int, weight: int) -> None:
+    """W5: weights of hundreds are ordinary; within a step even a ring that is too large moves nobody else's keys."""
+
+    def found(many: int) -> dict[str, Instance | None]:
+        return owners(
+            HashRing(), [Instance(f"10.0.{each}.1", 80, weight) for each in range(many)], KEYS[:300]
+        )
+
+    before, after = found(count), found(count + 1)
+    assert {after[key] for key in before if before[key] != after[key]} == {
+        Instance(f"10.0.{count}.1", 80, weight)
+    }
+
+
 @given(names=st.sets(st.integers(1, 12), min_size=2, max_size=8), data=st.data())
 def test_who_goes_leaves_the_others_alone(names: set[int], data: st.DataObject) -> None:
     """W5: after one has gone, or its breaker has opened, only its own keys have moved, and both go the same way."""

@@ -25,14 +25,14 @@ async def test_given_up_in_the_moment_in_which_tls_is_agreed(
 
     asyncio would say of the next socket with that number, whoever has it, that it is "used by transport".
     """
-    agreed = asyncio.StreamReaderProtocol.connection_made
+    agreed = ssl.SSLObject.getpeercert
 
-    def give_up(protocol: asyncio.StreamReaderProtocol, transport: Any) -> None:
-        agreed(protocol, transport)
-        if transport.get_extra_info("ssl_object").server_side is False:
+    def give_up(of: ssl.SSLObject, *form: Any) -> Any:
+        if of.server_side is False:
             looking.cancel()
+        return agreed(of, *form)
 
-    monkeypatch.setattr(asyncio.StreamReaderProtocol, "connection_made", give_up)
+    monkeypatch.setattr(ssl.SSLObject, "getpeercert", give_up)
     pair = Authority(tmp_path).issue("server")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*pair)

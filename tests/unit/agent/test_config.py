@@ -40,6 +40,18 @@ YAML_PROBLEMS = {
             "6:5: services.b.stop_grace: this key is already there, in line 4",
         ],
     ),
+    "the place of what was merged": (
+        """
+        services:
+          a: &a {command: [x], stop_grace: never}
+          b: &b {command: [x], stop_grace: 5}
+          c: {<<: [*a, *b]}
+        """,
+        [
+            "2:36: services.a.stop_grace: 'never' is no duration; write seconds as a number, or 500ms, 5s, 2m, 1h30m",
+            "2:36: services.c.stop_grace: 'never' is no duration; write seconds as a number, or 500ms, 5s, 2m, 1h30m",
+        ],
+    ),
     "a list as a key beside a good one": (
         """
         services:

@@ -8,8 +8,10 @@ import os
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -76,6 +78,8 @@ def test_rotation_by_age(tmp_path: Path) -> None:
         (b'{"timestamp":5}', False),
         (b"[]", False),
         (b"x" * 70_000, False),
+        (b"[" * 5_000, False),
+        (b'{"timestamp":"0001-01-01T00:00:00"}', False),
     ],
 )
 def test_age_of_a_file_that_was_there_before(tmp_path: Path, first: bytes, rotated: bool) -> None:
@@ -86,6 +90,23 @@ def test_age_of_a_file_that_was_there_before(tmp_path: Path, first: bytes, rotat
     sink.close()
     assert (tmp_path / "a.log.1").exists() is rotated
     assert (tmp_path / "a.log").read_bytes().endswith(b"later\n")
+
+
+def test_a_system_that_knows_when_a_file_was_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """F2: macOS does; there the first line need not say it."""
+    real = os.fstat
+
+    def told(descriptor: int) -> Any:
+        found = real(descriptor)
+        kept = {name: getattr(found, name) for name in ("st_size", "st_dev", "st_ino", "st_ctime")}
+        return SimpleNamespace(st_birthtime=time.time() - 3 * 86_400, **kept)
+
+    (tmp_path / "a.log").write_bytes(b"cut off\n")
+    monkeypatch.setattr(os, "fstat", told)
+    sink = FileSink(tmp_path / "a.log", max_age=86_400)
+    sink.write([b"later"])
+    sink.close()
+    assert (tmp_path / "a.log.1").read_bytes() == b"cut off\n"
 
 
 def test_a_file_that_logrotate_has_moved(tmp_path: Path) -> None:

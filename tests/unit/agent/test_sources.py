@@ -217,7 +217,7 @@ async def test_a_full_disk_stops_nothing(tmp_path: Path, monkeypatch: pytest.Mon
     assert [file.name for file in tmp_path.iterdir()] == ["last-good.json"]
     monkeypatch.setattr(os, "fsync", real)
     assert not await world.offer("a", tcp("one"))
-    assert Copies(tmp_path).load(SOURCE + "a") == documents(tcp("one"))
+    assert Copies(tmp_path).load(SOURCE + "a", lambda _origin: True) == documents(tcp("one"))
 
 
 async def test_subscribers_are_called_in_order() -> None:

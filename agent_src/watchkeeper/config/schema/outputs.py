@@ -40,7 +40,7 @@ class FileOutput(Output, frozen=True, kw_only=True, tag="file"):
     max_size: Size = 64 * 1024 * 1024
     """Bytes after which FILE becomes FILE.1; 0: never."""
     max_age: Duration = 0.0
-    """How old a file becomes before that; 0: any age."""
+    """How old a file becomes before that, by its first line where it was there before; 0: any age."""
     keep: Annotated[int, Meta(ge=0, le=1000)] = 5
     """How many older files stay."""
     mode: Annotated[str, Meta(pattern=r"^0?[0-7]{3}$")] = "0640"

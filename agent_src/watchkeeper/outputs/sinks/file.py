@@ -33,7 +33,7 @@ class FileSink:
 
     Args:
         max_bytes: 0: never by size.
-        max_age: seconds from the making of the file; 0: never by age.
+        max_age: seconds from the making of the file, after a restart from the time in its first line; 0: never by age.
         keep: how many older files stay.
         mode: of a new file.
     """
@@ -103,8 +103,11 @@ class FileSink:
 
     def _age(self) -> float:
         """How old a file is that was there before, in seconds; by the wall clock, which is all that a file has. Never negative."""
-        size = os.fstat(self._fd).st_size
-        return max(0.0, time.time() - (self._first() or os.fstat(self._fd).st_ctime)) if size else 0.0
+        found = os.fstat(self._fd)
+        if not self._max_age or not found.st_size:
+            return 0.0
+        made = getattr(found, "st_birthtime", found.st_ctime)
+        return max(0.0, time.time() - (self._first() or made))
 
     def _first(self) -> float | None:
         """When its first line was written, since the epoch. Linux tells of no file when it was made, and of each when it changed."""
@@ -112,7 +115,7 @@ class FileSink:
             line = written.readline(FIRST_LINE)
         try:
             return datetime.datetime.fromisoformat(msgspec.json.decode(line)["timestamp"]).timestamp()
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError, OverflowError, OSError):
             return None
 
     def _rotate(self, coming: int) -> None:
