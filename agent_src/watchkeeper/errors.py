@@ -25,7 +25,7 @@ Exit codes (they are part of the interface; scripts and service managers rely on
 from __future__ import annotations
 
 import enum
-from typing import Any
+from typing import Any, Self
 
 
 class ExitCode(enum.IntEnum):
@@ -84,6 +84,11 @@ class AgentError(Exception):
     def __init__(self, message: str, advice: str = "") -> None:
         super().__init__(message)
         self.advice = advice
+
+    def bare(self) -> Self:
+        """The words alone, to be kept: a traceback holds whatever its frames did, here a configuration with all that it was read from."""
+        self.__traceback__ = self.__context__ = self.__cause__ = None
+        return self
 
 
 class ConfigUnreadableError(AgentError):

@@ -108,12 +108,12 @@ class FileSource:
             fragments: tuple[Fragment, ...] = read_path(self.path)
         except ConfigUnreadableError as error:
             self._digest = str(error)
-            return error
+            return error.bare()
         self._digest = digest(fragments)
         try:
             return assemble(fragments, origin=self.path)
         except AgentError as error:
-            return error
+            return error.bare()
 
 
 def _prints(files: frozenset[str]) -> Fingerprint:

@@ -60,7 +60,7 @@ class Store:
 
     def refuse(self, error: AgentError) -> None:
         """Note a configuration that could not be used; what is in force stays."""
-        self.last_error, self.last_refusal = error, time.time()
+        self.last_error, self.last_refusal = error.bare(), time.time()
 
     def prepare(self) -> None:
         """Make sure that the state directory can be written, and that no other agent uses it.
