@@ -12,6 +12,8 @@ Rules:
         and `get` raises ShutDownError when no more is.
     Q7  `drain` is a shutdown that returns when all that waits and all that is in hand is done; `shut_down` ends that wait.
     Q8  First come, first served: a key that comes back goes behind those that wait.
+    Q9  `withdraw` forgets a later time, for a key of which nothing is left. (client-go keeps it: there a look at what is
+        gone costs nothing. Here thousands of names an hour may come and go, each with a time that is hours away.)
 
 All times are the event loop's own, which is monotonic.
 """
@@ -133,6 +135,12 @@ class WorkQueue(Generic[K]):
     def forget(self, key: K) -> None:
         """The key has succeeded; its next failure is its first."""
         self.delays.forget(key)
+
+    def withdraw(self, key: K) -> None:
+        """Let the time pass at which a key would have been added; if it waits already, it is handed out."""
+        later = self._later.pop(key, None)
+        if later is not None:
+            later.cancel()  # Q9
 
     async def get(self) -> K:
         """The next key; the caller owes a `done`.

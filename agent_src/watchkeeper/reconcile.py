@@ -9,7 +9,7 @@ What becomes of a key is decided as in controller-runtime:
     R2  TerminalError: it is not. The next change of the key brings it back; its failures stay counted.
     R3  Result(requeue_after=s): its failures are forgotten, and it comes back in s seconds.
     R4  Result(requeue=True): nothing went wrong, but it comes back as after a failure.
-    R5  Result(): its failures are forgotten.
+    R5  Result(): its failures are forgotten. Result(gone=True): what it asked for later as well.
     R6  A call that takes longer than its limit is cancelled and counts as R1: one hanging call costs one worker no longer
         than that. (controller-runtime's ReconciliationTimeout, which has no default there.)
 """
@@ -41,6 +41,8 @@ class Result:
 
     requeue_after: float | None = None
     requeue: bool = False
+    gone: bool = False
+    """Whether nothing is wanted of the key, nor left of it."""
 
 
 class TerminalError(Exception):
@@ -128,6 +130,8 @@ def _settle(queue: WorkQueue[Key], key: Key, result: Result) -> None:
         queue.add_rate_limited(key)  # R4
         return
     queue.forget(key)
+    if result.gone:
+        queue.withdraw(key)  # R5
     if result.requeue_after is not None:
         queue.add_after(key, result.requeue_after)  # R3
 

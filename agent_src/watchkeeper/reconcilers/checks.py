@@ -34,6 +34,7 @@ journal = get_logger("check")
 
 LATENESS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
 NOTHING = Result()
+GONE = Result(gone=True)
 
 
 class CheckReconciler:
@@ -66,7 +67,7 @@ class CheckReconciler:
             elif bound is not None:
                 record.bound = bound
         if bound is None:
-            return NOTHING
+            return GONE
         THREADS.limit = self._store.snapshot.settings.check_threads
         if record is None:
             record = self._observed.checks[key.name] = self._new(bound)

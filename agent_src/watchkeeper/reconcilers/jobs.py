@@ -67,7 +67,7 @@ class JobReconciler:
         do, again = job.schedule.decide(wanted is not None, now)
         again = await self._act(key, job, do, again, now)
         self._show(key, job, now)
-        return Result(again)
+        return Result(again, gone=wanted is None and again is None)
 
     async def _act(self, key: Key, job: Job, do: Do, again: float | None, now: float) -> float | None:
         if do is Do.START:

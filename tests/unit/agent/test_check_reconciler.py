@@ -93,6 +93,19 @@ async def test_a_thousand_checks_do_not_begin_together() -> None:
     assert max(per_slot) < 50  # a tenth of a second has 20 on average
 
 
+async def test_a_check_that_is_gone_comes_back_no_more() -> None:
+    """The time of its next look, an hour away, goes with it: names may come and go by the thousand."""
+    world = World(sequence())
+    world.load(
+        "checks: {" + ", ".join(f"c{n}: {{type: tcp, address: 'x:1', period: 3600}}" for n in range(50)) + "}"
+    )
+    await asyncio.sleep(1)
+    assert world.context.queue.later == 50
+    world.load("checks: {c7: {type: tcp, address: 'x:1', period: 3600}}")
+    await asyncio.sleep(1)
+    assert world.context.queue.later == 1
+
+
 async def test_jitter_moves_no_slot() -> None:
     """C3: each look is late by its share, and the next slot is counted from the slot."""
     world = World(sequence())

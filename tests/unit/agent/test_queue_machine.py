@@ -69,6 +69,9 @@ class Model:
         else:
             self.later[key] = min(self.later.get(key, math.inf), self.now + delay)
 
+    def withdraw(self, key: str) -> None:
+        self.later.pop(key, None)
+
     def delay(self, key: str) -> float:
         failures = self.failures.get(key, 0)
         self.failures[key] = failures + 1
@@ -175,6 +178,11 @@ class QueueMachine(RuleBasedStateMachine):
     def add_after(self, key: str, delay: float) -> None:
         self.model.add_after(key, delay)
         self.call(self.queue.add_after, key, delay)
+
+    @rule(key=KEYS)
+    def withdraw(self, key: str) -> None:
+        self.model.withdraw(key)
+        self.call(self.queue.withdraw, key)
 
     @rule(key=KEYS)
     def fail(self, key: str) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import weakref
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,31 @@ def test_a_refused_configuration_is_only_noted() -> None:
     assert (store.last_error, store.snapshot.generation) == (error, 1)
     store.apply(loaded(ONE))
     assert store.last_error is None
+
+
+def test_of_a_refused_configuration_its_words_are_kept() -> None:
+    """And nothing that the frames held in which it was found to be wrong."""
+    store, held = Store(), None
+
+    class Held:
+        """Something large."""
+
+    def found_wrong() -> None:
+        nonlocal held
+        large = Held()
+        held = weakref.ref(large)
+        try:
+            raise ValueError(large)
+        except ValueError as cause:
+            raise ConfigInvalidError("f", ("f:1:1: x",)) from cause
+
+    try:
+        found_wrong()
+    except ConfigInvalidError as error:
+        store.refuse(error)
+    assert str(store.last_error) == "f has 1 problem:\nf:1:1: x"
+    assert held is not None
+    assert held() is None, "without a collection of garbage"
 
 
 def test_the_copy_on_disk(tmp_path: Path) -> None:
