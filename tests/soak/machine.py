@@ -56,6 +56,9 @@ def of_user(uid: int) -> list[int]:
     return found
 
 
+BLOCKS = b"watchkeeper_python_blocks "
+
+
 @dataclass(frozen=True)
 class Level:
     """What a process holds."""
@@ -64,16 +67,19 @@ class Level:
     threads: int
     rss: float
     """MB."""
+    blocks: int
+    """Pieces of memory that Python has in use, as the process says itself."""
 
 
-def level(pid: int) -> Level:
-    """Of a process that runs."""
+def level(pid: int, metrics: bytes) -> Level:
+    """Of a process that runs, which says that of itself."""
     folder = Path(f"/proc/{pid}")
     pages = int((folder / "statm").read_text().split()[1])
     return Level(
         len(list((folder / "fd").iterdir())),
         len(list((folder / "task").iterdir())),
         pages * resource.getpagesize() / 1e6,
+        next(int(float(line.split()[1])) for line in metrics.splitlines() if line.startswith(BLOCKS)),
     )
 
 

@@ -36,8 +36,10 @@ from soak.world import World
 BOUND = 25.0
 """Seconds from the end of a storm until everything is as it is wanted; outputs have FINALE."""
 END_LIMIT = 25.0
-GROWTH = {"descriptors": 12, "threads": 8, "rss": 10.0}
-"""How much more a process may hold in a late calm than in the first one after the last kill: numbers, and MB."""
+GROWTH = {"descriptors": 12, "threads": 8, "rss": 10.0, "blocks": 25_000}
+"""How much more a process may hold in a late calm than in the first one after the last kill: numbers, and MB.
+
+Blocks are some 260,000, and go up and down by the garbage that waits for its collection."""
 SAME = 8
 """Sentences that begin alike are said so often."""
 
@@ -154,10 +156,11 @@ class Soak:
         """What the process holds, once it has been calm for a while."""
         if not self._world.agent.alive:
             return
-        held = level(self._world.agent.pid)
+        held = level(self._world.agent.pid, self._world.agent.get("/metrics"))
         self._levels.append((self._world.agent.pid, held))
         self._report.say(
-            f"calm {round_.number + 1}: {held.descriptors} descriptors, {held.threads} threads, {held.rss:.1f} MB"
+            f"calm {round_.number + 1}: {held.descriptors} descriptors, {held.threads} threads, {held.rss:.1f} MB, "
+            f"{held.blocks} blocks"
         )
         first = next(each for pid, each in self._levels if pid == self._world.agent.pid)
         for name, more in GROWTH.items():
