@@ -3,6 +3,7 @@
 #include "native.h"
 
 static PyMethodDef functions[] = {
+    {"give_memory_back", give_memory_back, METH_NOARGS, give_memory_back_doc},
     {"processes", (PyCFunction)(void *)processes, METH_VARARGS | METH_KEYWORDS, processes_doc},
     {NULL, NULL, 0, NULL},
 };
@@ -19,7 +20,7 @@ module_exec(PyObject *module)
     if (state->ring_type == NULL || PyModule_AddType(module, state->ring_type) < 0) {
         return -1;
     }
-    return PyModule_AddIntConstant(module, "ABI", 2);
+    return PyModule_AddIntConstant(module, "ABI", 3);
 }
 
 static int

@@ -23,6 +23,10 @@ extern PyStructSequence_Desc process_description;
 PyObject *processes(PyObject *module, PyObject *args, PyObject *kwargs);
 extern const char processes_doc[];
 
+/* allocator.c */
+PyObject *give_memory_back(PyObject *module, PyObject *nothing);
+extern const char give_memory_back_doc[];
+
 /* ring_type.c */
 extern PyType_Spec ring_spec;
 

@@ -422,6 +422,9 @@ def run(options: argparse.Namespace) -> Answer:
         ended = become_init()
         if ended is not None:
             return Answer(exit_code=ended)
+    from watchkeeper.native import give_memory_back
+
+    give_memory_back()  # before there are threads, and before much is imported
     from watchkeeper.life.exit import LIMIT, leave_within
     from watchkeeper.runtime import run_agent
 
