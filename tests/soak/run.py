@@ -15,6 +15,7 @@ import os
 import random
 import resource
 import shutil
+import signal
 import statistics
 import sys
 import tempfile
@@ -248,6 +249,7 @@ def main(words: list[str]) -> int:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 8192)), hard))
     logging.getLogger("aiohttp").setLevel(logging.CRITICAL)  # clients that hang up are the point
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started is ended all the same
     folder = Path(tempfile.mkdtemp(prefix="soak-"))
     folder.chmod(0o755)
     try:
