@@ -112,16 +112,16 @@ def claim(folder: str) -> bool:
     """
     # The descriptor is never closed: the end of the process is the end of the claim.
     if sys.platform == "win32":
+        import errno
         import msvcrt
 
         descriptor = os.open(f"{folder}/claim", os.O_RDWR | os.O_CREAT)
         try:
             msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        except PermissionError:
+        except OSError as error:
             os.close(descriptor)
-            return False
-        except OSError:
-            return True  # a file system without locks
+            # Taken is EACCES; Wine leaves the number out. Anything else is a file system without locks.
+            return error.errno not in (errno.EACCES, errno.EDEADLK, 0)
         return True
     import fcntl
 
