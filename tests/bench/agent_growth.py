@@ -4,11 +4,11 @@ Two runs of an agent from its sources, each with one process from beginning to e
 
     reloads   a file that is written anew for each, and a SIGHUP: twenty checks change, one has a name that never was before and takes another one's
               place, an output, an alert, a listener, a job and a collector change; counted are the lines of the log that say
-              which generation is in force. 10,000 of them with --full, 1,000 otherwise.
+              which generation is in force. 10,000 of them with --full, 2,000 otherwise.
     checks    four hundred of the kind `memory`, which look in the process itself, as often as one may (every 50 ms; slots that are
               missed are left out); counted is watchkeeper_check_runs_total. 1,000,000 of them with --full, 100,000 otherwise.
 
-After a tenth of the work the agent is warm. From there a hundred looks are taken at what it holds, and the median of the second
+After a tenth of the work, and a thousand reloads, the agent is warm: its buffers of events and lines are full. From there a hundred looks are taken at what it holds, and the median of the second
 half is held against that of the first: tasks may not have grown at all, and the rest by no more than the noise of one run, which is
 the constants below.
 """
@@ -40,6 +40,7 @@ from support.nginx import free_port, wait_for
 RELOADS, CHECKS = 10_000, 1_000_000
 SHORT = 10
 """Without --full: a tenth of it."""
+WARM = 1000
 LOOKS = 100
 RSS_LIMIT = 2.0
 """MB between the medians of two halves; 1 KB that every reload left behind would be 4.5 MB in a full run. In 30,000 reloads the
@@ -178,16 +179,17 @@ def look_until(agent: Agent, count: int, at: Callable[[int], None]) -> None:
 
 @dataclass
 class Watch:
-    """Takes its looks at even distances in the work, from a tenth of it on."""
+    """Takes its looks at even distances in the work, from the moment on in which the agent is warm."""
 
     agent: Agent
     count: int
+    warm: float
 
     def __post_init__(self) -> None:
         self.looks: list[Held] = []
 
     def __call__(self, done: int) -> None:
-        due = 0.1 * self.count + len(self.looks) * 0.9 * self.count / LOOKS
+        due = self.warm + len(self.looks) * (self.count - self.warm) / LOOKS
         if done >= due:
             self.looks.append(self.agent.held())
 
@@ -216,15 +218,15 @@ class Watch:
 
 
 def measure(folder: Path, share: int) -> Iterator[Row]:
-    for what, count, config, work in (
-        ("reloads", RELOADS // share, changing, reload_until),
-        ("checks", CHECKS // share, looking, look_until),
+    for what, count, warm, config, work in (
+        ("reloads", max(RELOADS // share, 2 * WARM), WARM, changing, reload_until),
+        ("checks", CHECKS // share, CHECKS // share // 10, looking, look_until),
     ):
         place = folder / what
         place.mkdir()
         agent = Agent(place)
         with agent.running(config(0, place)):
-            watch, began = Watch(agent, count), time.monotonic()
+            watch, began = Watch(agent, count, warm), time.monotonic()
             work(agent, count, watch)
             yield from watch.rows(what, time.monotonic() - began)
 

@@ -5,7 +5,8 @@ Rules:
         the call is abandoned, and counted until it returns.
     P2  For one key at most one call is under way. Whoever asks again meanwhile is told that it hangs.
     P3  There are never more than `limit` threads. A call for which there is none is an error of the agent's.
-    P4  Threads are used again; one that has had nothing to do for IDLE seconds ends.
+    P4  Threads are used again, the one that has worked last before the others, and one that has had nothing to do for IDLE
+        seconds ends: what a bad hour has called for is gone soon after. (In turn, each of them would get enough to stay.)
     P5  None of them keeps the agent from ending.
 """
 
@@ -34,9 +35,9 @@ class Threads:
     def __init__(self, limit: int = LIMIT, idle: float = IDLE) -> None:
         self.limit = limit
         self._idle_seconds = idle
-        self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
         self._lock = threading.Lock()
-        self._free = 0
+        self._idle: list[queue.SimpleQueue[_Job]] = []
+        """Of each thread that waits, where it does."""
         self.alive = 0
         """Threads that there are."""
         self._busy: dict[Hashable, float] = {}
@@ -90,9 +91,8 @@ class Threads:
     def _start(self, job: _Job) -> None:
         """Hand a job to a free thread, or to a new one."""
         with self._lock:
-            if self._free:
-                self._free -= 1
-                self._jobs.put(job)
+            if self._idle:
+                self._idle.pop().put(job)  # P4
                 return
             if self.alive >= self.limit:
                 raise ProbeError(  # P3
@@ -107,6 +107,7 @@ class Threads:
             raise ProbeError(f"no thread could be started: {error}") from None
 
     def _work(self, job: _Job) -> None:
+        mine: queue.SimpleQueue[_Job] = queue.SimpleQueue()
         while True:
             call, tell = job
             try:
@@ -114,22 +115,22 @@ class Threads:
             except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
                 value, failure = None, error
             with self._lock:
-                self._free += 1
+                self._idle.append(mine)
             tell(value, failure)
             del call, tell, value, failure
             try:
-                job = self._jobs.get(timeout=self._idle_seconds)
+                job = mine.get(timeout=self._idle_seconds)
             except queue.Empty:
-                if self._leave():
+                if self._leave(mine):
                     return
-                job = self._jobs.get()  # one was handed over at this very moment
+                job = mine.get()  # it was handed over at this very moment
 
-    def _leave(self) -> bool:
-        """Whether this thread may end; not when a job was promised to it."""
+    def _leave(self, mine: queue.SimpleQueue[_Job]) -> bool:
+        """Whether the thread that waits there may end; not when it has been given a job."""
         with self._lock:
-            if self._free == 0:
+            if mine not in self._idle:
                 return False
-            self._free -= 1
+            self._idle.remove(mine)
             self.alive -= 1
             return True
 

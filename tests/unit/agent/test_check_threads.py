@@ -103,3 +103,17 @@ async def test_no_thread_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ProbeError, match="can't start new thread"):
         await threads.run("x", time.monotonic)
     assert (threads.alive, threads.busy) == (0, 0)
+
+
+async def test_what_a_bad_hour_has_called_for_is_gone_soon_after() -> None:
+    """P4: a little to do, all the time, keeps one thread and not each of them in its turn."""
+    threads, release = Threads(idle=0.2), threading.Event()
+    many = [asyncio.create_task(threads.run(n, release.wait)) for n in range(12)]
+    await until(lambda: threads.alive == 12)
+    release.set()
+    await asyncio.gather(*many)
+    deadline = time.monotonic() + 10
+    while threads.alive > 1:
+        assert time.monotonic() < deadline, f"{threads.alive} threads stay"
+        await threads.run("now and then", lambda: None)
+        await asyncio.sleep(0.01)
