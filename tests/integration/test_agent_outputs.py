@@ -4,46 +4,28 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from support.agent_process import Agent
+from support.agent_process import Start
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture
-def agents(tmp_path: Path) -> Iterator[Any]:
-    """Starts agents, and ends what is left of them."""
-    made: list[Agent] = []
-
-    def start(config: dict[str, Any], *options: str) -> Agent:
-        folder = tmp_path / f"agent{len(made)}"
-        folder.mkdir()
-        made.append(Agent(folder, config, *options))
-        return made[-1]
-
-    yield start
-    for agent in made:
-        agent.process.kill()
-        agent.process.wait()
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def test_every_line_goes_to_every_output(agents: Any, tmp_path: Path) -> None:
+def test_every_line_goes_to_every_output(start: Start, tmp_path: Path) -> None:
     """A file and a syslog server get what standard error gets, the last line before the end included."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
         server.bind(("127.0.0.1", 0))
         server.settimeout(30)
         address = f"127.0.0.1:{server.getsockname()[1]}"
         log = tmp_path / "out" / "agent.json"
-        agent = agents(
+        agent = start(
             {
                 "outputs": {
                     "disk": {"type": "file", "path": str(log), "flush_interval": "10ms"},
@@ -67,10 +49,10 @@ def test_every_line_goes_to_every_output(agents: Any, tmp_path: Path) -> None:
         assert b"watchkeeper" in server.recv(65536)
 
 
-def test_an_output_that_changes_loses_nothing(agents: Any, tmp_path: Path) -> None:
+def test_an_output_that_changes_loses_nothing(start: Start, tmp_path: Path) -> None:
     """A reload moves the file; between the two files no line is missing, and an output that is taken out is closed."""
     first, second = tmp_path / "first.json", tmp_path / "second.json"
-    agent = agents(
+    agent = start(
         {"agent": {"reload_interval": "50ms"}, "outputs": {"disk": {"type": "file", "path": str(first)}}}
     )
     agent.wait(lambda: lines(first), "the first file")
@@ -89,11 +71,11 @@ def test_an_output_that_changes_loses_nothing(agents: Any, tmp_path: Path) -> No
     assert agent.end() == 0
 
 
-def test_an_output_that_fails_is_told_of(agents: Any, tmp_path: Path) -> None:
+def test_an_output_that_fails_is_told_of(start: Start, tmp_path: Path) -> None:
     """The agent works on, says so once, and shows why; when the place is there again the lines come."""
     (tmp_path / "folder").write_text("a file stands here")
     log = tmp_path / "folder" / "agent.json"
-    agent = agents({"outputs": {"disk": {"type": "file", "path": str(log), "flush_interval": "1ms"}}})
+    agent = start({"outputs": {"disk": {"type": "file", "path": str(log), "flush_interval": "1ms"}}})
     agent.message("output disk fails")
 
     def output() -> dict[str, Any]:

@@ -117,9 +117,8 @@ class HashRing:
 
     def _make(self, instances: tuple[Instance, ...]) -> None:
         total, scale = sum(instance.weight for instance in instances), float(self._virtual_nodes)
-        while (
-            scale * total > MOST_POINTS
-        ):  # halved, so that what comes or goes moves nobody else's points but at a few sums
+        # Halved, so that what comes or goes moves nobody else's points but at a few sums (W5).
+        while scale * total > MOST_POINTS:
             scale /= 2
         ring = sorted(
             (_point(f"{name_of(instance)}#{number}"), name_of(instance), instance)
