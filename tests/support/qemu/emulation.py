@@ -101,7 +101,7 @@ def _registered(machine: Machine) -> bool:
         if entry.name in ("register", "status"):
             continue
         lines = entry.read_text(encoding="utf-8").splitlines()
-        facts = dict(line.split(maxsplit=1) for line in lines if " " in line)
+        facts = {word: rest for word, _, rest in (line.partition(" ") for line in lines)}
         if lines[0] == "enabled" and facts.get("magic") == machine.magic.hex():
             if "F" not in facts.get("flags:", ""):
                 raise UnavailableError(f"{entry} has not the flag F, so that no chroot can use it")
