@@ -7,9 +7,10 @@ import errno
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from typing import Any
 
-from watchkeeper import system
+from watchkeeper import gate, system
 from watchkeeper.checks import (
     HangsError,
     Memory,
@@ -22,7 +23,7 @@ from watchkeeper.checks import (
     unknown,
     warned,
 )
-from watchkeeper.checks.guarded import guarded
+from watchkeeper.checks.guarded import Keeper, keeper
 from watchkeeper.config.schema.checks import ExecCheck, ExitCodes
 from watchkeeper.programs import Program
 from watchkeeper.system import describe_exit
@@ -63,33 +64,57 @@ async def probe(spec: ExecCheck, memory: Memory) -> Outcome:
     if before is not None and before.get_returncode() is None:
         # It stands in a call that KILL does not end, a dead mount; another one at each look would fill the machine.
         raise HangsError("the command of an earlier look was killed and has not ended yet")
+    guard = keeper()
     try:
-        transport, run = await asyncio.get_running_loop().subprocess_exec(
-            lambda: _Run(spec.output_limit),
-            spec.command[0],
-            *spec.command[1:],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            cwd=spec.working_directory,
-            env=system.child_environment() | spec.environment | spec.secrets,
-            **system.spawn_options(),
-            **_identity(spec),
-        )
+        transport, run = await _start(spec, guard)
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         # EAGAIN of fork: the user has too many processes, which is not the command's fault.
         if own_fault(error) or getattr(error, "errno", None) == errno.EAGAIN:
             raise ProbeError(f"the command cannot be started: {getattr(error, 'strerror', error)}") from None
         return failed(_reason(error, spec))
     memory["command"] = transport
-    with guarded(transport.get_pid()):
-        try:
-            await run.ended
-            await asyncio.wait({run.silent}, timeout=LAST_WORDS)
-        finally:
-            system.kill_group(transport.get_pid())
-            run.let_go()
+    try:
+        await run.ended
+        await asyncio.wait({run.silent}, timeout=LAST_WORDS)
+    finally:
+        system.kill_group(transport.get_pid())
+        run.let_go()
+        if guard is not None:
+            guard.release(transport.get_pid())
     return _judge(spec.exit_codes, transport.get_returncode() or 0, bytes(run.output))
+
+
+async def _start(spec: ExecCheck, guard: Keeper | None) -> tuple[asyncio.SubprocessTransport, _Run]:
+    """The command, which does not begin before somebody would end it should the agent be killed."""
+    environment = system.child_environment() | spec.environment | spec.secrets
+    if guard is None or not gate.there():
+        started = await _exec(spec, spec.command, environment, subprocess.DEVNULL)
+        if guard is not None:
+            guard.guard(started[0].get_pid(), 0)
+        return started
+    words = gate.behind(spec.command, environment, spec.working_directory)
+    with gate.Gate() as held:
+        started = await _exec(spec, words, environment, held.reader)
+        guard.guard(started[0].get_pid(), 0)
+        held.open("")
+    return started
+
+
+async def _exec(
+    spec: ExecCheck, words: Sequence[str], environment: dict[str, str], stdin: int
+) -> tuple[asyncio.SubprocessTransport, _Run]:
+    return await asyncio.get_running_loop().subprocess_exec(
+        lambda: _Run(spec.output_limit),
+        words[0],
+        *words[1:],
+        stdin=stdin,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=spec.working_directory,
+        env=environment,
+        **system.spawn_options(),
+        **_identity(spec),
+    )
 
 
 def _identity(spec: ExecCheck) -> dict[str, Any]:

@@ -5,8 +5,7 @@ A check is given what it needs, and this is not part of its definition: whoever 
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Protocol
 
@@ -27,16 +26,7 @@ KEEPER: ContextVar[Callable[[], Keeper] | None] = ContextVar("keeper", default=N
 """Asked when there is a group to be kept, so that an agent without commands has no keeper."""
 
 
-@contextlib.contextmanager
-def guarded(group: int) -> Iterator[None]:
-    """While the block runs, somebody else would end the group."""
+def keeper() -> Keeper | None:
+    """Who ends the commands of this task should the agent be killed; None: nobody does."""
     make = KEEPER.get()
-    if make is None or system.WINDOWS:
-        yield
-        return
-    keeper = make()
-    keeper.guard(group, 0)
-    try:
-        yield
-    finally:
-        keeper.release(group)
+    return None if make is None or system.WINDOWS else make()

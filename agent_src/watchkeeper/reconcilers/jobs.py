@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
-from watchkeeper import system
 from watchkeeper.config.schema.jobs import JobSpec
 from watchkeeper.config.snapshot import Key, Kind
 from watchkeeper.context import Context
@@ -97,13 +96,12 @@ class JobReconciler:
                 working_directory=spec.working_directory,
                 on_output=output,
                 on_exit=lambda _child: self._context.add(key),
+                prepare=warden_of(self._context).at_the_gate(spec.grace),
             )
         except SpawnError as error:
             job.schedule.ended()
             self._count(key, job, str(error), 0.0, ErrorClass.SERVICE_SPAWN_FAILED, "unstartable")
             return max(0.0, job.schedule.due - now)
-        if not system.WINDOWS:
-            warden_of(self._context).guard(job.child.pid, spec.grace)
         journal.debug(f"job {key.name} started", job=key.name, pid=job.child.pid)
         return min(spec.timeout, max(POLL, job.schedule.due - now))
 

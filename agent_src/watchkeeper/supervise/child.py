@@ -3,9 +3,7 @@
 Its end is reported the moment the event loop's child watcher learns of it, whoever still holds its pipes open: a
 grandchild that keeps them would otherwise hide the end of the child.
 
-A child that something has to be done to before its program runs (limits, a record of its number) is held at a gate: a
-shell that waits for a line, does what that says, and then becomes the program. Nothing of the agent runs between fork and exec, which would
-not be safe beside its threads. When the agent dies meanwhile, the shell reads the end of its pipe and goes.
+A child that something has to be done to before its program runs (limits, a record of its number) is held at a gate (gate.py).
 """
 
 from __future__ import annotations
@@ -13,30 +11,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import os
 import pathlib
-import re
-import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, Self, cast
+from typing import Any, Protocol, cast
 
-from watchkeeper import system
+from watchkeeper import gate, system
 from watchkeeper.programs import Program
 
 Sink = Callable[[int, bytes], None]
 """Takes the number of the stream (1 or 2) and what was read; empty at its end."""
 ABANDON_LIMIT = 2.0
 Prepare = Callable[[int], str]
-SHELL = "/bin/sh"
-GATE = 'read -r {0} || exit 125; eval "${0}" || exit 125; exec "$@" </dev/null'.format("WATCHKEEPER_GATE")
-"""The variable has a name of its own: one that the program is given as well would reach it with another value."""
-SHELLS_OWN = ("PWD", "OLDPWD", "SHLVL")
-"""Variables that shells set by themselves."""
-SHELLS_MEANING = frozenset(("IFS", "OPTIND", "LINENO", "PPID", "PS1", "PS2", "PS4", "RANDOM", "SECONDS", "_"))
-"""Variables that shells change, or begin with a value of their own."""
-IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 EXHAUSTED = {
     errno.EMFILE: "the agent has no file descriptor left",
     errno.ENFILE: "the system has no file descriptor left",
@@ -191,15 +178,15 @@ async def spawn(
         return Child(on_output, on_exit, stop_signal=stop_signal, strays=strays)
 
     try:
-        if prepare is None or not system.gate_there(SHELL):
+        if prepare is None or not gate.there():
             child = await _exec(make, command, settings)
             if prepare is not None:
                 await _prepare(child, prepare)
             return child
-        words = _behind_gate(command, environment, working_directory)
-        with _Gate() as gate:
-            child = await _exec(make, words, settings | {"stdin": gate.reader})
-            gate.open(await _prepare(child, prepare))
+        words = gate.behind(command, environment, working_directory)
+        with gate.Gate() as held:
+            child = await _exec(make, words, settings | {"stdin": held.reader})
+            held.open(await _prepare(child, prepare))
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         raise SpawnError(_reason(error, command[0], working_directory, options or {})) from None
     return child
@@ -216,52 +203,6 @@ async def _prepare(child: Child, prepare: Prepare) -> str:
     except (OSError, ValueError) as error:
         await child.abandon()
         raise SpawnError(str(error)) from None
-
-
-class _Gate:
-    """A pipe on whose other end a shell waits for a line."""
-
-    def __enter__(self) -> Self:
-        self.reader, self._writer = os.pipe()
-        return self
-
-    def open(self, first: str) -> None:
-        """Let the program run, after a line for the shell. Should that be gone, its end says so."""
-        with contextlib.suppress(BrokenPipeError):
-            os.write(self._writer, first.encode() + b"\n")
-
-    def __exit__(self, *_raised: object) -> None:
-        os.close(self.reader)
-        os.close(self._writer)
-
-
-def _behind_gate(
-    command: Sequence[str], environment: Mapping[str, str], working_directory: str | None
-) -> list[str]:
-    """The shell that becomes the program.
-
-    Raises:
-        OSError: there is no such program: the shell would only have an exit status to say so with.
-    """
-    program = command[0]
-    base = pathlib.Path(working_directory or ".")
-    beside = str(base / program) if "/" in program and not program.startswith("/") else program
-    if shutil.which(beside, path=environment.get("PATH", os.defpath)) is None:
-        there = "/" in program and pathlib.Path(beside).exists()
-        number = errno.EACCES if there else errno.ENOENT
-        raise OSError(number, os.strerror(number))
-    unset = [name for name in SHELLS_OWN if name not in environment]
-    script = f"unset {' '.join(unset)}; {GATE}" if unset else GATE
-    # A shell drops variables whose names it could not write itself, and has some of its own; env(1) puts them back.
-    odd = [
-        f"{name}={value}"
-        for name, value in environment.items()
-        if name in SHELLS_MEANING or not IDENTIFIER.match(name)
-    ]
-    env = (
-        [shutil.which("env") or "/usr/bin/env", *odd] if odd else []
-    )  # the program's PATH may not lead there
-    return [SHELL, "-c", script, "sh", *env, *command]
 
 
 def _reason(error: Exception, program: str, working_directory: str | None, options: Mapping[str, Any]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 
-from watchkeeper import system
 from watchkeeper.config.schema.services import Service
 from watchkeeper.supervise.child import Child, SpawnError, spawn
 from watchkeeper.supervise.warden import Warden
@@ -38,12 +37,11 @@ async def ask(spec: Service, keep_track: Warden | None = None) -> tuple[bool, st
             working_directory=getattr(spec, "working_directory", None),
             on_output=keep,
             on_exit=on_exit,
+            prepare=None if keep_track is None else keep_track.at_the_gate(0),
         )
     except SpawnError as error:
         return False, f"its condition cannot be asked: {error}"
     limit = min(LIMIT, spec.condition_period)
-    if keep_track is not None and not system.WINDOWS:
-        keep_track.guard(child.pid, 0)
     try:
         async with asyncio.timeout(limit):
             await ended

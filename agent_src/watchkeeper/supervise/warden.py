@@ -3,14 +3,13 @@
 It holds the reading end of a pipe whose only writing end is the agent's. When the agent is gone, however that came about,
 the pipe ends; the shell sends TERM to every group it knows and KILL to those that are left after their grace. Unlike
 Linux's parent death signal this reaches whole groups, belongs to the agent and not to one of its threads, survives a
-change of user, and works on macOS. A service is known here before its program begins (child.py's gate).
+change of user, and works on macOS. A program is known here before it begins (gate.py).
 
 Rules:
-    W1  A group is known from before its first instruction until nothing of it is left.
+    W1  A group is known from before its first instruction until nothing of it is left, be it a service's or that of the
+        command of a check, a condition or a job.
     W2  A warden that has died is replaced, and told everything again; one that does not listen is ended for that.
     W3  An agent that ends in order has let go of every group, so that its warden has nothing to do.
-    W4  Commands of checks, conditions and jobs are known from just after their start: they have no gate, and a kill of the
-        agent in that moment leaves them alone.
 """
 
 from __future__ import annotations
@@ -22,10 +21,10 @@ import os
 import subprocess
 from typing import TYPE_CHECKING
 
-from watchkeeper import system
+from watchkeeper import gate, system
 from watchkeeper.life.hooks import Rank
 from watchkeeper.logs import get_logger
-from watchkeeper.supervise.child import SHELL
+from watchkeeper.supervise.child import Prepare
 
 if TYPE_CHECKING:
     from watchkeeper.context import Context
@@ -77,6 +76,15 @@ class Warden:
         else:
             self._tell(f"add {group} {self._groups[group]}")
 
+    def at_the_gate(self, grace: float) -> Prepare | None:
+        """For `spawn`: guard the group of what it starts. None on Windows, where a job object ends with the agent."""
+
+        def prepare(pid: int) -> str:
+            self.guard(pid, grace)
+            return ""
+
+        return None if system.WINDOWS else prepare
+
     def release(self, group: int) -> None:
         """Nothing of the group is left, or it may live on."""
         if self._groups.pop(group, None) is not None:
@@ -96,14 +104,14 @@ class Warden:
         await asyncio.to_thread(process.wait)
 
     def _start(self) -> None:
-        if not system.gate_there(SHELL):
+        if not gate.there():
             if not self._missing:
-                journal.warning(f"there is no {SHELL}: services outlive an agent that is killed")
+                journal.warning(f"there is no {gate.SHELL}: services outlive an agent that is killed")
             self._missing = True
             return
         try:
             self._process = subprocess.Popen(
-                [SHELL, "-c", SCRIPT, "watchkeeper-warden"],
+                [gate.SHELL, "-c", SCRIPT, "watchkeeper-warden"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,

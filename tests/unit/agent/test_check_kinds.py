@@ -7,10 +7,11 @@ import errno
 import hashlib
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -142,11 +143,36 @@ async def test_a_name_without_an_address(monkeypatch: pytest.MonkeyPatch) -> Non
 PYTHON = [sys.executable, "-c"]
 
 
+class Keeper:
+    """Notes of which groups it was told."""
+
+    def __init__(self) -> None:
+        self.groups: list[int] = []
+        self.released: list[int] = []
+
+    def guard(self, group: int, grace: float) -> None:
+        self.groups.append(group)
+
+    def release(self, group: int) -> None:
+        self.released.append(group)
+
+
+@pytest.fixture(params=["in an agent", "alone"])
+def kept(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """With somebody who ends commands of a killed agent, so that each waits at the gate, and without."""
+    keeper = Keeper() if request.param == "in an agent" and os.name == "posix" else None
+    monkeypatch.setattr("watchkeeper.checks.command.keeper", lambda: keeper)
+    yield
+    if keeper is not None:
+        assert keeper.released == keeper.groups
+
+
 async def command(code: str, **fields: Any) -> Outcome:
     return await look(ExecCheck(command=(*PYTHON, code), timeout=60.0, **fields))
 
 
 @pytest.mark.asyncio
+@pytest.mark.usefixtures("kept")
 @pytest.mark.parametrize(
     ("codes", "words"),
     [
@@ -164,6 +190,7 @@ async def test_exit_codes(codes: ExitCodes, words: list[Word]) -> None:
 
 
 @pytest.mark.asyncio
+@pytest.mark.usefixtures("kept")
 async def test_not_known_is_an_answer(tmp_path: Path) -> None:
     """A plugin that says so is not run three times for it."""
     runs = tmp_path / "runs"
@@ -173,6 +200,7 @@ async def test_not_known_is_an_answer(tmp_path: Path) -> None:
 
 
 @pytest.mark.asyncio
+@pytest.mark.usefixtures("kept")
 async def test_exec_environment_and_output(tmp_path: Path) -> None:
     """Own variables, own directory, no input; output is cut, and what was written last is still there."""
     code = "import os, sys; print(os.environ['A'], os.environ['B'], os.getcwd(), len(sys.stdin.read()))"
@@ -191,6 +219,7 @@ async def test_exec_environment_and_output(tmp_path: Path) -> None:
 
 
 @pytest.mark.asyncio
+@pytest.mark.usefixtures("kept")
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
@@ -209,6 +238,7 @@ async def test_commands_that_cannot_be_run(fields: dict[str, Any], said: str) ->
 
 
 @pytest.mark.asyncio
+@pytest.mark.usefixtures("kept")
 async def test_a_command_for_which_nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     """No descriptors, no processes: that says nothing of the target."""
     for number in (errno.EMFILE, errno.EAGAIN, errno.ENOMEM):
@@ -222,6 +252,7 @@ async def test_a_command_for_which_nothing_is_left(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.asyncio
+@pytest.mark.usefixtures("kept")
 async def test_a_hanging_command_is_killed_with_its_group(tmp_path: Path) -> None:
     """At the deadline all of the group is gone, children that ignore TERM among them."""
     pids = tmp_path / "pids"
@@ -242,6 +273,7 @@ async def test_a_hanging_command_is_killed_with_its_group(tmp_path: Path) -> Non
 
 
 @pytest.mark.asyncio
+@pytest.mark.usefixtures("kept")
 async def test_a_command_that_cannot_be_killed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """It stands in a call to a dead mount: the looks after it start no others beside it. Once it has ended they do again."""
     go, pids = tmp_path / "go", tmp_path / "pids"
@@ -277,6 +309,7 @@ def alive(pid: int) -> bool:
 
 
 @pytest.mark.asyncio
+@pytest.mark.usefixtures("kept")
 async def test_a_grandchild_that_keeps_the_pipes(tmp_path: Path) -> None:
     """The command has ended, and that is its answer; what it left behind in its group is killed."""
     code = "import os, time\nif os.fork() == 0:\n    time.sleep(600)\nprint(os.getpid())"
@@ -292,6 +325,7 @@ async def test_a_grandchild_that_keeps_the_pipes(tmp_path: Path) -> None:
 
 
 @pytest.mark.asyncio
+@pytest.mark.usefixtures("kept")
 async def test_exec_as_somebody_else() -> None:
     """With that user's identity, if the agent is root; else a clear sentence."""
     if os.geteuid() == 0:
@@ -303,6 +337,56 @@ async def test_exec_as_somebody_else() -> None:
         assert outcome.detail == "to run the command as root the agent has to run as root"
     outcome = await look(ExecCheck(command=("id",), user="no such user", timeout=60.0))
     assert (outcome.success, outcome.detail) == (None, "there is no user no such user")
+
+
+@pytest.mark.parametrize("what", ["check", "condition", "job"])
+@pytest.mark.skipif(os.name != "posix", reason="a job object does it")
+def test_what_a_dying_agent_has_just_started_never_begins(tmp_path: Path, what: str) -> None:
+    """Killed before it could tell its warden: the command is still at the gate, and goes."""
+    begun, shell = tmp_path / "begun", tmp_path / "shell"
+    done = subprocess.run(
+        [*PYTHON, DYING, what, str(shell), str(begun)], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (-signal.SIGKILL, "")
+    pid = int(shell.read_text())
+    while alive(pid):
+        time.sleep(0.005)
+    assert not begun.exists()
+
+
+DYING = """
+import asyncio, os, signal, sys, time
+from watchkeeper.checks import command
+from watchkeeper.config.schema.checks import ExecCheck
+from watchkeeper.config.schema.services import ProcessService
+from watchkeeper.supervise import condition
+from watchkeeper.supervise.child import spawn
+from watchkeeper.supervise.warden import Warden
+
+what, shell, begun = sys.argv[1:]
+
+class Dying(Warden):
+    def guard(self, group, grace):
+        time.sleep(0.3)  # what was started has had its chance
+        with open(shell, "w") as file:
+            file.write(str(group))
+        os.kill(os.getpid(), signal.SIGKILL)
+
+async def main():
+    if what == "check":
+        command.keeper = Dying
+        await command.probe(ExecCheck(command=("touch", begun), timeout=60.0), {})
+    elif what == "condition":
+        spec = ProcessService(command=("true",), condition=("touch", begun))
+        await condition.ask(spec, Dying())
+    else:
+        await spawn(
+            ["touch", begun], environment={}, working_directory=None, on_output=print, on_exit=print,
+            prepare=Dying().at_the_gate(1.0),
+        )
+
+asyncio.run(main())
+"""
 
 
 # -- process ----------------------------------------------------------------------------------------------------------------
