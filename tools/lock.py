@@ -29,7 +29,7 @@ class Lock(NamedTuple):
 RELEASE = ("--extra=release", "--no-emit-package=ferryman-client")
 
 # What the agent can do with more libraries than it brings.
-AGENT = ("--extra=otel", "--extra=watch", "--extra=grpc")
+AGENT = ("--extra=otel", "--extra=watch")
 
 # In the order in which they are written.
 LOCKS = {
