@@ -18,6 +18,7 @@ from ferryman_build.cmd import Runner
 from ferryman_build.collect.environment import tool_version
 from ferryman_build.errors import FerrymanError, ToolMissingError
 from ferryman_build.homes import home
+from ferryman_build.inspect.gate_codes import NO_DECODER_CURE
 from ferryman_build.interpreter import find_headers, find_interpreter
 from ferryman_build.project import Project
 from ferryman_build.promises import promised_targets
@@ -85,6 +86,7 @@ def examine(project: Project, out: Path, runner: Runner) -> tuple[Finding, ...]:
 def _findings(project: Project, out: Path, runner: Runner) -> Iterator[Finding]:
     yield _interpreter(project, out, runner)
     yield Finding("uv", State.FOUND, metadata.version("uv"), "resolving, environments, building the wheel")
+    yield _decoder()
     if any(kind is not Kind.PYZ for kind in project.settings.kinds):
         yield from _launcher(project, out, runner)
     for name, use in (("pyinstaller", "analysis of the program"), ("shiv", ".pyz")):
@@ -113,6 +115,15 @@ def _interpreter(project: Project, out: Path, runner: Runner) -> Finding:
     return Finding(
         "python", State.FOUND, f"{found.version} at {found.path}, {found.libpython or 'python dll'}", use
     )
+
+
+def _decoder() -> Finding:
+    """Of use only to who builds for amd64 targets: anybody else does without."""
+    use = "measuring the x86-64 code of amd64 targets"
+    try:
+        return Finding("iced-x86", State.FOUND, metadata.version("iced-x86"), use)
+    except metadata.PackageNotFoundError:
+        return Finding("iced-x86", State.OPTIONAL, "not found", use, NO_DECODER_CURE)
 
 
 def _launcher(project: Project, out: Path, runner: Runner) -> Iterator[Finding]:

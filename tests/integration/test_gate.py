@@ -20,6 +20,9 @@ from ferryman_build.inspect import Finding, Severity, describe, judge, raise_for
 from ferryman_build.inspect.measure import measure
 from ferryman_build.targets import parse_target, with_promise
 from support.launcher_targets import tools
+from support.x86_decoder import READS_X86
+
+pytestmark = READS_X86
 
 Compile = Callable[..., Path]
 

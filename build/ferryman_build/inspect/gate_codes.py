@@ -20,6 +20,7 @@ class Code(StrEnum):
     PRIVATE_SYMBOL = "private-symbol"
     CPU = "cpu"
     CPU_AT_RUN_TIME = "cpu-at-run-time"
+    CPU_UNKNOWN = "cpu-unknown"
     LIBRARY = "library"
     LIBRARY_SOMETIMES = "library-sometimes"
     FOREIGN = "foreign"
@@ -61,6 +62,10 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
 _LEAVE_OUT = "leave the module out with `exclude-modules`"
 _KNOWN = "accept it with `allow = [{allow}]`"
+NO_DECODER_CURE = (
+    "Build on an x86-64 machine, or install iced-x86 beside Ferryman, for which this one needs a Rust compiler; or accept"
+    ' that nobody has looked with `allow = ["cpu-unknown:*"]`.'
+)
 _FLOOR = '`floor = "{what}"` in [tool.ferryman.target.{target}]'
 
 CODES: Mapping[Code, tuple[Severity, str]] = {
@@ -86,6 +91,7 @@ CODES: Mapping[Code, tuple[Severity, str]] = {
         f" promise less with {_FLOOR}, {_LEAVE_OUT}, or, when the caller does the choosing, {_KNOWN}."),
     ),
     Code.CPU_AT_RUN_TIME: (Severity.NOTE, "Nothing to do: the file asks the processor first."),
+    Code.CPU_UNKNOWN: (Severity.ERROR, NO_DECODER_CURE),
     Code.LIBRARY: (
         Severity.ERROR,
         ("Let the wheel that needs it bring it (auditwheel, delvewheel, delocate), put it into the tree with"

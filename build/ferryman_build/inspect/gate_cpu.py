@@ -6,20 +6,28 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from ferryman_build.inspect.cpu import LEVELS, allowed, level_of, level_text
 from ferryman_build.inspect.gate_codes import Code, Finding, finding
-from ferryman_build.inspect.native import Cpu, Native, Reason
+from ferryman_build.inspect.native import NO_DECODER, NOT_MEASURED, Cpu, Native, Reason
 from ferryman_build.inspect.survey import Survey
 from ferryman_build.targets import Target
 
 
 def findings(survey: Survey, target: Target) -> Iterator[Finding]:
-    """One for each file with instructions that the promise does not include."""
+    """One for each file with instructions that the promise does not include, or whose instructions nobody could read."""
     promise = allowed(target.arch, target.cpu)
     if promise is None:
         return
+    if target.arch == "amd64":  # a file for several machines may have such code for another target
+        yield from (_unknown(native, target) for native in survey.natives if NO_DECODER in native.notes)
     measured = [(native, native.cpu[target.arch]) for native in survey.natives if target.arch in native.cpu]
     enough = _enough([cpu for _, cpu in measured], promise, target)
     for native, cpu in measured:
         yield from _of_file(native, cpu, promise, target, enough)
+
+
+def _unknown(native: Native, target: Target) -> Finding:
+    why = NO_DECODER.removeprefix(NOT_MEASURED)
+    message = f"whether {native.name} needs more than {target.cpu} is not known: {why}"
+    return finding(Code.CPU_UNKNOWN, native.name, "iced-x86", message, target)
 
 
 def _enough(measured: Iterable[Cpu], promise: frozenset[str], target: Target) -> str:

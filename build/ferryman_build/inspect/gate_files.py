@@ -8,7 +8,7 @@ import stat
 from collections.abc import Iterator, Mapping
 
 from ferryman_build.inspect.gate_codes import Code, Finding, Severity, finding, several
-from ferryman_build.inspect.native import NOT_MEASURED, NOT_READABLE, Native, Trait
+from ferryman_build.inspect.native import NO_DECODER, NOT_MEASURED, NOT_READABLE, Native, Trait
 from ferryman_build.inspect.survey import Survey
 from ferryman_build.targets import Os, Target
 
@@ -47,6 +47,8 @@ def noted(native: Native, target: Target) -> Iterator[Finding]:
     """What a reader says of a file of the target's own format: damage stops a build where a loader may meet the file."""
     for note in native.notes:
         text = f"{native.name}: {note}"
+        if note == NO_DECODER:
+            continue  # the file is whole; the rules about processors say what that means for this target
         if "GLIBC_PRIVATE" in note:
             yield finding(Code.PRIVATE_SYMBOL, native.name, note, text, target)
         elif note.startswith(NOT_MEASURED) or (note.startswith(NOT_READABLE) and loaded_by_name(native.name)):

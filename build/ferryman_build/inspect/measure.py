@@ -16,14 +16,14 @@ from elftools.construct import ConstructError
 from elftools.elf.elffile import ELFFile
 
 from ferryman_build.cache import Blobs, digest, file_digest
-from ferryman_build.inspect import arm, elf_isa, x86
+from ferryman_build.inspect import arm, elf_isa
 from ferryman_build.inspect.bytecode import is_bytecode, source_path
 from ferryman_build.inspect.code import Code
 from ferryman_build.inspect.elf_code import elf_code, imports_that_ask
 from ferryman_build.inspect.formats import MAGICS, read_native
 from ferryman_build.inspect.macho import slices
 from ferryman_build.inspect.macho_code import macho_code
-from ferryman_build.inspect.native import NOT_MEASURED, Cpu, Format, Native, Reason
+from ferryman_build.inspect.native import NO_DECODER, NOT_MEASURED, Cpu, Format, Native, Reason
 from ferryman_build.inspect.pe_code import pe_code
 
 _LIBRARIES = ("pyelftools", "iced-x86")
@@ -31,7 +31,18 @@ _DAMAGED = (
     ELFError, ConstructError, struct.error, UnicodeDecodeError, LookupError, OverflowError, AttributeError, TypeError,
     AssertionError, ValueError,
 )  # fmt: skip
-_MEASURES: Mapping[str, Callable[[Code], Cpu]] = {"amd64": x86.measure, "arm64": arm.measure}
+
+
+@functools.cache
+def _measures() -> Mapping[str, Callable[[Code], Cpu]]:
+    """What reads instructions, by architecture; without x86-64 where its decoder is not installed."""
+    try:
+        from ferryman_build.inspect.x86 import measure as measure_x86
+    except ModuleNotFoundError as error:
+        if error.name != "iced_x86":
+            raise
+        return {"arm64": arm.measure}
+    return {"amd64": measure_x86, "arm64": arm.measure}
 
 
 def measure(name: str, content: bytes) -> Native | None:
@@ -39,6 +50,8 @@ def measure(name: str, content: bytes) -> Native | None:
     native = read_native(name, io.BytesIO(content))
     if native is None or not native.loadable:
         return native
+    if "amd64" in native.architectures and "amd64" not in _measures():
+        native = msgspec.structs.replace(native, notes=(*native.notes, NO_DECODER))
     try:
         return msgspec.structs.replace(native, cpu=_CPUS[native.format](content, native.architectures))
     except _DAMAGED as error:
@@ -116,7 +129,15 @@ def facts_once(
 def recipe() -> str:
     """Changes with the code that reads: all of this package, and the libraries that it reads with."""
     sources = {path.name: file_digest(path) for path in sorted(Path(__file__).parent.glob("*.py"))}
-    return digest([sources, {name: metadata.version(name) for name in _LIBRARIES}])
+    return digest([sources, {name: _version(name) for name in _LIBRARIES}])
+
+
+def _version(name: str) -> str:
+    """Empty for a library that is not installed: who has it later measures anew."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return ""
 
 
 def renamed(native: Native | None, name: str) -> Native | None:
@@ -142,9 +163,9 @@ def _of_elf(content: bytes, architectures: tuple[str, ...]) -> dict[str, Cpu]:
             if section is not None
             else {}
         )
-    if arch not in _MEASURES:
+    if arch not in _measures():
         return {}
-    found = _MEASURES[arch](elf_code(elf))
+    found = _measures()[arch](elf_code(elf))
     return {
         arch: msgspec.structs.replace(found, required=elf_isa.required_level(elf) if arch == "amd64" else "")
     }
@@ -152,14 +173,14 @@ def _of_elf(content: bytes, architectures: tuple[str, ...]) -> dict[str, Cpu]:
 
 def _of_pe(content: bytes, architectures: tuple[str, ...]) -> dict[str, Cpu]:
     (arch,) = architectures
-    return {arch: _MEASURES[arch](pe_code(content, arch))} if arch in _MEASURES else {}
+    return {arch: _measures()[arch](pe_code(content, arch))} if arch in _measures() else {}
 
 
 def _of_macho(content: bytes, architectures: tuple[str, ...]) -> dict[str, Cpu]:
     return {
-        arch: _MEASURES[arch](macho_code(part))
+        arch: _measures()[arch](macho_code(part))
         for arch, part in slices(content)
-        if arch in architectures and arch in _MEASURES
+        if arch in architectures and arch in _measures()
     }
 
 

@@ -10,6 +10,11 @@ import msgspec
 MOST_HOLDERS = 5
 NOT_READABLE, NOT_MEASURED = "not readable as ", "instructions not measured: "
 """How notes begin that say that a file is damaged, or that its instructions could not be read."""
+NO_DECODER = (
+    f"{NOT_MEASURED}x86-64 code is decoded by iced-x86, which has wheels for x86-64 machines alone and is not"
+    " installed here"
+)
+"""The note of a file with x86-64 code, whole as it may be, on a machine without that library."""
 
 
 class Format(StrEnum):

@@ -15,6 +15,7 @@ from ferryman_build.inspect import Description, describe, render, to_json
 from ferryman_build.inspect.onefile import payload_members
 from ferryman_build.wrap.payload import PayloadFile, PayloadInfo, write_payload
 from support.elf_factory import ALLOC, PROGBITS, STRTAB, make_elf, make_library
+from support.x86_decoder import READS_X86
 
 NEEDY = make_library(needed=("libc.so.6",), versions=(("GLIBC_2.31", 0),))
 
@@ -106,6 +107,7 @@ def test_wheel_and_bytecode(tmp_path: Path) -> None:
     assert describe(module).form == "Python bytecode"
 
 
+@READS_X86
 def test_one_file_tells_everything(tmp_path: Path) -> None:
     """A single library: C library, floor, level, what it needs, and what is wrong with it."""
     path = tmp_path / "lib.so"

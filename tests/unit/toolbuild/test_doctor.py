@@ -16,11 +16,13 @@ from ferryman_build.cmd import Runner
 from ferryman_build.collect.environment import tool_version
 from ferryman_build.doctor import PROGRAMS, Finding, Program, State, examine, problems
 from ferryman_build.errors import ConfigError, ToolMissingError
+from ferryman_build.inspect.gate_codes import NO_DECODER_CURE
 from ferryman_build.interpreter import Headers, Interpreter
 from ferryman_build.runners import Outlook
 from ferryman_build.runners.base import Readiness
 from ferryman_build.settings import Bundler, RunnerName
 from ferryman_build.targets import Target, all_targets, host_target, parse_target
+from support.x86_decoder import without_decoder
 
 PYTHON = Interpreter(
     path=Path("/x/python"), version="3.11.2", tag="t", identity="i", libpython=Path("/x/libpython.so")
@@ -77,6 +79,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """Programs of a machine, by name; this one's Python stands for all of them."""
     programs = {program.name: sys.executable for program in PROGRAMS}
     monkeypatch.setattr(doctor.shutil, "which", programs.get)
+    monkeypatch.setattr(doctor.metadata, "version", lambda name: f"1 of {name}")
     monkeypatch.setattr(doctor, "find_interpreter", lambda *_: PYTHON)
     monkeypatch.setattr(doctor, "find_headers", lambda *_: Headers(folder=Path("/x/include")))
     monkeypatch.setattr(doctor, "KINDS", {RunnerName.QEMU: Kinds(RunnerName.QEMU)})
@@ -96,6 +99,7 @@ def test_all_is_there(tmp_path: Path) -> None:
     assert {
         "python",
         "uv",
+        "iced-x86",
         "zig",
         "headers",
         "pyinstaller",
@@ -128,6 +132,14 @@ def test_missing_program(tmp_path: Path, machine: dict[str, str], program: Progr
     assert [finding.name for finding in problems(found.values())] == (
         [] if program.optional else [program.name]
     )
+
+
+def test_a_machine_that_has_no_decoder(tmp_path: Path) -> None:
+    """It is in nobody's way who builds for other processors; who builds for amd64 reads what helps."""
+    with without_decoder():
+        found = examined(tmp_path)["iced-x86"]
+
+    assert (found.state, found.found, found.advice) == (State.OPTIONAL, "not found", NO_DECODER_CURE)
 
 
 def test_something_is_indispensable() -> None:

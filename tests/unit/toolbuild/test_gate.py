@@ -13,7 +13,16 @@ from ferryman_build.errors import InspectError
 from ferryman_build.inspect.cpu import LEVELS, allowed, level_of, level_text
 from ferryman_build.inspect.gate import CODES, Code, Finding, Severity, judge, raise_for_findings
 from ferryman_build.inspect.libraries import policies
-from ferryman_build.inspect.native import NOT_MEASURED, NOT_READABLE, Cpu, Format, Native, Reason, Trait
+from ferryman_build.inspect.native import (
+    NO_DECODER,
+    NOT_MEASURED,
+    NOT_READABLE,
+    Cpu,
+    Format,
+    Native,
+    Reason,
+    Trait,
+)
 from ferryman_build.inspect.survey import Found, Survey
 from ferryman_build.targets import CPU_LEVELS, all_targets, parse_target, with_promise
 
@@ -70,6 +79,13 @@ CASES = {
     "damage of a program with a version": (elf("bin/python3.11", loadable=False, notes=[f"{NOT_READABLE}ELF: x"]), "linux-amd64", [("error", "unreadable")]),
     "damage of data": (elf("tests/bad.elf", loadable=False, notes=[f"{NOT_READABLE}ELF: x"]), "linux-amd64", [("note", "unreadable")]),
     "damage of another format": (elf("a.so", loadable=False, notes=[f"{NOT_READABLE}ELF: x"]), "darwin-arm64", []),
+    "nothing to measure with": (elf(notes=[NO_DECODER]), "linux-amd64", [("error", "cpu-unknown")]),
+    "nothing to measure with, on Windows": (
+        elf(format=Format.PE, notes=[NO_DECODER]), "windows-amd64", [("error", "cpu-unknown")]
+    ),
+    "nothing to measure with what is for others": (
+        elf(format=Format.MACHO, notes=[NO_DECODER]), "darwin-arm64", []
+    ),
     "not measured": (elf("tool.bin", notes=[f"{NOT_MEASURED}x"]), "linux-amd64", [("error", "unreadable")]),
     "text relocations": (elf(traits={Trait.TEXT_RELOCATIONS: "f"}), "linux-amd64", [("error", "text-relocations")]),
     "executable stack": (elf(traits={Trait.EXECUTABLE_STACK: "x"}), "linux-amd64", [("error", "executable-stack")]),

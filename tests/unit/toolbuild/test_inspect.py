@@ -34,6 +34,7 @@ from ferryman_build.inspect.native import Trait, version_key
 from ferryman_build.inspect.survey import search_leaks
 from ferryman_build.targets import parse_target
 from support.elf_factory import make_elf, make_library
+from support.x86_decoder import READS_X86
 
 LINUX = parse_target("linux-amd64")
 AARCH64, BPF = 183, 247
@@ -46,6 +47,7 @@ def tree(root: Path, files: dict[str, bytes]) -> Path:
     return root
 
 
+@READS_X86
 def test_a_tree(tmp_path: Path) -> None:
     """Floor: the highest version with its file and symbol. Libraries: those that the tree has not, sorted."""
     files = {
@@ -151,6 +153,7 @@ def test_search_paths(folder: str, leaks: bool) -> None:
     assert not leaks or (folder or "the working directory") in found[0]
 
 
+@READS_X86
 def test_leak_is_a_warning_and_runpath_beats_rpath(tmp_path: Path) -> None:
     """ld.so ignores DT_RPATH beside DT_RUNPATH, and so do we; what is left is reported with the file's name."""
     files = {
@@ -169,6 +172,7 @@ def test_a_leak_of_many_files_is_one_warning() -> None:
     assert warning.startswith("a.so and 2 more: ")
 
 
+@READS_X86
 def test_links(tmp_path: Path) -> None:
     """A link gives a library a further name, is not read twice, and must not lead out of the tree."""
     outside = tree(tmp_path / "outside", {"libz.so.1": make_library(machine=AARCH64)})
@@ -245,6 +249,7 @@ def pe(machine: int = 0x8664, imports: tuple[str, ...] = ("KERNEL32.dll", "helpe
     return bytes(head + b"PE\0\0" + coff + optional + table).ljust(512, b"\0") + bytes(section)
 
 
+@READS_X86
 def test_windows_tree(tmp_path: Path) -> None:
     """Imports outside of the tree, whatever their case; foreign launchers deeper in the tree are data."""
     files = {"agent.exe": pe(), "_internal/Helper.DLL": pe(imports=()), "_internal/x/t32.exe": pe(0x14C)}
@@ -359,6 +364,7 @@ def test_a_python_is_named_once(tmp_path: Path) -> None:
     assert needs_of_pyz(path, "==3.11.*", ()).python == "==3.11.*"
 
 
+@READS_X86
 def test_a_pyz_for_the_gate(tmp_path: Path) -> None:
     """With a target, files for other machines are told apart; modes in it mean nothing, because nobody unpacks them."""
     path = tmp_path / "agent.pyz"
@@ -400,6 +406,7 @@ def test_pure_pyz(tmp_path: Path) -> None:
     assert needs_of_pyz(path, ">=3.11", ()) == Needs(python=">=3.11")
 
 
+@READS_X86
 def test_describe_says_the_same_of_folder_and_archives(tmp_path: Path) -> None:
     """A folder, its .tar.gz and its .zip need the same."""
     root = tree(tmp_path / "t", {

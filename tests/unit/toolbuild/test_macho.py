@@ -10,6 +10,7 @@ from ferryman_build.inspect.macho_code import _starts
 from ferryman_build.inspect.measure import measure
 from ferryman_build.inspect.native import Native, Trait
 from support.macho_factory import AMD64, ARM64, make_fat, make_macho
+from support.x86_decoder import READS_X86
 
 POPCNT = b"\xf3\x48\x0f\xb8\xc1\xc3"
 CPUID = b"\x0f\xa2\xc3"
@@ -58,6 +59,7 @@ def test_platform() -> None:
     assert read(make_macho(platform=2)).notes == ("built for Apple's platform 2, which is not macOS",)
 
 
+@READS_X86
 def test_code() -> None:
     """Instructions, the function's name, and what is asked, for both architectures."""
     cpu = read(make_macho(cpu=AMD64, text=POPCNT)).cpu["amd64"]
@@ -69,6 +71,7 @@ def test_code() -> None:
     assert read(make_macho(text=LSE, name="_PyInit_x")).cpu["arm64"].early.keys() == {"lse"}
 
 
+@READS_X86
 def test_fat() -> None:
     """Each part is measured on its own; traits say whose they are."""
     native = read(

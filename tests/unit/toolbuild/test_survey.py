@@ -22,6 +22,7 @@ from ferryman_build.inspect.survey import Survey, look, survey_tree
 from ferryman_build.targets import parse_target
 from ferryman_build.tree import TreeFile
 from support.elf_factory import ALLOC, PROGBITS, VERNEED, make_elf, make_library
+from support.x86_decoder import READS_X86
 
 LINUX = parse_target("linux-amd64")
 DYNAMIC, STRTAB = 6, 3
@@ -232,6 +233,7 @@ def test_a_file_that_does_not_mention_its_stack(machine: int, stack: bool) -> No
     assert (Trait.EXECUTABLE_STACK in library.traits) == stack
 
 
+@READS_X86
 @pytest.mark.parametrize(("bits", "level"), [(1, "x86-64-v1"), (3, "x86-64-v2"), (7, "x86-64-v3"), (0, "")])
 def test_the_level_that_a_file_insists_on(bits: int, level: str) -> None:
     """GNU_PROPERTY_X86_ISA_1_NEEDED, behind another property."""
