@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from typing import cast
+
+_leaving: weakref.WeakSet[Program] = weakref.WeakSet()
+
+
+def leaving() -> bool:
+    """Whether the end of one that was let go of is still to come: a loop must not close before."""
+    return len(_leaving) > 0
 
 
 class Program(asyncio.SubprocessProtocol):
@@ -16,6 +24,7 @@ class Program(asyncio.SubprocessProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It has ended, and so have its pipes."""
+        _leaving.discard(self)
         if self.transport is not None:
             self.transport.close()
 
@@ -31,6 +40,7 @@ class Program(asyncio.SubprocessProtocol):
         if transport.get_returncode() is not None:
             transport.close()
             return
+        _leaving.add(self)
         for number in range(3):
             pipe = transport.get_pipe_transport(number)
             if pipe is not None:

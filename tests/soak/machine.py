@@ -8,8 +8,8 @@ import resource
 import shutil
 import struct
 import subprocess
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -81,6 +81,12 @@ def level(pid: int, metrics: bytes) -> Level:
         pages * resource.getpagesize() / 1e6,
         next(int(float(line.split()[1])) for line in metrics.splitlines() if line.startswith(BLOCKS)),
     )
+
+
+def least(levels: Iterable[Level]) -> Level:
+    """What is held in all of these moments: what one look opens and closes again is not held."""
+    found = list(levels)
+    return Level(*(min(getattr(each, field.name) for each in found) for field in fields(Level)))
 
 
 def limit_files(pid: int, spare: int | None) -> None:

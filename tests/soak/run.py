@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from soak import plan
 from soak.calm import unmet
 from soak.faults import End, Faults
-from soak.machine import Level, level, of_user, processes
+from soak.machine import Level, least, level, of_user, processes
 from soak.plan import Fault, Round
 from soak.watch import Watch
 from soak.world import World
@@ -41,6 +41,8 @@ GROWTH = {"descriptors": 12, "threads": 8, "rss": 10.0, "blocks": 25_000}
 """How much more a process may hold in a late calm than in the first one after the last kill: numbers, and MB.
 
 Blocks are some 260,000, and go up and down by the garbage that waits for its collection."""
+SAMPLES, SAMPLE_INTERVAL = 6, 0.25
+"""How often, and how many seconds apart, it is looked at what is held."""
 SAME = 8
 """Sentences that begin alike are said so often."""
 
@@ -150,14 +152,18 @@ class Soak:
             self._report.say(
                 f"calm {round_.number + 1}: all is as it is wanted, {time.monotonic() - begin:.1f} s after the storm"
             )
-        self._until(round_.calm_at + plan.CALM - 2)
+        self._until(round_.calm_at + plan.CALM - 3)
         self._measure(round_)
+
+    def _level(self) -> Level:
+        time.sleep(SAMPLE_INTERVAL)
+        return level(self._world.agent.pid, self._world.agent.get("/metrics"))
 
     def _measure(self, round_: Round) -> None:
         """What the process holds, once it has been calm for a while."""
         if not self._world.agent.alive:
             return
-        held = level(self._world.agent.pid, self._world.agent.get("/metrics"))
+        held = least(self._level() for _ in range(SAMPLES))
         self._levels.append((self._world.agent.pid, held))
         self._report.say(
             f"calm {round_.number + 1}: {held.descriptors} descriptors, {held.threads} threads, {held.rss:.1f} MB, "

@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from watchkeeper import system
 from watchkeeper.config.schema.listeners import Listener, TlsMode
 from watchkeeper.endpoints.peers import Credentials, Identity, Peer, credentials_of, decide
 from watchkeeper.endpoints.sockets import Bound, bind
@@ -103,7 +104,7 @@ class Listening:
         loop = asyncio.get_running_loop()
         while True:
             try:
-                connection, address = await loop.sock_accept(listening)
+                connection, address = await _accepted(listening)
             except OSError as error:
                 if error.errno != errno.ECONNABORTED:  # L4; that one has only gone again
                     journal.warning(f"no connection can be accepted: {error.strerror}", listener=self.name)
@@ -199,6 +200,23 @@ class Listening:
             token=self._token,
             encrypted=encrypted,
         )
+
+
+async def _accepted(listening: socket.socket) -> tuple[socket.socket, object]:
+    """The next connection.
+
+    Where there is something to read, asyncio's own sock_accept takes a connection also for a task that was cancelled a moment
+    before, and then loses it and says so as an error.
+
+    Raises:
+        OSError: none can be accepted.
+    """
+    if system.WINDOWS:  # another loop, which gives such a connection back
+        return await asyncio.get_running_loop().sock_accept(listening)
+    while True:
+        await _readable(listening)
+        with contextlib.suppress(BlockingIOError, InterruptedError):
+            return listening.accept()
 
 
 async def _speaks_tls(connection: socket.socket) -> bool:

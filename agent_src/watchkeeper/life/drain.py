@@ -20,6 +20,7 @@ from watchkeeper.context import Context
 from watchkeeper.errors import ErrorClass, ExitCode
 from watchkeeper.life.hooks import Rank
 from watchkeeper.logs import get_logger
+from watchkeeper.programs import leaving
 from watchkeeper.supervise.child import Child
 
 journal = get_logger("agent")
@@ -102,10 +103,13 @@ class Drain:
         """Wait until the end of every killed child is known: a loop must not close while it still watches some."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(REAP_LIMIT):
-                while any(  # noqa: ASYNC110 - a few looks at the very end; nobody is left who could set an event
-                    cast("Child", record.process).exit_code is None for record in self._observed.processes()
-                ):
+                while self._watched():  # noqa: ASYNC110 - a few looks at the very end; nobody is left who could set an event
                     await asyncio.sleep(0.005)
+
+    def _watched(self) -> bool:
+        """Whether the loop still watches a process."""
+        unknown = (cast("Child", each.process).exit_code is None for each in self._observed.processes())
+        return any(unknown) or leaving()
 
     def kill_all(self) -> None:
         """End every process without asking."""

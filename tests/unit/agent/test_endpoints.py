@@ -7,6 +7,7 @@ import gzip
 import json
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from support.endpoints_world import (
     read_answer,
 )
 from watchkeeper.config.snapshot import Key, Kind
+from watchkeeper.endpoints.listening import _accepted
 from watchkeeper.logs import get_logger
 from watchkeeper.orders import Order
 from watchkeeper.status import rfc3339
@@ -725,3 +727,22 @@ async def test_a_large_registry_holds_nothing_up(monkeypatch: pytest.MonkeyPatch
         await turning
         assert body.count(b"\n") > 20_000
         assert turns >= 40
+
+
+@pytest.mark.skipif(os.name != "posix", reason="another loop")
+async def test_a_connection_that_comes_when_its_listener_closes() -> None:
+    """In the same turn of the loop: nobody takes it and loses it, and nothing is said."""
+    loop = asyncio.get_running_loop()
+    said: list[dict[str, object]] = []
+    loop.set_exception_handler(lambda _loop, what: said.append(what))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        task = loop.create_task(_accepted(server))
+        await asyncio.sleep(0.01)
+        with socket.create_connection(server.getsockname()):
+            loop.call_soon(task.cancel)  # the loop looks at its sockets after that, and then calls both
+            await asyncio.gather(task, return_exceptions=True)
+            await asyncio.sleep(0.01)
+            assert task.cancelled()
+            assert said == []
+            server.accept()[0].close()

@@ -11,11 +11,15 @@ import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from watchkeeper import system
-from watchkeeper.programs import Program
+from watchkeeper.context import Context
+from watchkeeper.life.drain import Drain, Endpoints
+from watchkeeper.programs import Program, leaving
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="counts descriptors in /proc")
 
@@ -79,6 +83,28 @@ async def _kill(pause: float) -> None:
         assert each.transport.get_returncode() == -9
     await asyncio.sleep(0.01)
     assert descriptors() == before
+
+
+def test_a_loop_that_ends_at_once() -> None:
+    """The drain waits for whoever was let go of just before; else asyncio says of each transport that nobody closed it."""
+    code = "import asyncio; from test_programs import leave; asyncio.run(leave())"
+    done = subprocess.run(
+        [sys.executable, "-W", "default::ResourceWarning", "-c", code],
+        cwd=Path(__file__).parent, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+async def leave() -> None:
+    """Let go of one whose end the loop does not know of yet, and end."""
+    program = await started("sleep", "600")
+    assert program.transport is not None
+    os.kill(program.transport.get_pid(), 9)
+    program.let_go()
+    assert leaving()
+    context = cast("Context", SimpleNamespace(observed=SimpleNamespace(processes=tuple)))
+    await Drain(context, cast("Endpoints", None)).reap()
+    assert not leaving()
 
 
 def test_let_go_after_its_end() -> None:
